@@ -1,0 +1,49 @@
+"""Classification: the loss of a worker, and the accuracy of the whole net."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ist_jax import normalise
+from ist_jax.local import Loss
+
+PyTree = Any
+
+
+def cross_entropy(model: nn.Module) -> Loss:
+    """``loss(params, batch, key)``: the mean cross entropy of ``batch = {"x": [B, ...], "y": [B]}``."""
+
+    def loss(params, batch, key):
+        logits = model.apply(params, batch["x"], train=True, rngs={"dropout": key})
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"]).mean()
+
+    return loss
+
+
+def accuracy(
+    model: nn.Module, statistics_from: np.ndarray, batch: int = 2000
+) -> Callable[[PyTree, np.ndarray, np.ndarray], float]:
+    """``evaluate(params, x, y) -> share of examples classified right``, with the whole net.
+
+    Statistics are recomputed over ``statistics_from`` (training inputs), so that the answer for an
+    example depends on no other test example; ``batch`` only bounds memory.
+    """
+    recompute = jax.jit(lambda params: normalise.statistics(model, params, statistics_from))
+
+    @jax.jit
+    def right(params, statistics, x, y):
+        logits = model.apply({**params, **statistics}, x, train=False)
+        return jnp.sum(jnp.argmax(logits, axis=-1) == y)
+
+    def evaluate(params: PyTree, x: np.ndarray, y: np.ndarray) -> float:
+        statistics = recompute(params)
+        starts = range(0, len(x), batch)
+        total = [right(params, statistics, x[i : i + batch], y[i : i + batch]) for i in starts]
+        return float(sum(int(n) for n in total)) / len(x)
+
+    return evaluate

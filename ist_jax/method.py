@@ -1,0 +1,112 @@
+"""What makes IST, local SGD, data parallel and an ensemble different: a small description.
+
+All run through the one round of ``round.py``. They differ in who holds what, in when the workers
+exchange, and in nothing else.
+
+==================  ==================  ========================  =====================================
+method              who holds what      exchanged                 source
+==================  ==================  ========================  =====================================
+``ist``             a new permutation   subnets, every J steps    Yuan et al., PVLDB 15(8), 2022
+``local_sgd``       everything          parameters, every J       Lin et al., ICLR 2020
+``data_parallel``   everything          gradients, every step     synchronous SGD
+``ensemble``        the first draw      once, at the end          Yuan et al., section 3, table 3
+``single``          one worker, all     never                     ordinary training
+``dense_subnet``    all of a net of     gradients, every step     data parallel on a net with the
+                    a subnet's width                              widths of one subnet
+==================  ==================  ========================  =====================================
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ist_jax import partition
+from ist_jax.errors import InputError
+from ist_jax.partition import Partition
+
+
+class Method(NamedTuple):
+    """A way to train with S workers.
+
+    Attributes:
+      name: what tables and figures call it.
+      assign: who holds which neurons in a round.
+      exchange: ``"round"``, ``"step"`` (gradients are averaged before every step) or ``"never"``.
+      disjoint: ``assign`` never gives a neuron to two workers.
+      memory: the optimiser's policy where the method leaves no choice: what never moves is kept.
+      workers: how many workers it uses; all of them if None.
+      narrow: it trains a net as wide as one subnet.
+    """
+
+    name: str
+    assign: Partition
+    exchange: str = "round"
+    disjoint: bool = True
+    memory: str | None = None
+    workers: int | None = None
+    narrow: bool = False
+
+
+def ist(assign: Partition = partition.permutation) -> Method:
+    """Independent Subnet Training; any disjoint partition in place of the paper's permutation."""
+    return Method("ist", assign)
+
+
+def local_sgd() -> Method:
+    """Every worker trains the whole net; parameters are averaged after J steps."""
+    return Method("local_sgd", partition.uncut)
+
+
+def data_parallel() -> Method:
+    """Gradients are averaged at every step."""
+    return Method("data_parallel", partition.uncut, exchange="step", memory="keep")
+
+
+def ensemble(assign: Partition = partition.fixed) -> Method:
+    """Subnets drawn once and trained apart; merged into the net wherever it is looked at."""
+    return Method("ensemble", assign, exchange="never", memory="keep")
+
+
+def single() -> Method:
+    """One worker with the whole net and all the data: ordinary training."""
+    return Method("single", partition.uncut, exchange="never", memory="keep", workers=1)
+
+
+def dense_subnet() -> Method:
+    """Data parallel training of a dense net that is as wide as one worker's subnet."""
+    return data_parallel()._replace(name="dense_subnet", narrow=True)
+
+
+ASSIGNMENTS: Mapping[str, Partition] = {
+    "permutation": partition.permutation,
+    "balanced": partition.balanced,
+}
+
+
+def named(name: str, assignment: str = "permutation", shares: Sequence[float] = ()) -> Method:
+    """The method a config names, with the assignment and the workers' shares it asks for.
+
+    Raises:
+      InputError: an unknown method or assignment (the known ones are listed), or shares with an
+        assignment that has none.
+    """
+    if assignment not in ASSIGNMENTS:
+        raise InputError(f"unknown assignment {assignment!r}; known: {', '.join(ASSIGNMENTS)}")
+    draw = ASSIGNMENTS[assignment]
+    once: Partition = partition.fixed
+    if shares:
+        if assignment != "permutation":
+            raise InputError(f"shares need assignment='permutation', found {assignment!r}")
+        draw = functools.partial(partition.permutation, shares=tuple(shares))
+        once = functools.partial(partition.fixed, shares=tuple(shares))
+    known = {
+        "ist": lambda: ist(draw),
+        "local_sgd": local_sgd,
+        "data_parallel": data_parallel,
+        "ensemble": lambda: ensemble(once),
+        "single": single,
+        "dense_subnet": dense_subnet,
+    }
+    if name not in known:
+        raise InputError(f"unknown method {name!r}; known: {', '.join(known)}")
+    return known[name]()

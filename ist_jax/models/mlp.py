@@ -1,0 +1,63 @@
+"""The fully connected nets of the IST paper, at any depth and width.
+
+Linear layers without bias; each hidden pre-activation is standardised, with a scale and a shift, and
+the logits without (Yuan et al., and its release). Groups: ``hidden0``, ``hidden1``, ..., one for each
+hidden layer; inputs and classes are not cut.
+"""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from ist_jax import normalise
+from ist_jax.errors import InputError
+
+
+class MLP(nn.Module):
+    """``x [B, ...] -> logits [B, classes]``.
+
+    Attributes:
+      widths: neurons of each hidden layer, ``{"hidden0": 4096, ...}``.
+      classes: number of logits.
+      normalise: ``standardise``, ``scale`` or ``none`` (``ist_jax.normalise``).
+      affine: a scale and a shift for each hidden neuron (``standardise`` only).
+      logits: standardise the logits too, without scale and shift (``standardise`` only).
+      gains: factor on the activations of a group; a subnet's, under ``scale``.
+    """
+
+    widths: Mapping[str, int]
+    classes: int
+    normalise: str = "standardise"
+    affine: bool = True
+    logits: bool = True
+    gains: Mapping[str, float] = ()  # type: ignore[assignment]
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = True) -> Float[Array, "B classes"]:
+        normalise.check_policy(self.normalise)
+        x = x.reshape(len(x), -1)
+        below = None
+        for group in hidden(self.widths):
+            x = _linear(x, self.widths[group], (below, group), name=group)
+            if self.normalise == "standardise":
+                x = normalise.Standardise(group, self.affine, name=f"norm_{group}")(x, train)
+            x = nn.relu(x) * dict(self.gains).get(group, 1.0)
+            below = group
+        x = _linear(x, self.classes, (below, None), name="logits")
+        if self.normalise == "standardise" and self.logits:
+            x = normalise.Standardise(affine=False, name="norm_logits")(x, train)
+        return x
+
+
+def hidden(widths: Mapping[str, int]) -> list[str]:
+    """The hidden layers in order: hidden0, hidden1, ...; complains about any other name."""
+    names = [f"hidden{layer}" for layer in range(len(widths))]
+    if set(names) != set(widths):
+        raise InputError(f"an MLP's groups are hidden0, hidden1, ...; found {sorted(widths)}")
+    return names
+
+
+def _linear(x: Array, features: int, names: tuple[str | None, str | None], name: str) -> Array:
+    init = nn.with_partitioning(nn.initializers.lecun_normal(), names)
+    return nn.Dense(features, use_bias=False, kernel_init=init, name=name)(x)

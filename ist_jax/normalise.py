@@ -1,0 +1,110 @@
+"""What keeps a subnet's activations like those of the whole net.
+
+A neuron of a subnet sums over fewer inputs than the same neuron of the whole net. Three policies:
+
+* ``standardise``: every pre-activation is standardised with the statistics of its batch; before the
+  net is used whole, they are recomputed with it over training data (Yuan et al., section 2.2). A
+  scale and a shift, if wanted, are parameters of the neuron and travel with it.
+* ``scale``: no normalisation; activations of a group cut to m of N neurons are multiplied by N/m
+  while training, which makes the next layer's input unbiased. (The paper prints n^2; the factor for
+  independent draws of each layer is n.)
+* ``none``: neither.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from ist_jax.errors import InputError
+
+PyTree = Any
+POLICIES = ("standardise", "scale", "none")
+FEWEST_EXAMPLES = 256
+
+
+class Standardise(nn.Module):
+    """Zero mean and unit variance over all axes but the last; empty slots stay zero.
+
+    Attributes:
+      group: the name of the last axis, if it is cut.
+      affine: with a scale (initially one) and a shift (zero) for each neuron.
+      epsilon: added to the variance.
+
+    With ``train`` the statistics are the batch's, and are written to the collection ``"statistics"``
+    where that is mutable; without, they are read from it.
+    """
+
+    group: str | None = None
+    affine: bool = True
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch n"], train: bool) -> Float[Array, "*batch n"]:
+        if train:
+            over = tuple(range(x.ndim - 1))
+            mean = x.mean(axis=over)
+            variance = jnp.mean(jnp.square(x - mean), axis=over)
+            if self.is_mutable_collection("statistics") and not self.is_initializing():
+                self.put_variable("statistics", "mean", mean)
+                self.put_variable("statistics", "variance", variance)
+        else:
+            mean = self.get_variable("statistics", "mean")
+            variance = self.get_variable("statistics", "variance")
+            if mean is None or variance is None:
+                raise InputError(
+                    f"no statistics for {'/'.join(self.path)}: recompute them with the whole net first "
+                    "(normalise.statistics)"
+                )
+        factor = lax.rsqrt(variance + self.epsilon)
+        if self.affine:
+            named = lambda init: nn.with_partitioning(init, (self.group,))  # noqa: E731
+            factor *= self.param("scale", named(nn.initializers.ones), x.shape[-1:])
+            shift = self.param("shift", named(nn.initializers.zeros), x.shape[-1:])
+            return (x - mean) * factor + shift
+        return (x - mean) * factor
+
+
+def statistics(model: nn.Module, params: PyTree, x: Array) -> PyTree:
+    """The whole net's statistics over training examples, to evaluate it with.
+
+    One forward pass over all of ``x`` at once: each layer's statistics are exactly those that the net
+    with the earlier ones gives, whatever the batches were in training.
+
+    Args:
+      model: the whole model, policy ``standardise`` (others have none, and get an empty tree).
+      params: its parameters.
+      x: training inputs, at least 256 where there are so many.
+
+    Returns:
+      A tree to merge with the parameters: ``model.apply({**params, **statistics}, x, train=False)``.
+    """
+    if model.normalise != "standardise":
+        return {}
+    _, updated = model.apply(params, x, train=True, mutable=["statistics"])
+    return dict(updated)
+
+
+def subnet(model: nn.Module, widths: Mapping[str, int]) -> nn.Module:
+    """The model of a subnet: the same layers, narrower, and under ``scale`` their gains.
+
+    Args:
+      model: a model with attributes ``widths``, ``normalise`` and ``gains``.
+      widths: the widths of the subnet (``partition.sub_widths``); groups left out stay whole.
+    """
+    narrow = {**model.widths, **widths}
+    unknown = sorted(set(widths) - set(model.widths))
+    if unknown:
+        raise InputError(f"unknown group {unknown[0]!r}; the model has {sorted(model.widths)}")
+    gains = {}
+    if model.normalise == "scale":
+        gains = {g: n / narrow[g] for g, n in model.widths.items() if narrow[g] != n}
+    return model.clone(widths=narrow, gains=gains)
+
+
+def check_policy(policy: str) -> None:
+    if policy not in POLICIES:
+        raise InputError(f"normalise must be one of {', '.join(POLICIES)}; found {policy!r}")

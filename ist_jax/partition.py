@@ -1,0 +1,168 @@
+"""Who trains which neurons this round.
+
+An *assignment* gives, for every group that is cut, the neurons of each of S workers,
+``{"hidden0": int32[S, m], ...}``. Rows are sorted, so that one worker that holds everything holds it
+in its natural order; an id equal to the group's width is an *empty slot* and stands at the end. A
+group that is absent from an assignment is not cut: every worker holds all of it.
+
+A partition is a pure function ``(key, widths, workers, round) -> assignment``; everything static
+about it (shares, shards) is bound with ``functools.partial``. The widths and m never depend on the key
+or the round, so that one compiled program serves all rounds. Every group draws from a key of its own,
+folded with its name: adding a layer does not change the draws of the others.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from ist_jax.errors import InputError
+from ist_jax.keys import fold
+
+Assignment = dict[str, Int[Array, "S m"]]
+Round = int | Int[Array, ""]
+
+
+class Partition(Protocol):
+    """What a new way to draw subnets has to be."""
+
+    def __call__(
+        self, key: Key[Array, ""], widths: Mapping[str, int], workers: int, round: Round = 0
+    ) -> Assignment: ...
+
+
+def permutation(
+    key: Key[Array, ""],
+    widths: Mapping[str, int],
+    workers: int,
+    round: Round = 0,
+    *,
+    shares: Sequence[float] | None = None,
+) -> Assignment:
+    """Deals a fresh uniform permutation of every group out to the workers (IST, section 2.1).
+
+    Disjoint, and every neuron is held by exactly one worker. A remainder goes to the first workers.
+
+    Args:
+      key: the run's key for draws; the round is folded in here.
+      widths: neurons of each group.
+      workers: S, at most the smallest width.
+      round: number of the round.
+      shares: relative capacity of each worker (S numbers > 0); equal if absent. Worker s gets a share
+        of every group in proportion, the largest remainders rounded up.
+
+    Raises:
+      InputError: more workers than neurons, or shares that leave a worker without any.
+
+    Example:
+      >>> who = permutation(jax.random.key(0), {"hidden0": 6}, workers=3)
+      >>> who["hidden0"].shape
+      (3, 2)
+    """
+    return {
+        group: _deal(jax.random.permutation(fold(key, round, group), width), counts)
+        for group, width, counts in _plan(widths, workers, shares)
+    }
+
+
+def fixed(
+    key: Key[Array, ""],
+    widths: Mapping[str, int],
+    workers: int,
+    round: Round = 0,
+    *,
+    shares: Sequence[float] | None = None,
+) -> Assignment:
+    """The draw of round 0 in every round: subnets that never mix, which is an ensemble."""
+    return permutation(key, widths, workers, 0, shares=shares)
+
+
+def balanced(
+    key: Key[Array, ""],
+    widths: Mapping[str, int],
+    workers: int,
+    round: Round = 0,
+    *,
+    shards: int | None = None,
+) -> Assignment:
+    """A permutation in which every worker draws equally many slots from each home shard.
+
+    The group is cut into ``shards`` (default: S) runs of consecutive neurons, its homes, and each run
+    is permuted and dealt out on its own. Marginals are those of ``permutation``; two neurons of one
+    home meet less often (facts measured: by 1.2 % at width 4096 and S = 8, 20 % at width 256). Widths
+    that do not divide are padded with empty slots.
+    """
+    homes = workers if shards is None else shards
+    if homes < 1:
+        raise InputError(f"balanced needs at least one home shard, found shards={homes}")
+    who = {}
+    for group, width, _ in _plan(widths, workers, None):
+        slots = -(-width // (homes * workers))  # what one worker draws from one home
+        home = -(-width // homes)
+        ids = np.arange(homes)[:, None] * home + np.arange(slots * workers)[None, :]
+        inside = (np.arange(slots * workers)[None, :] < home) & (ids < width)
+        ids = jnp.asarray(np.where(inside, ids, width), jnp.int32)
+        keys = jax.random.split(fold(key, round, group), homes)
+        drawn = jax.vmap(jax.random.permutation)(keys, ids).reshape(homes, workers, slots)
+        who[group] = jnp.sort(drawn.swapaxes(0, 1).reshape(workers, homes * slots), axis=1)
+    return who
+
+
+def uncut(
+    key: Key[Array, ""], widths: Mapping[str, int], workers: int, round: Round = 0
+) -> Assignment:
+    """Nothing is cut: every worker holds the whole net, which is local SGD."""
+    return {}
+
+
+def sub_widths(
+    partition: Partition, widths: Mapping[str, int], workers: int
+) -> dict[str, int]:
+    """The widths of one worker's net: slots per worker where a group is cut, all of it elsewhere."""
+    who = jax.eval_shape(lambda key: partition(key, widths, workers, 0), jax.random.key(0))
+    return {group: who[group].shape[1] if group in who else n for group, n in widths.items()}
+
+
+def _plan(widths: Mapping[str, int], workers: int, shares: Sequence[float] | None):
+    if workers < 1:
+        raise InputError(f"need at least one worker, found workers={workers}")
+    for group, width in widths.items():
+        if workers > width:
+            raise InputError(
+                f"group {group!r} has {width} neurons, too few for {workers} workers: every worker "
+                f"needs at least one. Use at most {width} workers or widen the group."
+            )
+        yield group, width, _counts(group, width, workers, shares)
+
+
+def _counts(group: str, width: int, workers: int, shares: Sequence[float] | None) -> list[int]:
+    if shares is None:
+        shares = (1.0,) * workers
+    if len(shares) != workers or not all(s > 0 for s in shares):
+        raise InputError(
+            f"shares must be {workers} positive numbers, one for each worker; found {tuple(shares)}"
+        )
+    exact = np.asarray(shares, np.float64) / np.sum(shares) * width
+    counts = np.floor(exact + 1e-9).astype(int)
+    order = np.argsort(-(exact - counts), kind="stable")
+    counts[order[: width - counts.sum()]] += 1
+    if counts.min() < 1:
+        raise InputError(
+            f"share {shares[int(counts.argmin())]} of worker {int(counts.argmin())} leaves it no neuron "
+            f"of group {group!r} (width {width}). Raise the share or widen the group."
+        )
+    return counts.tolist()
+
+
+def _deal(ids: Int[Array, " N"], counts: list[int]) -> Int[Array, "S m"]:
+    """Cuts a list of ids into one sorted row a worker, padded with empty slots."""
+    width, slots = len(ids), max(counts)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    place = starts[:, None] + np.arange(slots)[None, :]
+    held = np.arange(slots)[None, :] < np.asarray(counts)[:, None]
+    rows = jnp.where(held, ids[np.where(held, place, 0)], width)
+    return jnp.sort(rows.astype(jnp.int32), axis=1)
+
