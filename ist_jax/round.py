@@ -55,10 +55,11 @@ class Report(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """A pair of pure functions; ``round`` donates the state it is given."""
+    """A pair of pure functions, and the bytes they move; ``round`` donates the state it is given."""
 
     init: Callable[[PyTree, Key[Array, ""]], State]
     round: Callable[..., tuple[State, Report]]
+    moved: traffic.Moved
 
 
 def build(
@@ -87,7 +88,7 @@ def build(
         the same bits for every number of devices.
 
     Returns:
-      ``Trainer(init, round)``. ``round(state, batches, took_part=None)`` takes a tree of arrays
+      ``Trainer(init, round, moved)``. ``round(state, batches, took_part=None)`` takes a tree of arrays
       ``[S, J, ...]`` and, if not all take part, ``bool[S]``.
 
     Raises:
@@ -150,7 +151,7 @@ def build(
         received, sent = (np.where(present, n, 0) for n in moved.of_steps(steps))
         return state, Report(losses, present, received, sent)
 
-    return Trainer(init, one_round)
+    return Trainer(init, one_round, moved)
 
 
 def _check_batches(batches: PyTree, workers: int) -> None:

@@ -1,0 +1,197 @@
+"""From a config to the things that train: data, model, optimiser, one trainer for each method."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from ist_jax import axes, classify, method, normalise, partition, round, traffic, workers
+from ist_jax.data import Batches, Dataset
+from ist_jax.errors import InputError
+from ist_jax.models.cnn import CNN
+from ist_jax.models.mlp import MLP
+
+MODELS = {"mlp": MLP, "cnn": CNN}
+
+
+class Plan(NamedTuple):
+    """What a method costs; numbers per worker (the largest one), bytes and FLOPs per round."""
+
+    widths: dict[str, int]
+    sub_widths: dict[str, int]
+    net_parameters: int
+    parameters: int
+    bytes_sent: int
+    bytes_received: int
+    bytes_once: int
+    flops: int
+
+
+class Run(NamedTuple):
+    """One method with one seed, ready to train."""
+
+    trainer: round.Trainer
+    state: Callable[[], round.State]
+    batches: Batches
+    evaluate: Callable[[Any], float]
+    plan: Plan
+
+
+def rounds(config: ConfigDict, data: Dataset) -> int:
+    """The number of rounds: as given, or what the number of epochs comes to, rounded up."""
+    if not config.epochs:
+        return config.rounds
+    seen = config.workers * config.local_steps * config.data.batch
+    return int(np.ceil(config.epochs * len(data.train_x) / seen))
+
+
+def check(config: ConfigDict) -> None:
+    """Numbers that nothing below would catch.
+
+    Raises:
+      InputError: naming the key, what was expected and what was found.
+    """
+    at_least_one = ("workers", "local_steps", "rounds", "eval_every", "data.batch")
+    for key in at_least_one:
+        if _at(config, key) < 1:
+            raise InputError(f"config.{key} must be at least 1, found {_at(config, key)}")
+    for key in ("epochs", "mesh.devices", "optimizer.clip", "optimizer.weight_decay"):
+        if _at(config, key) < 0:
+            raise InputError(f"config.{key} must not be negative, found {_at(config, key)}")
+    if not config.optimizer.lr > 0:
+        raise InputError(f"config.optimizer.lr must be positive, found {config.optimizer.lr}")
+    if not 0 <= config.optimizer.momentum < 1:
+        raise InputError(f"config.optimizer.momentum must be in [0, 1), found {config.optimizer.momentum}")
+    if config.statistics_examples < normalise.FEWEST_EXAMPLES:
+        raise InputError(
+            f"config.statistics_examples must be at least {normalise.FEWEST_EXAMPLES}, found "
+            f"{config.statistics_examples}"
+        )
+    for key in ("methods", "seeds"):
+        if not config[key] or len(set(config[key])) != len(config[key]):
+            raise InputError(f"config.{key} must be a tuple of different values, found {config[key]}")
+    if config.model.name not in MODELS:
+        raise InputError(f"config.model.name must be one of {sorted(MODELS)}, found {config.model.name!r}")
+    normalise.check_policy(config.normalise)
+
+
+def method_of(config: ConfigDict, name: str) -> method.Method:
+    """The method a config means by a name."""
+    return method.named(name, config.assignment, tuple(config.shares))
+
+
+def model_of(config: ConfigDict, data: Dataset, how: method.Method) -> nn.Module:
+    """The net a method trains: the config's, or for a narrow method one as wide as a subnet."""
+    whole = MODELS[config.model.name](
+        widths=dict(config.model.widths),
+        classes=data.classes,
+        normalise=config.normalise,
+        affine=config.model.affine,
+        logits=config.model.logits,
+    )
+    if not how.narrow:
+        return whole
+    cut = partition.sub_widths(method_of(config, "ist").assign, whole.widths, config.workers)
+    return whole.clone(widths=cut)
+
+
+def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation:
+    """Clipping, weight decay, the optimiser and its schedule, all optax's."""
+    given = config.optimizer
+    schedules = {"constant": lambda: given.lr, "cosine": lambda: optax.cosine_decay_schedule(given.lr, steps)}
+    if given.schedule not in schedules:
+        raise InputError(
+            f"config.optimizer.schedule must be one of {sorted(schedules)}, found {given.schedule!r}"
+        )
+    rate = schedules[given.schedule]()
+    optimizers = {
+        "sgd": lambda: optax.sgd(rate, momentum=given.momentum or None),
+        "adam": lambda: optax.adam(rate),
+    }
+    if given.name not in optimizers:
+        raise InputError(
+            f"config.optimizer.name must be one of {sorted(optimizers)}, found {given.name!r}"
+        )
+    before = []
+    if given.clip:
+        before.append(optax.clip_by_global_norm(given.clip))
+    if given.weight_decay:
+        before.append(optax.add_decayed_weights(given.weight_decay))
+    return optax.chain(*before, optimizers[given.name]())
+
+
+def build(config: ConfigDict, data: Dataset, name: str, seed: int) -> Run:
+    """A method with a seed. Nothing is compiled yet, and no parameter exists before ``state()``."""
+    how = method_of(config, name)
+    count = how.workers or config.workers
+    model = model_of(config, data, how)
+    boxed = lambda key: model.init(key, data.train_x[:1])  # noqa: E731
+    shapes, names = axes.of(jax.eval_shape(boxed, jax.random.key(0)))
+    widths = axes.widths(shapes, names)
+    cut = partition.sub_widths(how.assign, widths, count)
+    loss = classify.cross_entropy(normalise.subnet(model, cut))
+    optimizer = optimizer_of(config, rounds(config, data) * config.local_steps)
+    trainer = round.build(
+        loss,
+        optimizer,
+        shapes,
+        names,
+        method=how,
+        workers=count,
+        optimiser_state=config.optimiser_state,
+        mesh=mesh_of(config, count),
+    )
+    key = jax.random.fold_in(jax.random.key(0), seed)
+    batches = Batches(
+        data.train_x,
+        data.train_y,
+        workers=count,
+        batch=config.data.batch,
+        local_steps=config.local_steps,
+        seed=seed,
+        split=config.data.split,
+        skew=config.data.skew if count > 1 else 0.0,
+    )
+    for_statistics = data.train_x[: config.statistics_examples]
+    accuracy = classify.accuracy(model, for_statistics)
+    subnet = jax.eval_shape(
+        lambda key: axes.of(normalise.subnet(model, cut).init(key, data.train_x[:1]))[0], key
+    )
+    step = jax.ShapeDtypeStruct((config.data.batch, *data.train_x.shape[1:]), np.float32)
+    labels = jax.ShapeDtypeStruct((config.data.batch,), np.int32)
+    flops = traffic.flops(jax.grad(loss), subnet, {"x": step, "y": labels}, key)
+    moved = trainer.moved
+    received, sent = (int(n.max()) for n in moved.of_steps(config.local_steps))
+    plan = Plan(
+        widths=widths,
+        sub_widths=cut,
+        net_parameters=int(traffic.entries(shapes, names, {})),
+        parameters=int(np.max(traffic.entries(shapes, names, traffic.held(shapes, names, how, count)))),
+        bytes_sent=sent,
+        bytes_received=received,
+        bytes_once=int(moved.once.max()),
+        flops=flops * config.local_steps,
+    )
+    return Run(
+        trainer=trainer,
+        state=lambda: trainer.init(axes.of(boxed(key))[0], key),
+        batches=batches,
+        evaluate=lambda params: accuracy(params, data.test_x, data.test_y),
+        plan=plan,
+    )
+
+
+def mesh_of(config: ConfigDict, count: int):
+    """Devices for S workers: none needed for one; a single worker takes one."""
+    devices = config.mesh.devices or len(jax.devices())
+    return None if devices == 1 or count == 1 else workers.mesh(count, devices)
+
+
+def _at(config: ConfigDict, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config

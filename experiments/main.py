@@ -1,0 +1,65 @@
+"""Train the methods of a config and compare them.
+
+    python -m experiments.main --config=configs/quickstart.py --workdir=runs/quickstart
+    python -m experiments.main --config=configs/quickstart.py --dry_run
+    python -m experiments.main --config=configs/quickstart.py --config.workers=8 --workdir=runs/eight
+
+Exit codes: 0 done, 2 a mistake in what was asked for, 130 interrupted, anything else a failure.
+"""
+
+import pathlib
+import sys
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from experiments import train
+from ist_jax.errors import InputError
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "File with the experiment, e.g. configs/quickstart.py")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder for metrics, tables and figures.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be trained, and train nothing.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the finished run in --workdir.")
+
+
+def main(argv: list[str]) -> int:
+    logging.set_verbosity(logging.WARNING)
+    if len(argv) > 1:
+        return _mistake(f"what is {argv[1]!r}? Flags look like --config=... --workdir=...")
+    if CONFIG.value is None:
+        return _mistake("--config is missing; try --config=configs/quickstart.py")
+    config = CONFIG.value
+    if jax.config.jax_platforms in (None, "", "cpu") and config.mesh.devices > 1:
+        jax.config.update("jax_num_cpu_devices", config.mesh.devices)
+    try:
+        if DRY_RUN.value:
+            print(train.plan(config))
+            return 0
+        if not WORKDIR.value:
+            return _mistake("--workdir is missing; try --workdir=runs/quickstart")
+        train.run(config, pathlib.Path(WORKDIR.value), OVERWRITE.value)
+    except InputError as error:
+        return _mistake(str(error))
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was measured is in the run folder", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _mistake(text: str) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return 2
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Flags and config, with everything a user can get wrong in them told in one line."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
+        text = " ".join(str(part) for part in error.args) or repr(error)
+        sys.exit(_mistake(" ".join(text.split())))
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse)

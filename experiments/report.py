@@ -1,0 +1,195 @@
+"""Tables and figures from run folders.
+
+    python -m experiments.report runs/a runs/b --out=comparison.png
+
+A folder's table shows, for each method, mean and standard deviation over seeds of the last accuracy,
+and what one worker sent, computed and took.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from collections import defaultdict
+
+import numpy as np
+
+from ist_jax.errors import InputError
+
+METRICS = "metrics.jsonl"
+
+
+def read(metrics: pathlib.Path) -> dict[tuple[str, int], list[dict]]:
+    """The lines of a metrics file by (method, seed), in their order.
+
+    Raises:
+      InputError: there is no such file, or a line that is not one of ours (it is named).
+    """
+    try:
+        text = metrics.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {metrics}: {error}") from None
+    runs = defaultdict(list)
+    for number, row in enumerate(text.splitlines(), start=1):
+        try:
+            line = json.loads(row)
+            float(line["accuracy/test"]), float(line["step"]), float(line["comm/bytes_sent"])
+            runs[line["method"], int(line["seed"])].append(line)
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{metrics}, line {number} is not a metrics line ({error!r})") from None
+    if not runs:
+        raise InputError(f"{metrics} is empty: that run has not measured anything yet")
+    return dict(runs)
+
+
+def results(metrics: pathlib.Path) -> dict[str, dict]:
+    """For each method: the last line of every seed, and mean and spread of its accuracy."""
+    by_method = defaultdict(list)
+    for (name, _), lines in read(metrics).items():
+        by_method[name].append(lines[-1])
+    return {
+        name: {
+            "accuracy_mean": float(np.mean([line["accuracy/test"] for line in last])),
+            "accuracy_std": float(np.std([line["accuracy/test"] for line in last], ddof=len(last) > 1)),
+            "seeds": [line["seed"] for line in last],
+            "last": last,
+        }
+        for name, last in by_method.items()
+    }
+
+
+def table(folders: list[pathlib.Path]) -> str:
+    """A Markdown table, a row for each folder and method."""
+    rows = [
+        ["method", "accuracy (%)", "seeds", "sent / worker", "FLOPs / worker", "training time"],
+        ["---", "---:", "---:", "---:", "---:", "---:"],
+    ]
+    for folder in folders:
+        prefix = f"{folder.name}: " if len(folders) > 1 else ""
+        for name, result in results(folder / METRICS).items():
+            last = result["last"]
+            seconds = float(np.median([line["time/train_s"] for line in last]))
+            rows.append(
+                [
+                    prefix + name,
+                    f"{100 * result['accuracy_mean']:.2f} ± {100 * result['accuracy_std']:.2f}",
+                    str(len(last)),
+                    _quantity(last[0]["comm/bytes_sent"], "B"),
+                    _quantity(last[0]["compute/flops"], ""),
+                    f"{seconds:.1f} s",
+                ]
+            )
+    return _aligned(rows)
+
+
+def plan_table(plans: dict, rounds: int) -> str:
+    """What each method will cost, as a Markdown table; ``plans`` are ``build.Plan``."""
+    rows = [
+        ["method", "parameters / worker", "of the net", "sent / round", "sent in all", "FLOPs / round"],
+        ["---", "---:", "---:", "---:", "---:", "---:"],
+    ]
+    for name, plan in plans.items():
+        rows.append(
+            [
+                name,
+                f"{plan.parameters:,}",
+                f"{plan.parameters / plan.net_parameters:.1%}",
+                _quantity(plan.bytes_sent, "B"),
+                _quantity(plan.bytes_sent * rounds + plan.bytes_once, "B"),
+                _quantity(plan.flops, ""),
+            ]
+        )
+    return _aligned(rows)
+
+
+def figure(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
+    """Accuracy against bytes sent by a worker, and against its steps; bands span the seeds."""
+    import matplotlib  # a slow import that tables do not need
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    canvas, (by_bytes, by_steps) = pyplot.subplots(1, 2, figsize=(11, 4), sharey=True)
+    number = 0
+    for folder in folders:
+        runs = read(folder / METRICS)
+        for name in dict.fromkeys(method for method, _ in runs):
+            lines = [rows for (method, _), rows in runs.items() if method == name]
+            shortest = min(map(len, lines))
+            value = {
+                key: np.array([[row[key] for row in rows[:shortest]] for rows in lines])
+                for key in ("accuracy/test", "comm/bytes_sent", "step")
+            }
+            accuracy = 100 * value["accuracy/test"]
+            label = f"{folder.name}: {name}" if len(folders) > 1 else name
+            style = {"color": f"C{number % 10}", "marker": "osv^DPX"[number % 7], "markersize": 3.5}
+            number += 1
+            for panel, key in ((by_bytes, "comm/bytes_sent"), (by_steps, "step")):
+                x = value[key][0]
+                shown = x > 0 if panel is by_bytes else np.full(x.shape, True)
+                if not shown.any():
+                    continue  # a method that sends nothing has no place on an axis of bytes
+                panel.plot(x[shown], accuracy.mean(0)[shown], label=label, **style)
+                panel.fill_between(
+                    x[shown],
+                    accuracy.min(0)[shown],
+                    accuracy.max(0)[shown],
+                    color=style["color"],
+                    alpha=0.15,
+                    linewidth=0,
+                )
+    last = [100 * r["accuracy_mean"] for f in folders for r in results(f / METRICS).values()]
+    by_steps.set_ylim(max(0, min(last) - 12), 101 if max(last) > 97 else max(last) + 3)
+    by_bytes.set(xscale="log", xlabel="bytes sent by a worker", ylabel="test accuracy (%)")
+    by_steps.set(xlabel="gradient steps of a worker")
+    by_steps.legend(frameon=False, loc="lower right")
+    for panel in (by_bytes, by_steps):
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+    canvas.tight_layout()
+    try:
+        canvas.savefig(out, dpi=150)
+    except OSError as error:
+        raise InputError(f"cannot write the figure {out}: {error}") from None
+    finally:
+        pyplot.close(canvas)
+    return out
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "| "
+        + " | ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        + " |"
+        for row in rows
+    )
+
+
+def _quantity(number: float, unit: str) -> str:
+    for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= factor:
+            return f"{number / factor:.3g} {prefix}{unit}"
+    return f"{number:.0f} {unit}".rstrip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m experiments.report", description=__doc__)
+    parser.add_argument("folders", nargs="+", type=pathlib.Path, help="run folders")
+    parser.add_argument("--out", type=pathlib.Path, help="the figure, a PNG file")
+    options = parser.parse_args()
+    try:
+        print(table(options.folders))
+        out = options.out or options.folders[0] / "accuracy.png"
+        print(f"\nfigure: {figure(options.folders, out)}")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

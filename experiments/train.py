@@ -1,0 +1,212 @@
+"""One experiment from top to bottom: every method with every seed, measured alike."""
+
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import build, report
+from ist_jax import data as datasets
+from ist_jax.errors import InputError
+
+CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
+
+
+def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> None:
+    """Trains, and leaves config.json, metrics.jsonl, summary.json and accuracy.png in ``workdir``."""
+    build.check(config)
+    data = datasets.load(config.data.name, config.data.path)
+    runs = [(name, seed) for seed in config.seeds for name in config.methods]
+    plans = {name: build.build(config, data, name, 0).plan for name in config.methods}
+    claim(workdir, overwrite)
+    (workdir / CONFIG).write_text(config.to_json_best_effort(indent=2) + "\n")
+
+    rounds = build.rounds(config, data)
+    workers = {name: build.method_of(config, name).workers or config.workers for name in plans}
+    costs = [plans[name].flops * rounds * workers[name] for name, _ in runs]
+    progress = Progress(costs)
+    with (workdir / METRICS).open("w") as metrics:
+        for number, (name, seed) in enumerate(runs):
+
+            def log(line, name=name, seed=seed, number=number):
+                line = {"method": name, "seed": seed, **line}
+                metrics.write(json.dumps(line) + "\n")
+                metrics.flush()
+                board(line)
+                progress.show(number, line["round"] / rounds, line)
+
+            board = tensorboard(workdir / "tensorboard" / f"{name}_{seed}", config.tensorboard)
+            train(config, data, name, seed, log)
+    progress.end()
+
+    summary = {
+        "config": config.to_dict(),
+        "plans": {name: plan._asdict() for name, plan in plans.items()},
+        "results": report.results(workdir / METRICS),
+        "environment": {"jax": jax.__version__, "devices": [str(d) for d in jax.devices()]},
+    }
+    (workdir / SUMMARY).write_text(json.dumps(summary, indent=2, default=str) + "\n")
+    print(report.table([workdir]))
+    print(f"\nfigure: {report.figure([workdir], workdir / 'accuracy.png')}")
+
+
+def train(
+    config: ConfigDict, data: datasets.Dataset, name: str, seed: int, log: Callable[[dict], None]
+) -> None:
+    """One method with one seed; a line of metrics at round 0, every few rounds, and at the end.
+
+    ``time/train_s`` is training alone: neither compilation nor evaluation.
+
+    Raises:
+      InputError: a loss that is not finite, naming the method, the worker and the round.
+    """
+    job = build.build(config, data, name, seed)
+    rounds, state = build.rounds(config, data), job.state()
+    sent = received = 0
+    seconds = 0.0
+    log({"round": 0, "step": 0, "accuracy/test": job.evaluate(state.params), **_costs(job, 0, 0, 0, 0.0)})
+    state, reports = _compiled(job, state)
+    done = 1
+    started = time.perf_counter()
+    while True:
+        if done % config.eval_every == 0 or done == rounds:
+            jax.block_until_ready(state)
+            # The first round is not timed, because it compiles.
+            seconds += time.perf_counter() - started
+            loss = _losses(reports, name, seed, done)
+            sent += sum(int(r.bytes_sent.max()) for r in reports)
+            received += sum(int(r.bytes_received.max()) for r in reports)
+            last = job.plan.bytes_once if done == rounds else 0
+            log(
+                {
+                    "round": done,
+                    "step": done * config.local_steps,
+                    "accuracy/test": job.evaluate(state.params),
+                    "loss/train": loss,
+                    "workers/took_part": int(reports[-1].took_part.sum()),
+                    **_costs(job, done, sent + last, received, seconds * done / max(done - 1, 1)),
+                }
+            )
+            reports = []
+            started = time.perf_counter()
+        if done == rounds:
+            return
+        state, result = job.trainer.round(state, job.batches(done))
+        reports.append(result)
+        done += 1
+
+
+def plan(config: ConfigDict) -> str:
+    """What would be trained, without training: groups, subnets, bytes and FLOPs of each method."""
+    build.check(config)
+    data = datasets.load(config.data.name, config.data.path)
+    rounds = build.rounds(config, data)
+    plans = {name: build.build(config, data, name, 0).plan for name in config.methods}
+    lines = [
+        f"{data.name}: {len(data.train_x)} training and {len(data.test_x)} test examples of shape "
+        f"{data.train_x.shape[1:]}, {data.classes} classes",
+        f"{config.workers} workers, {rounds} rounds of {config.local_steps} steps, batch "
+        f"{config.data.batch}, seeds {tuple(config.seeds)}",
+    ]
+    for name, p in plans.items():
+        groups = ", ".join(f"{g} {n} -> {p.sub_widths[g]}" for g, n in p.widths.items())
+        lines.append(f"{name}: {groups}")
+    return "\n".join(lines) + "\n\n" + report.plan_table(plans, rounds)
+
+
+def claim(workdir: pathlib.Path, overwrite: bool) -> None:
+    """Makes the run folder; a finished run in it is replaced only if asked.
+
+    Raises:
+      InputError: the folder holds a finished run, or cannot be made or written.
+    """
+    if (workdir / SUMMARY).exists() and not overwrite:
+        raise InputError(
+            f"{workdir} holds a finished run. Choose another --workdir, or replace it with --overwrite."
+        )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        for old in (CONFIG, METRICS, SUMMARY, "accuracy.png"):
+            (workdir / old).unlink(missing_ok=True)
+        (workdir / METRICS).touch()
+    except OSError as error:
+        raise InputError(f"--workdir={workdir} cannot be written: {error}") from None
+
+
+class Progress:
+    """One line that says how far, how long still, and the newest accuracy.
+
+    Runs count by the FLOPs they take, so that the time left is right when methods differ.
+    """
+
+    def __init__(self, costs: list[int]):
+        self._costs, self._started = costs, time.monotonic()
+        self._live = sys.stderr.isatty()
+
+    def show(self, number: int, part: float, line: dict) -> None:
+        share = (sum(self._costs[:number]) + part * self._costs[number]) / sum(self._costs)
+        gone = time.monotonic() - self._started
+        left = f"{gone * (1 - share) / share:4.0f} s left" if share > 0.01 else "   ? s left"
+        text = (
+            f"{share:4.0%} {left}  {line['method']:<14} seed {line['seed']}  round {line['round']:>4}  "
+            f"accuracy {line['accuracy/test']:.4f}"
+        )
+        if self._live:
+            print(f"\r{text}", end="", file=sys.stderr, flush=True)
+        elif part == 1:
+            print(text, file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._live:
+            print(file=sys.stderr)
+
+
+def tensorboard(folder: pathlib.Path, wanted: bool) -> Callable[[dict], None]:
+    """A function that writes the numbers of a metrics line, if TensorBoard files are wanted."""
+    if not wanted:
+        return lambda line: None
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise InputError("config.tensorboard needs tensorboardX: pip install tensorboardX") from None
+    writer = SummaryWriter(str(folder))
+
+    def write(line: dict) -> None:
+        for key, value in line.items():
+            if "/" in key:
+                writer.add_scalar(key, value, line["step"])
+        writer.flush()
+
+    return write
+
+
+def _compiled(job: build.Run, state):
+    """The first round, which compiles the program of all."""
+    state, result = job.trainer.round(state, job.batches(0))
+    return jax.block_until_ready(state), [result]
+
+
+def _costs(job: build.Run, rounds: int, sent: int, received: int, seconds: float) -> dict:
+    return {
+        "comm/bytes_sent": sent,
+        "comm/bytes_received": received,
+        "compute/flops": job.plan.flops * rounds,
+        "time/train_s": round(seconds, 4),
+    }
+
+
+def _losses(reports: list, name: str, seed: int, last: int) -> float:
+    losses = np.stack([np.asarray(r.loss) for r in reports])
+    if not np.isfinite(losses).all():
+        at, worker = np.argwhere(~np.isfinite(losses))[0]
+        raise InputError(
+            f"{name}, seed {seed}: the loss of worker {worker} is {losses[at, worker]} in round "
+            f"{last - len(reports) + int(at)}. A smaller config.optimizer.lr, or config.optimizer.clip, "
+            "may help."
+        )
+    return float(losses[-1].mean())

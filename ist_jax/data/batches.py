@@ -1,0 +1,112 @@
+"""Which examples a worker sees at a step: a pure function of (seed, worker, step).
+
+A worker goes through its examples in an order drawn anew for every epoch; a batch takes the next B
+of that endless sequence, also across the end of an epoch, so that no tail is ever left out and a
+shard may be smaller than a batch. Nothing is stored between steps: resuming needs no loader state.
+"""
+
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+
+from ist_jax.errors import InputError
+
+
+class Batches:
+    """The examples of S workers, ``batches(round) -> {"x": [S, J, B, ...], "y": [S, J, B]}``.
+
+    Args:
+      x: all examples, ``[n, ...]``.
+      y: their labels, ``int [n]``.
+      workers: S.
+      batch: B, examples a worker sees in a local step.
+      local_steps: J.
+      seed: of shards and order. Runs with another seed see other shards in another order.
+      split: ``"disjoint"`` (each example belongs to one worker) or ``"all"`` (every worker has all).
+      skew: 0 for shards that are alike; otherwise the concentration of the Dirichlet law from which
+        each class draws its shares of the workers, so that a small value means few classes a worker
+        (Hsu et al., 2019). Shards then differ in size.
+
+    Raises:
+      InputError: numbers below one, an unknown split, fewer examples than workers, or a skew so
+        strong that a worker is left with nothing.
+    """
+
+    def __init__(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        workers: int,
+        batch: int,
+        local_steps: int,
+        seed: int,
+        split: str = "disjoint",
+        skew: float = 0.0,
+    ):
+        for name, value in (("workers", workers), ("batch", batch), ("local_steps", local_steps)):
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, found {value}")
+        self._x, self._y = x, y
+        self._batch, self._local_steps, self._seed = batch, local_steps, seed
+        self.shards = shards(y, workers, seed=seed, split=split, skew=skew)
+
+    def __call__(self, round: int) -> Mapping[str, np.ndarray]:
+        """All batches of a round."""
+        steps = range(round * self._local_steps, (round + 1) * self._local_steps)
+        chosen = np.stack(
+            [np.stack([self.indices(w, step) for step in steps]) for w in range(len(self.shards))]
+        )
+        return {"x": self._x[chosen], "y": self._y[chosen]}
+
+    def indices(self, worker: int, step: int) -> np.ndarray:
+        """Which examples ``worker`` sees at its ``step``-th local step, ``int[B]``."""
+        shard = self.shards[worker]
+        epochs, offsets = np.divmod(np.arange(step * self._batch, (step + 1) * self._batch), len(shard))
+        chosen = np.empty(self._batch, np.int64)
+        for epoch in range(epochs[0], epochs[-1] + 1):
+            here = epochs == epoch
+            chosen[here] = _order(self._seed, worker, int(epoch), len(shard))[offsets[here]]
+        return shard[chosen]
+
+
+def shards(
+    y: np.ndarray, workers: int, *, seed: int, split: str = "disjoint", skew: float = 0.0
+) -> list[np.ndarray]:
+    """The examples of each worker, as sorted index arrays (see ``Batches``)."""
+    if split not in ("disjoint", "all"):
+        raise InputError(f"data.split must be 'disjoint' or 'all', found {split!r}")
+    if skew < 0:
+        raise InputError(f"data.skew must be 0 (shards alike) or positive, found {skew}")
+    if split == "all":
+        if skew:
+            raise InputError("data.skew needs data.split='disjoint': workers that share all are alike")
+        return [np.arange(len(y))] * workers
+    if len(y) < workers:
+        raise InputError(f"{len(y)} examples cannot be split between {workers} workers")
+    draw = np.random.default_rng((seed, _SHARDS))
+    if not skew:
+        return [np.sort(part) for part in np.array_split(draw.permutation(len(y)), workers)]
+    parts: list[list[np.ndarray]] = [[] for _ in range(workers)]
+    for label in np.unique(y):
+        members = draw.permutation(np.flatnonzero(y == label))
+        ends = np.cumsum(draw.dirichlet(np.full(workers, skew)))[:-1] * len(members)
+        for part, piece in zip(parts, np.split(members, ends.astype(int)), strict=True):
+            part.append(piece)
+    whole = [np.sort(np.concatenate(part)) for part in parts]
+    for worker, part in enumerate(whole):
+        if not len(part):
+            raise InputError(
+                f"data.skew={skew} leaves worker {worker} of {workers} without a single example. Use a "
+                "larger skew, fewer workers or another seed."
+            )
+    return whole
+
+
+_SHARDS, _ORDER = 1, 2  # what a seed is used for
+
+
+@functools.lru_cache(maxsize=512)
+def _order(seed: int, worker: int, epoch: int, n: int) -> np.ndarray:
+    return np.random.default_rng((seed, _ORDER, worker, epoch)).permutation(n)
