@@ -1,5 +1,6 @@
 """From a config to the things that train: data, model, optimiser, one trainer for each method."""
 
+import difflib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from configs import quickstart
 from ist_jax import axes, classify, method, normalise, partition, round, traffic, workers
 from ist_jax.data import Batches, Dataset
 from ist_jax.errors import InputError
@@ -55,6 +57,7 @@ def check(config: ConfigDict) -> None:
     Raises:
       InputError: naming the key, what was expected and what was found.
     """
+    _check_keys(quickstart.get_config(), config, "config")
     at_least_one = ("workers", "local_steps", "rounds", "eval_every", "data.batch")
     for key in at_least_one:
         if _at(config, key) < 1:
@@ -189,6 +192,24 @@ def mesh_of(config: ConfigDict, count: int):
     """Devices for S workers: none needed for one; a single worker takes one."""
     devices = config.mesh.devices or len(jax.devices())
     return None if devices == 1 or count == 1 else workers.mesh(count, devices)
+
+
+def _check_keys(known: ConfigDict, given: ConfigDict, where: str) -> None:
+    """The quickstart has every key there is; a group of neurons may have any name."""
+    if where == "config.model.widths":
+        return
+    for key in given:
+        if key not in known:
+            close = difflib.get_close_matches(key, list(known), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+            raise InputError(f"unknown key {where}.{key}{hint}")
+    for key in known:
+        if key not in given:
+            raise InputError(f"{where}.{key} is missing; configs/quickstart.py says what it means")
+        if isinstance(known[key], ConfigDict) != isinstance(given[key], ConfigDict):
+            raise InputError(f"{where}.{key} should look like {known[key]!r}, found {given[key]!r}")
+        if isinstance(known[key], ConfigDict):
+            _check_keys(known[key], given[key], f"{where}.{key}")
 
 
 def _at(config: ConfigDict, key: str) -> Any:

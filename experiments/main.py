@@ -55,10 +55,15 @@ def _mistake(text: str) -> int:
 def _parse(argv: list[str]) -> list[str]:
     """Flags and config, with everything a user can get wrong in them told in one line."""
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        if CONFIG.value is not None:
+            CONFIG.value.keys()  # a config file that cannot be loaded is only reported when it is used
+        return rest
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
-        text = " ".join(str(part) for part in error.args) or repr(error)
-        sys.exit(_mistake(" ".join(text.split())))
+        lines = "\n".join(str(part) for part in error.args).strip().splitlines() or [repr(error)]
+        # A failure inside a config file carries its traceback; the last line says what it was.
+        one = lines[-1] if "Traceback" in lines[0] or len(lines) > 3 else " ".join(lines)
+        sys.exit(_mistake(one.strip()))
 
 
 if __name__ == "__main__":

@@ -58,11 +58,11 @@ def gather(
 
 
 def gather_one(
-    params: PyTree, names: PyTree, who: Assignment, worker: int | Int[Array, ""]
+    params: PyTree, names: PyTree, who: Assignment, worker: int | Int[Array | np.ndarray, ""]
 ) -> PyTree:
     """One worker's subnet: ``gather`` without the worker axis."""
     _check(params, names, who)
-    mine = {group: jnp.asarray(ids)[worker][None] for group, ids in who.items()}
+    mine = {group: jnp.asarray(ids)[worker][None, :] for group, ids in who.items()}
     return jax.tree.map(lambda leaf: leaf[0], _take(params, names, mine, workers=1))
 
 
@@ -71,7 +71,7 @@ def scatter(
     nets: PyTree,
     names: PyTree,
     who: Assignment,
-    took_part: Bool[Array, " S"] | None = None,
+    took_part: Bool[Array | np.ndarray, " S"] | None = None,
     *,
     disjoint: bool | None = None,
 ) -> PyTree:
@@ -99,9 +99,10 @@ def scatter(
     pieces = _pieces(params, nets)
     workers = pieces[0].shape[0] if pieces else 0
     took_part = jnp.ones(workers, bool) if took_part is None else jnp.asarray(took_part)
-    slots = {g: _slots(ids, widths[g], took_part) for g, ids in who.items()}
+    slots = {g: _slots(jnp.asarray(ids), widths[g], took_part) for g, ids in who.items()}
     out = []
     for (path, leaf, leaf_names), piece in zip(leaves, pieces, strict=True):
+        leaf = jnp.asarray(leaf)
         cut = [(axis, g) for axis, g in enumerate(leaf_names) if g in who]
         _check_piece(path, leaf, piece, {axis: who[g].shape[1] for axis, g in cut}, workers)
         if not cut:
@@ -127,7 +128,7 @@ def _take(params: PyTree, names: PyTree, who: Assignment, workers: int) -> PyTre
     """Leaves ``[S, ...]``: the worker axis, then the leaf's own axes in their order."""
 
     def one(leaf, leaf_names):
-        cut = {axis: who[group] for axis, group in enumerate(leaf_names) if group in who}
+        cut = {axis: jnp.asarray(who[group]) for axis, group in enumerate(leaf_names) if group in who}
         if not cut:
             return jnp.broadcast_to(leaf, (workers, *leaf.shape))
         ndim = max(cut) + 2
@@ -140,7 +141,7 @@ def _take(params: PyTree, names: PyTree, who: Assignment, workers: int) -> PyTre
         value, held = _read(leaf, where)
         return jnp.where(held, value, jnp.zeros((), leaf.dtype))
 
-    leaves = [one(leaf, leaf_names) for _, leaf, leaf_names in axes.walk(params, names)]
+    leaves = [one(jnp.asarray(leaf), leaf_names) for _, leaf, leaf_names in axes.walk(params, names)]
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
@@ -204,13 +205,13 @@ def _average(leaf: Array, piece: Array, slots: dict[int, Int[Array, "S _"]]) -> 
             for a in range(ndim)
         ]
         value, held = _read(piece, where, (worker,))
-        return jnp.where(held, total + value, total), count + held
+        return jnp.where(held, total + value, total), count + held.astype(jnp.int32)
 
     counts = [n if axis < ndim else 1 for axis, n in enumerate(leaf.shape)]
     # Negative zero is the identity of addition for every float; zero is not (-0. + 0. = 0.).
     start = jnp.full_like(leaf, -0.0), jnp.zeros(counts, jnp.int32)
     total, count = lax.fori_loop(0, piece.shape[0], add, start)
-    return jnp.where(count > 0, total / jnp.maximum(count, 1).astype(leaf.dtype), leaf)
+    return jnp.where(count > 0, total * _one_over(count, piece.shape[0], leaf.dtype), leaf)
 
 
 def _mean_over_workers(leaf: Array, piece: Array, took_part: Bool[Array, " S"]) -> Array:
@@ -224,7 +225,16 @@ def _mean_over_workers(leaf: Array, piece: Array, took_part: Bool[Array, " S"]) 
         lambda s, total: jnp.where(took_part[s], total + piece[s], total),
         jnp.full_like(leaf, -0.0),
     )
-    return jnp.where(anyone, total / jnp.maximum(took_part.sum(), 1).astype(leaf.dtype), leaf)
+    return jnp.where(anyone, total * _one_over(took_part.sum(), len(piece), leaf.dtype), leaf)
+
+
+def _one_over(count: Array, most: int, dtype: Any) -> Array:
+    """1/count from a table (anything for 0).
+
+    XLA turns some divisions into products with a reciprocal and leaves others, by what it can see of
+    the divisor; a product with a number read from memory gives the same bits in every program.
+    """
+    return jnp.asarray(1 / np.maximum(np.arange(most + 1), 1), dtype)[count]
 
 
 def _check(params: PyTree, names: PyTree, who: Assignment) -> dict[str, int]:
@@ -271,7 +281,7 @@ def _pieces(params: PyTree, nets: PyTree) -> list[Array]:
         raise InputError(
             f"the subnets must be a tree like the net:\n  {tree}\nfound\n  {jax.tree.structure(nets)}"
         )
-    return jax.tree.leaves(nets)
+    return [jnp.asarray(leaf) for leaf in jax.tree.leaves(nets)]
 
 
 def _check_piece(path: str, leaf: Array, piece: Array, cut: dict[int, int], workers: int) -> None:

@@ -83,7 +83,7 @@ ASSIGNMENTS: Mapping[str, Partition] = {
 }
 
 
-def named(name: str, assignment: str = "permutation", shares: Sequence[float] = ()) -> Method:
+def named(name: str, assignment: str = "permutation", shares: Sequence[float | int] = ()) -> Method:
     """The method a config names, with the assignment and the workers' shares it asks for.
 
     Raises:

@@ -12,7 +12,7 @@ folded with its name: adding a layer does not change the draws of the others.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,12 @@ from jaxtyping import Array, Int, Key
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
 
-Assignment = dict[str, Int[Array, "S m"]]
-Round = int | Int[Array, ""]
+# {group: [S, m]}; S and m are checked at the door (decompose), with messages that name the group.
+Assignment = Mapping[str, Int[Array | np.ndarray, "..."]]
+Round = int | Int[Array | np.ndarray, ""] | np.integer
 
 
+@runtime_checkable
 class Partition(Protocol):
     """What a new way to draw subnets has to be."""
 
@@ -40,7 +42,7 @@ def permutation(
     workers: int,
     round: Round = 0,
     *,
-    shares: Sequence[float] | None = None,
+    shares: Sequence[float | int] | None = None,
 ) -> Assignment:
     """Deals a fresh uniform permutation of every group out to the workers (IST, section 2.1).
 
@@ -74,7 +76,7 @@ def fixed(
     workers: int,
     round: Round = 0,
     *,
-    shares: Sequence[float] | None = None,
+    shares: Sequence[float | int] | None = None,
 ) -> Assignment:
     """The draw of round 0 in every round: subnets that never mix, which is an ensemble."""
     return permutation(key, widths, workers, 0, shares=shares)
@@ -126,7 +128,7 @@ def sub_widths(
     return {group: who[group].shape[1] if group in who else n for group, n in widths.items()}
 
 
-def _plan(widths: Mapping[str, int], workers: int, shares: Sequence[float] | None):
+def _plan(widths: Mapping[str, int], workers: int, shares: Sequence[float | int] | None):
     if workers < 1:
         raise InputError(f"need at least one worker, found workers={workers}")
     for group, width in widths.items():
@@ -138,7 +140,7 @@ def _plan(widths: Mapping[str, int], workers: int, shares: Sequence[float] | Non
         yield group, width, _counts(group, width, workers, shares)
 
 
-def _counts(group: str, width: int, workers: int, shares: Sequence[float] | None) -> list[int]:
+def _counts(group: str, width: int, workers: int, shares: Sequence[float | int] | None) -> list[int]:
     if shares is None:
         shares = (1.0,) * workers
     if len(shares) != workers or not all(s > 0 for s in shares):

@@ -8,6 +8,7 @@ slice of it and needs no rule of its own.
 from collections.abc import Mapping
 
 import flax.linen as nn
+from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
 from ist_jax import normalise
@@ -30,7 +31,7 @@ class CNN(nn.Module):
     normalise: str = "standardise"
     affine: bool = True
     logits: bool = True
-    gains: Mapping[str, float] = ()  # type: ignore[assignment]
+    gains: Mapping[str, float] = FrozenDict()
 
     @nn.compact
     def __call__(self, x: Array, train: bool = True) -> Float[Array, "B classes"]:
@@ -43,7 +44,7 @@ class CNN(nn.Module):
         def activate(x, group):
             if self.normalise == "standardise":
                 x = normalise.Standardise(group, self.affine, name=f"norm_{group}")(x, train)
-            return nn.relu(x) * dict(self.gains).get(group, 1.0)
+            return nn.relu(x) * self.gains.get(group, 1.0)
 
         def kernel(*names):
             return nn.with_partitioning(nn.initializers.lecun_normal(), names)

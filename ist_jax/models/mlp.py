@@ -8,6 +8,7 @@ hidden layer; inputs and classes are not cut.
 from collections.abc import Mapping
 
 import flax.linen as nn
+from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
 from ist_jax import normalise
@@ -31,7 +32,7 @@ class MLP(nn.Module):
     normalise: str = "standardise"
     affine: bool = True
     logits: bool = True
-    gains: Mapping[str, float] = ()  # type: ignore[assignment]
+    gains: Mapping[str, float] = FrozenDict()
 
     @nn.compact
     def __call__(self, x: Array, train: bool = True) -> Float[Array, "B classes"]:
@@ -42,7 +43,7 @@ class MLP(nn.Module):
             x = _linear(x, self.widths[group], (below, group), name=group)
             if self.normalise == "standardise":
                 x = normalise.Standardise(group, self.affine, name=f"norm_{group}")(x, train)
-            x = nn.relu(x) * dict(self.gains).get(group, 1.0)
+            x = nn.relu(x) * self.gains.get(group, 1.0)
             below = group
         x = _linear(x, self.classes, (below, None), name="logits")
         if self.normalise == "standardise" and self.logits:

@@ -1,0 +1,63 @@
+"""Eight CPU devices, no implicit promotion of types or ranks, and small tools the tests share."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(7)
+
+
+def same_bits(a, b) -> bool:
+    """Equal trees to the last bit: signs of zero and payloads of NaN count."""
+    left, right = jax.tree.leaves(a), jax.tree.leaves(b)
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+        x.dtype == y.dtype and np.asarray(x).tobytes() == np.asarray(y).tobytes()
+        for x, y in zip(left, right, strict=True)
+    )
+
+
+def mlp_tree(dims, seed=0):
+    """A raw fully connected net (no Flax): {"w0": [N0, N1], ...} and the names of its axes."""
+    draw = np.random.default_rng(seed)
+    last = len(dims) - 2
+    params = {
+        f"w{i}": jnp.asarray(draw.normal(size=(a, b)) / np.sqrt(a), jnp.float32)
+        for i, (a, b) in enumerate(zip(dims[:-1], dims[1:], strict=True))
+    }
+    names = {
+        f"w{i}": (f"h{i - 1}" if i else None, f"h{i}" if i < last else None)
+        for i in range(last + 1)
+    }
+    return params, names
+
+
+def mlp_loss(params, batch, key):
+    """Mean squared error of a raw ReLU net of any width; the key is not used."""
+    x = batch["x"]
+    for i in range(len(params)):
+        x = x @ params[f"w{i}"]
+        if i < len(params) - 1:
+            x = jax.nn.relu(x)
+    return jnp.mean(jnp.square(x - batch["y"]))
+
+
+def regression_batches(rounds, workers, steps, batch, inputs, outputs, seed=0):
+    draw = np.random.default_rng(seed)
+    return [
+        {
+            "x": draw.normal(size=(workers, steps, batch, inputs)).astype(np.float32),
+            "y": draw.normal(size=(workers, steps, batch, outputs)).astype(np.float32),
+        }
+        for _ in range(rounds)
+    ]

@@ -1,0 +1,121 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ist_jax import partition
+from ist_jax.errors import InputError
+
+DRAWS = {
+    "permutation": partition.permutation,
+    "balanced": partition.balanced,
+    "balanced, 3 homes": functools.partial(partition.balanced, shards=3),
+    "fixed": partition.fixed,
+    "unequal": lambda key, widths, workers, round=0: partition.permutation(
+        key, widths, workers, round, shares=range(1, workers + 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+@given(width=st.integers(12, 70), workers=st.integers(1, 4), round=st.integers(0, 9))
+@settings(max_examples=15, deadline=None)
+def test_every_neuron_has_exactly_one_worker(draw, width, workers, round):
+    ids = np.asarray(draw(jax.random.key(1), {"h": width}, workers, round)["h"])
+    assert ids.dtype == np.int32
+    assert sorted(ids[ids < width]) == list(range(width))
+    assert (ids <= width).all()
+    assert (np.diff(ids, axis=1) >= 0).all(), "rows are sorted, empty slots last"
+
+
+def test_uneven_widths_give_the_remainder_to_the_first_workers(key):
+    ids = np.asarray(partition.permutation(key, {"h": 64}, workers=3)["h"])
+    assert ids.shape == (3, 22)
+    assert (ids < 64).sum(axis=1).tolist() == [22, 21, 21]
+
+
+def test_shares_are_kept_in_every_group(key):
+    who = partition.permutation(key, {"a": 40, "b": 7}, 3, shares=(1, 1, 2))
+    assert (np.asarray(who["a"]) < 40).sum(axis=1).tolist() == [10, 10, 20]
+    assert (np.asarray(who["b"]) < 7).sum(axis=1).tolist() == [2, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["permutation", "balanced"])
+def test_draws_are_uniform(name):
+    """Over 3,000 draws each neuron is with each worker a quarter of the time (4.5 sigma)."""
+    draw = jax.jit(
+        jax.vmap(lambda round: DRAWS[name](jax.random.key(0), {"h": 16}, 4, round)["h"])
+    )
+    ids = np.asarray(draw(np.arange(3000)))
+    share = np.stack([(ids == neuron).any(axis=2).mean(axis=0) for neuron in range(16)])
+    assert np.abs(share - 0.25).max() < 4.5 * np.sqrt(0.25 * 0.75 / 3000)
+
+
+def test_pairs_of_a_permutation_are_uniform():
+    """Neurons 0 and 1 share a worker with probability (m - 1)/(N - 1); balanced homes lower it."""
+    rounds = np.arange(4000)
+
+    def together(draw):
+        one = jax.jit(jax.vmap(lambda r: draw(jax.random.key(0), {"h": 16}, 4, r)["h"]))
+        ids = np.asarray(one(rounds))
+        return ((ids == 0).any(axis=2) & (ids == 1).any(axis=2)).any(axis=1).mean()
+
+    expected = 3 / 15
+    sigma = np.sqrt(expected * (1 - expected) / len(rounds))
+    assert abs(together(partition.permutation) - expected) < 4.5 * sigma
+    assert together(partition.balanced) == 0, "4 homes of 4, one neuron of each home per worker"
+
+
+def test_balanced_draws_equally_from_every_home(key):
+    ids = np.asarray(partition.balanced(key, {"h": 64}, 4, shards=8)["h"])
+    assert (np.stack([np.bincount(row // 8, minlength=8) for row in ids]) == 2).all()
+
+
+def test_rounds_and_groups_draw_apart_and_fixed_does_not(key):
+    widths = {"a": 32, "b": 32}
+    first = partition.permutation(key, widths, 4, 0)
+    again = partition.permutation(key, widths, 4, 0)
+    later = partition.permutation(key, widths, 4, 1)
+    assert (first["a"] == again["a"]).all()
+    assert (first["a"] != later["a"]).any()
+    assert (first["a"] != first["b"]).any(), "every hidden layer has its own permutation"
+    assert (partition.fixed(key, widths, 4, 5)["a"] == first["a"]).all()
+
+
+def test_a_new_group_leaves_the_draws_of_the_others_alone(key):
+    small = partition.permutation(key, {"b": 32}, 4)
+    large = partition.permutation(key, {"a": 8, "b": 32, "c": 64}, 4)
+    assert (small["b"] == large["b"]).all()
+
+
+def test_one_program_serves_all_rounds(key):
+    draw = jax.jit(lambda round: partition.permutation(key, {"h": 64}, 4, round))
+    for round in range(3):
+        draw(round)
+    assert draw._cache_size() == 1
+
+
+def test_sub_widths(key):
+    widths = {"a": 64, "b": 9}
+    assert partition.sub_widths(partition.permutation, widths, 3) == {"a": 22, "b": 3}
+    assert partition.sub_widths(partition.uncut, widths, 3) == widths
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda k: partition.permutation(k, {"h": 3}, 4), "'h' has 3 neurons, too few for 4 workers"),
+        (lambda k: partition.balanced(k, {"h": 3}, 4), "'h' has 3 neurons, too few for 4 workers"),
+        (lambda k: partition.permutation(k, {"h": 3}, 0), "at least one worker"),
+        (lambda k: partition.permutation(k, {"h": 8}, 2, shares=(1,)), "must be 2 positive numbers"),
+        (lambda k: partition.permutation(k, {"h": 8}, 2, shares=(1, 0)), "must be 2 positive numbers"),
+        (lambda k: partition.permutation(k, {"h": 8}, 2, shares=(1, 99)), "worker 0 leaves it no neuron"),
+        (lambda k: partition.balanced(k, {"h": 8}, 2, shards=0), "at least one home shard"),
+    ],
+)
+def test_bad_input(key, call, message):
+    with pytest.raises(InputError, match=message):
+        call(key)
