@@ -71,11 +71,8 @@ def held(params: PyTree, names: PyTree, method: Method, workers: int) -> dict[st
 
 
 def entries(params: PyTree, names: PyTree, counts: dict[str, np.ndarray]) -> np.ndarray:
-    """Parameters each worker holds, ``int64[S]`` (a scalar where nothing is cut)."""
-    return sum(
-        (_size(leaf, leaf_names, counts) for _, leaf, leaf_names in axes.walk(params, names)),
-        np.int64(0),
-    )
+    """Parameters each worker holds, ``int64[S]`` (``int64[]`` where nothing is cut)."""
+    return _total(params, names, counts, lambda leaf: 1)
 
 
 def flops(function: Callable[..., Any], *arguments: PyTree) -> int:
@@ -88,20 +85,22 @@ def flops(function: Callable[..., Any], *arguments: PyTree) -> int:
 
 
 def _bytes(tree: PyTree, names: PyTree, counts: dict[str, np.ndarray]) -> np.ndarray:
-    return sum(
-        (
-            _size(leaf, leaf_names, counts) * leaf.dtype.itemsize
-            for _, leaf, leaf_names in axes.walk(tree, names)
-        ),
-        np.int64(0),
-    )
+    return _total(tree, names, counts, lambda leaf: leaf.dtype.itemsize)
 
 
-def _size(leaf: Any, leaf_names: axes.AxisNames, counts: dict[str, np.ndarray]) -> np.ndarray:
-    size = np.int64(1)
-    for n, group in zip(leaf.shape, leaf_names, strict=True):
-        size = size * counts.get(group, np.int64(n))
-    return size
+def _total(
+    tree: PyTree,
+    names: PyTree,
+    counts: dict[str, np.ndarray],
+    weight: Callable[[Any], int],
+) -> np.ndarray:
+    total = np.int64(0)
+    for _, leaf, leaf_names in axes.walk(tree, names):
+        size = np.int64(weight(leaf))
+        for n, group in zip(leaf.shape, leaf_names, strict=True):
+            size = size * counts.get(group, np.int64(n))
+        total = total + size
+    return np.asarray(total)
 
 
 def _flops_of(jaxpr: Any) -> int:

@@ -1,4 +1,4 @@
-"""Eight CPU devices, no implicit promotion of types or ranks, and small tools the tests share."""
+"""Eight CPU devices, and small tools the tests share."""
 
 import os
 
@@ -10,12 +10,18 @@ import numpy as np
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 @pytest.fixture
 def key():
     return jax.random.key(7)
+
+
+@pytest.fixture
+def strict_types():
+    """No implicit promotion of types (optax and Flax rely on it, so only where neither is used)."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
 
 
 def same_bits(a, b) -> bool:

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import mlp_tree, same_bits
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ist_jax import axes, decompose, partition
 from ist_jax.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("strict_types")
 
 GROUPS = ("a", "b", "c")
 
@@ -73,7 +75,7 @@ def problems(draw):
 
 
 @given(problems())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_gather_and_scatter_are_the_oracle(problem):
     params, names, who, workers, rng = problem
     given_who = {g: jnp.asarray(ids) for g, ids in who.items()}

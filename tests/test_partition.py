@@ -3,11 +3,13 @@ import functools
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ist_jax import partition
 from ist_jax.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("strict_types")
 
 DRAWS = {
     "permutation": partition.permutation,
@@ -22,7 +24,7 @@ DRAWS = {
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 @given(width=st.integers(12, 70), workers=st.integers(1, 4), round=st.integers(0, 9))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_neuron_has_exactly_one_worker(draw, width, workers, round):
     ids = np.asarray(draw(jax.random.key(1), {"h": width}, workers, round)["h"])
     assert ids.dtype == np.int32

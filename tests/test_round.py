@@ -1,0 +1,355 @@
+"""Whole rounds, against NumPy and against ordinary loops in optax."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import oracle
+import pytest
+from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
+
+from ist_jax import axes, classify, decompose, local, method, normalise, partition, round
+from ist_jax.errors import InputError
+from ist_jax.keys import fold
+from ist_jax.method import Method
+from ist_jax.models.mlp import MLP
+
+DIMS = (6, 12, 8, 3)
+
+
+def trainer_of(params, names, how, workers, optimizer=None, **options):
+    optimizer = optimizer or optax.sgd(0.1)
+    return round.build(mlp_loss, optimizer, params, names, method=how, workers=workers, **options)
+
+
+def run(params, names, how, batches, workers=4, optimizer=None, took_part=None, **options):
+    trainer = trainer_of(params, names, how, workers, optimizer, **options)
+    state = trainer.init(params, jax.random.key(3))
+    reports = []
+    for batch in batches:
+        state, report = trainer.round(state, batch, took_part)
+        reports.append(report)
+    return state, reports
+
+
+@pytest.mark.parametrize("hidden", [(12,), (12, 8)], ids=["2-layer", "3-layer"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("policy", ["reset", "keep"])
+def test_ist_is_the_numpy_oracle(hidden, momentum, policy):
+    """Three rounds in float64, so that agreement to 1e-9 is agreement of the algebra."""
+    workers, steps, batch, inputs, classes = 4, 3, 16, 6, 5
+    draw = np.random.default_rng(1)
+    rounds = [
+        (
+            [np.sort(draw.permutation(n).reshape(workers, -1), axis=1) for n in hidden],
+            draw.normal(size=(workers, steps, batch, inputs)),
+            draw.integers(classes, size=(workers, steps, batch)),
+        )
+        for _ in range(3)
+    ]
+    dims = (inputs, *hidden, classes)
+    net = {
+        "kernels": [draw.normal(size=d) / 2 for d in zip(dims[:-1], dims[1:], strict=True)],
+        "scales": [1 + 0.1 * draw.normal(size=n) for n in hidden],
+        "shifts": [0.1 * draw.normal(size=n) for n in hidden],
+    }
+    expected, losses = oracle.ist(net, rounds, 0.1, momentum, policy == "keep")
+
+    with jax.enable_x64(True):
+        model = MLP({f"hidden{i}": n for i, n in enumerate(hidden)}, classes)
+        params, names = axes.of(model.init(jax.random.key(0), jnp.ones((2, inputs))))
+        params = {"params": as_flax(net)}
+        table = {
+            f"hidden{i}": jnp.asarray(np.stack([who[i] for who, _, _ in rounds]))
+            for i in range(len(hidden))
+        }
+        given = lambda key, widths, workers, round=0: {g: ids[round] for g, ids in table.items()}  # noqa: E731
+        sub = normalise.subnet(model, {g: ids.shape[-1] for g, ids in table.items()})
+        trainer = round.build(
+            classify.cross_entropy(sub),
+            optax.sgd(0.1, momentum=momentum or None),
+            params,
+            names,
+            method=Method("given", given),
+            workers=workers,
+            optimiser_state=policy,
+        )
+        state = trainer.init(params, jax.random.key(0))
+        for number, (_, x, y) in enumerate(rounds):
+            state, report = trainer.round(state, {"x": x, "y": y})
+            np.testing.assert_allclose(report.loss, losses[number].mean(axis=1), rtol=1e-9)
+    jax.tree.map(
+        lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9),
+        state.params,
+        {"params": as_flax(expected)},
+    )
+
+
+def as_flax(net):
+    out = {}
+    last = len(net["kernels"]) - 1
+    for i, kernel in enumerate(net["kernels"]):
+        out["logits" if i == last else f"hidden{i}"] = {"kernel": kernel}
+    for i, (scale, shift) in enumerate(zip(net["scales"], net["shifts"], strict=True)):
+        out[f"norm_hidden{i}"] = {"scale": scale, "shift": shift}
+    return out
+
+
+@pytest.mark.parametrize("optimizer", [optax.sgd(0.1), optax.sgd(0.1, 0.9), optax.adam(1e-2)])
+@pytest.mark.parametrize("how", [method.ist(), method.ist(partition.balanced), method.single()])
+def test_one_worker_is_ordinary_training_bit_for_bit(optimizer, how):
+    """Oracle 5, first half: the same scan over the same batches, without this library's round."""
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(3, 1, 4, 8, 6, 3)
+    state, _ = run(params, names, how, batches, 1, optimizer, optimiser_state="keep")
+
+    @jax.jit
+    def ordinary(net, opt_state, batches):
+        def step(carry, batch):
+            net, opt_state = carry
+            grads = jax.grad(mlp_loss)(net, batch, None)
+            updates, opt_state = optimizer.update(grads, opt_state, net)
+            return (optax.apply_updates(net, updates), opt_state), None
+
+        return jax.lax.scan(step, (net, opt_state), batches)[0]
+
+    net, opt_state = params, optimizer.init(params)
+    for batch in batches:
+        net, opt_state = ordinary(net, opt_state, jax.tree.map(lambda leaf: leaf[0], batch))
+    assert same_bits(state.params, net)
+    assert same_bits(state.opt_state, opt_state)
+
+
+def everything(key, widths, workers, round=0):
+    return {g: jnp.tile(jnp.arange(n, dtype=jnp.int32), (workers, 1)) for g, n in widths.items()}
+
+
+def test_full_overlap_with_one_plain_step_is_data_parallel():
+    """Oracle 5, second half: mean of (w - lr g_s) and w - lr mean(g_s); equal up to rounding."""
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(3, 4, 1, 8, 6, 3)
+    full = Method("full", everything, disjoint=False)
+    states = [run(params, names, how, batches)[0] for how in (full, method.local_sgd(), method.data_parallel())]
+    for state in states[1:]:
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+            states[0].params,
+            state.params,
+        )
+    assert not same_bits(states[0].params, params)
+
+
+def test_data_parallel_is_the_mean_gradient_at_every_step():
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(2, 4, 3, 8, 6, 3)
+    optimizer = optax.adam(1e-2)
+    state, _ = run(params, names, method.data_parallel(), batches, optimizer=optimizer)
+    net, opt_state = params, optimizer.init(params)
+    for batch in batches:
+        for step in range(3):
+            grads = [
+                jax.grad(mlp_loss)(net, jax.tree.map(lambda b, w=w, j=step: b[w, j], batch), None)
+                for w in range(4)
+            ]
+            mean = jax.tree.map(lambda *g: sum(g) / 4, *grads)
+            updates, opt_state = optimizer.update(mean, opt_state, net)
+            net = optax.apply_updates(net, updates)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), state.params, net
+    )
+
+
+def test_an_ensemble_is_subnets_trained_apart_with_their_own_optimisers():
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(3, 4, 2, 8, 6, 3)
+    optimizer = optax.sgd(0.1, 0.9)
+    state, reports = run(params, names, method.ensemble(), batches, optimizer=optimizer)
+    who = partition.fixed(fold(jax.random.key(3), "draw"), {"h0": 12, "h1": 8}, 4)
+    nets = decompose.gather(state.params, names, who)
+    for worker in range(4):
+        net = decompose.gather_one(params, names, who, worker)
+        opt_state = optimizer.init(net)
+        for batch in batches:
+            mine = jax.tree.map(lambda b, w=worker: b[w], batch)
+            net, opt_state, _ = local.train(
+                jax.value_and_grad(mlp_loss), optimizer, net, opt_state, mine, jax.random.key(0)
+            )
+        jax.tree.map(
+            lambda a, b, w=worker: np.testing.assert_allclose(a[w], b, rtol=1e-5, atol=1e-6), nets, net
+        )
+    assert (reports[0].bytes_sent == 0).all()
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 5, 7, 20])
+@pytest.mark.parametrize("local_steps", [1, 3, 8])
+def test_steps_trained_are_steps_kept(steps_per_epoch, local_steps):
+    """Oracle 3: every example seen moves the net by exactly its share, also across ends of epochs.
+
+    The loss is linear, -sum(x) w: each step adds lr times the batch's sum to every entry the worker
+    holds, so the final net counts every step of every worker; none may be trained and thrown away.
+    """
+    workers, batch, lr = 2, 2, 0.5
+    n = steps_per_epoch * batch * workers
+    from ist_jax.data import Batches
+
+    data = Batches(
+        np.arange(n, dtype=np.float32),
+        np.zeros(n, np.int32),
+        workers=workers,
+        batch=batch,
+        local_steps=local_steps,
+        seed=0,
+    )
+    params, names = {"w": jnp.zeros(4), "b": jnp.zeros(())}, {"w": ("h",), "b": ()}
+    loss = lambda net, b, key: -b["x"].sum() * (net["w"].sum() + net["b"])  # noqa: E731
+    trainer = round.build(loss, optax.sgd(lr), params, names, method=method.ist(), workers=workers)
+    state = trainer.init(params, jax.random.key(0))
+    rounds = 6
+    for number in range(rounds):
+        state, _ = trainer.round(state, data(number))
+    seen = np.stack(
+        [[data.indices(w, s).sum() for s in range(rounds * local_steps)] for w in range(workers)]
+    )
+    assert float(state.params["b"]) == lr * seen.sum() / workers
+    assert float(state.params["w"].sum()) == lr * seen.sum() * 2, "two neurons a worker"
+    per_epoch = [np.concatenate([data.indices(w, s) for s in range(steps_per_epoch)]) for w in range(2)]
+    if rounds * local_steps >= steps_per_epoch:
+        assert sorted(np.concatenate(per_epoch)) == list(range(n)), "an epoch is every example once"
+
+
+def test_who_did_not_take_part_changes_nothing_and_the_rest_are_as_if_alone():
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(1, 4, 2, 8, 6, 3)
+    took_part = np.array([True, True, False, True])
+    everyone, _ = run(params, names, method.ist(), batches)
+    three, (report,) = run(params, names, method.ist(), batches, took_part=took_part)
+    who = partition.permutation(fold(jax.random.key(3), "draw"), {"h0": 12, "h1": 8}, 4, 0)
+    merged = decompose.scatter(
+        params,
+        decompose.gather(everyone.params, names, who),
+        names,
+        who,
+        took_part,
+    )
+    assert same_bits(three.params, merged)
+    assert report.bytes_sent[2] == 0
+    assert (report.bytes_sent[took_part] > 0).all()
+    nobody, _ = run(params, names, method.data_parallel(), batches, took_part=np.zeros(4, bool))
+    assert same_bits(nobody.params, params)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [method.ist(), method.local_sgd(), method.data_parallel(), method.ensemble(), method.single()],
+    ids=lambda how: how.name,
+)
+def test_the_second_round_compiles_nothing(how):
+    params, names = mlp_tree(DIMS)
+    workers = how.workers or 4
+    trainer = trainer_of(params, names, how, workers)
+    state = trainer.init(params, jax.random.key(0))
+    state, _ = trainer.round(state, regression_batches(1, workers, 2, 8, 6, 3)[0])
+    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
+        compiled = []
+        patch.setattr(
+            "jax._src.interpreters.pxla.log_elapsed_time",
+            lambda *a, **k: compiled.append(a) or __import__("contextlib").nullcontext(),
+            raising=False,
+        )
+        state, _ = trainer.round(state, regression_batches(1, workers, 2, 8, 6, 3, seed=1)[0])
+    assert not compiled
+
+
+def test_the_state_is_donated_and_the_caller_keeps_its_parameters():
+    params, names = mlp_tree(DIMS)
+    trainer = trainer_of(params, names, method.ist(), 4)
+    state = trainer.init(params, jax.random.key(0))
+    trainer.round(state, regression_batches(1, 4, 2, 8, 6, 3)[0])
+    assert state.params["w1"].is_deleted()
+    assert not params["w1"].is_deleted()
+
+
+def test_schedules_go_on_counting_when_moments_are_reset():
+    """A rate that is zero from the fifth step on: the second round of four must change nothing."""
+    params, names = mlp_tree(DIMS)
+    rate = optax.piecewise_constant_schedule(0.1, {4: 0.0})
+    batches = regression_batches(2, 4, 4, 8, 6, 3)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(rate, momentum=0.9))
+    after_one, _ = run(params, names, method.ist(), batches[:1], optimizer=optimizer)
+    after_two, _ = run(params, names, method.ist(), batches, optimizer=optimizer)
+    assert not same_bits(after_one.params, params)
+    assert same_bits(after_one.params, after_two.params)
+
+
+def test_moments_that_cannot_travel_are_refused():
+    """Adafactor's second moments are rows and columns, not shaped like the parameters."""
+    params, names = mlp_tree((6, 256, 256, 3))
+    with pytest.raises(InputError, match=r"cannot travel with the neurons.*optimiser_state='reset'"):
+        trainer_of(params, names, method.ist(), 4, optax.adafactor(1e-2), optimiser_state="keep")
+    trainer_of(params, names, method.ist(), 4, optax.adafactor(1e-2))
+
+
+def test_bytes_are_those_of_the_subnet_and_of_kept_moments():
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(1, 4, 2, 8, 6, 3)
+    subnet = 4 * (6 * 12 // 4 + 12 * 8 // 16 + 8 * 3 // 4)
+    whole = 4 * (6 * 12 + 12 * 8 + 8 * 3)
+    adam = optax.adam(1e-2)
+    for how, options, expected in (
+        (method.ist(), {}, subnet),
+        (method.ist(), {"optimizer": adam, "optimiser_state": "keep"}, 3 * subnet + 4),
+        (method.local_sgd(), {}, whole),
+        (method.data_parallel(), {"optimizer": adam}, 2 * whole),
+        (method.ensemble(), {}, 0),
+    ):
+        _, (report,) = run(params, names, how, batches, **options)
+        assert report.bytes_sent.tolist() == [expected] * 4, how.name
+        assert report.bytes_received.tolist() == [expected] * 4, how.name
+
+
+def test_a_loss_gets_its_own_key_for_worker_round_and_step():
+    params, names = {"w": jnp.zeros((4, 2))}, {"w": ("h", None)}
+    loss = lambda net, batch, key: net["w"].sum() * jax.random.normal(key, ())  # noqa: E731
+    trainer = round.build(loss, optax.sgd(1.0), params, names, method=method.ist(), workers=4)
+    state = trainer.init(params, jax.random.key(0))
+    seen = []
+    for _ in range(2):
+        before = np.asarray(state.params["w"])
+        state, _ = trainer.round(state, {"x": np.zeros((4, 1, 1), np.float32)})
+        seen += list(np.asarray(state.params["w"])[:, 0] - before[:, 0])
+    assert len(np.unique(np.round(seen, 5))) == 8
+
+
+@pytest.mark.parametrize(
+    ("batches", "took_part", "message"),
+    [
+        ({"x": np.zeros((3, 2, 8))}, None, "must begin with .S=4 workers"),
+        ({"x": np.zeros((4, 2, 8)), "y": np.zeros((4, 3, 8))}, None, "the same J in all"),
+        ({"x": np.zeros((4, 0, 8))}, None, "J local steps >= 1"),
+        ({}, None, "empty tree"),
+        ({"x": np.zeros((4, 2, 8))}, np.ones(3, bool), r"took_part must be bool\[4\]"),
+    ],
+)
+def test_bad_batches(batches, took_part, message):
+    params, names = mlp_tree(DIMS)
+    trainer = trainer_of(params, names, method.ist(), 4)
+    with pytest.raises(InputError, match=message):
+        trainer.round(trainer.init(params, jax.random.key(0)), batches, took_part)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda p, n: trainer_of(p, n, method.ist(), 9), "'h1' has 8 neurons, too few for 9 workers"),
+        (lambda p, n: trainer_of(p, {"w0": None}, method.ist(), 4), "does not match the parameters"),
+        (lambda p, n: trainer_of(p, n, method.ist(), 4, optimiser_state="drop"), "'reset' or 'keep'"),
+        (lambda p, n: method.named("isst"), "unknown method 'isst'; known: ist, local_sgd"),
+        (lambda p, n: method.named("ist", "random"), "unknown assignment 'random'"),
+        (lambda p, n: method.named("ist", "balanced", (1, 2)), "shares need assignment='permutation'"),
+    ],
+)
+def test_bad_builds(build, message):
+    with pytest.raises(InputError, match=message):
+        build(*mlp_tree(DIMS))
