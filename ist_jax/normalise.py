@@ -16,6 +16,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -43,7 +44,7 @@ class Standardise(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*batch n"], train: bool) -> Float[Array, "*batch n"]:
+    def __call__(self, x: Float[Array | np.ndarray, "*batch n"], train: bool) -> Float[Array, "*batch n"]:
         if train:
             over = tuple(range(x.ndim - 1))
             mean = x.mean(axis=over)
@@ -68,7 +69,7 @@ class Standardise(nn.Module):
         return (x - mean) * factor
 
 
-def statistics(model: nn.Module, params: PyTree, x: Array) -> PyTree:
+def statistics(model: nn.Module, params: PyTree, x: Array | np.ndarray) -> PyTree:
     """The whole net's statistics over training examples, to evaluate it with.
 
     One forward pass over all of ``x`` at once: each layer's statistics are exactly those that the net

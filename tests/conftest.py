@@ -17,6 +17,23 @@ def key():
     return jax.random.key(7)
 
 
+_compiled: list[str] = []
+jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: _compiled.append(event))
+
+
+@pytest.fixture
+def compilations():
+    """A function that counts the programs compiled since it was last called."""
+
+    def count() -> int:
+        found = sum(event.endswith("backend_compile_duration") for event in _compiled)
+        _compiled.clear()
+        return found
+
+    count()
+    return count
+
+
 @pytest.fixture
 def strict_types():
     """No implicit promotion of types (optax and Flax rely on it, so only where neither is used)."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import flax.linen as nn
 from flax.core import FrozenDict
+import numpy as np
 from jaxtyping import Array, Float
 
 from ist_jax import normalise
@@ -34,7 +35,7 @@ class CNN(nn.Module):
     gains: Mapping[str, float] = FrozenDict()
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = True) -> Float[Array, "B classes"]:
+    def __call__(self, x: Array | np.ndarray, train: bool = True) -> Float[Array, "B classes"]:
         normalise.check_policy(self.normalise)
         if set(self.widths) != set(GROUPS):
             raise InputError(f"a CNN's groups are {GROUPS}; found {sorted(self.widths)}")

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import flax.linen as nn
 from flax.core import FrozenDict
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ist_jax import normalise
@@ -35,9 +37,9 @@ class MLP(nn.Module):
     gains: Mapping[str, float] = FrozenDict()
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = True) -> Float[Array, "B classes"]:
+    def __call__(self, x: Array | np.ndarray, train: bool = True) -> Float[Array, "B classes"]:
         normalise.check_policy(self.normalise)
-        x = x.reshape(len(x), -1)
+        x = jnp.asarray(x).reshape(len(x), -1)
         below = None
         for group in hidden(self.widths):
             x = _linear(x, self.widths[group], (below, group), name=group)

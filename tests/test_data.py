@@ -1,0 +1,215 @@
+import gzip
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ist_jax import data
+from ist_jax.data import Batches, batches, fashion_mnist, idx
+from ist_jax.data.dataset import Dataset
+from ist_jax.errors import InputError
+
+
+def idx_bytes(array):
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A tiny Fashion-MNIST: 20 + 10 images."""
+    draw = np.random.default_rng(0)
+    for name, n in (("train", 20), ("t10k", 10)):
+        images = draw.integers(256, size=(n, 28, 28))
+        (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(images)))
+        labels = idx_bytes(np.arange(n) % 10)
+        (tmp_path / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    return tmp_path
+
+
+def test_digits():
+    digits = data.load("digits")
+    assert digits.train_x.shape == (898, 8, 8, 1)
+    assert len(digits.test_x) == 899
+    assert 0 <= digits.train_x.min() < digits.train_x.max() == 1
+    assert set(digits.train_y) == set(range(10))
+
+
+def test_fashion_mnist_from_a_folder(folder):
+    found = data.load("fashion_mnist", str(folder))
+    assert found.train_x.shape == (20, 28, 28, 1)
+    assert found.train_x.dtype == np.float32
+    assert found.train_x.max() <= 1
+    assert found.test_y.tolist() == list(range(10))
+
+
+@pytest.mark.skipif(
+    not fashion_mnist.DEBIAN.is_dir(), reason="apt-get install dataset-fashion-mnist"
+)
+def test_fashion_mnist_of_debian():
+    found = data.load("fashion_mnist")
+    assert (len(found.train_x), len(found.test_x)) == (60_000, 10_000)
+    assert (np.bincount(found.train_y) == 6_000).all()
+    assert abs(found.train_x.mean() - 0.2860) < 1e-3
+    assert abs(found.train_x.std() - 0.3530) < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore")  # of what TensorFlow Datasets imports
+def test_fashion_mnist_of_tensorflow_datasets(tmp_path, monkeypatch):
+    """Read through tfds.data_source, without TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    with tfds.testing.mock_data(num_examples=12):
+        found = fashion_mnist.load(str(tmp_path))
+    assert found.train_x.shape == (12, 28, 28, 1)
+    assert found.checked().train_y.dtype == np.int32
+
+
+def test_a_missing_data_set_says_what_to_install(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="apt-get install dataset-fashion-mnist"):
+        data.load("fashion_mnist", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "nowhere")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(InputError, match="apt-get install dataset-fashion-mnist"):
+        data.load("fashion_mnist")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_without_data_says_what_to_install(tmp_path):
+    with pytest.raises(InputError, match="apt-get install dataset-fashion-mnist"):
+        data.load("fashion_mnist", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda raw: raw[: len(raw) // 2], "cannot be read"),
+        (lambda raw: b"hello", "cannot be read"),
+        (lambda raw: b"", "begins with nothing"),
+        (lambda raw: gzip.compress(b"\0\0\x08\x01" + b"\0" * 20), "expected 00000803"),
+        (lambda raw: gzip.compress(gzip.decompress(raw)[:-1]), "should hold 15680 values"),
+        (lambda raw: gzip.compress(gzip.decompress(raw) + b"x"), "found more: it is damaged"),
+        (lambda raw: gzip.compress(struct.pack(">BBBBIII", 0, 0, 8, 3, *[2**32 - 1] * 3)), "claims"),
+    ],
+)
+def test_damaged_files_are_named(folder, damage, message):
+    file = folder / "train-images-idx3-ubyte.gz"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(InputError, match=message) as error:
+        data.load("fashion_mnist", str(folder))
+    assert str(file) in str(error.value)
+
+
+def test_a_missing_file_of_four_is_named(folder):
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(InputError, match="but not t10k-labels-idx1-ubyte.gz"):
+        data.load("fashion_mnist", str(folder))
+
+
+def test_labels_that_do_not_fit_are_named(folder):
+    labels = idx_bytes(np.full(20, 11))
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    with pytest.raises(InputError, match="training part: example 0 has label 11, expected 0 to 9"):
+        data.load("fashion_mnist", str(folder))
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=200, deadline=None)
+def test_the_idx_reader_only_ever_complains(tmp_path_factory, raw):
+    file = tmp_path_factory.mktemp("idx") / "file.gz"
+    for content in (raw, gzip.compress(raw), gzip.compress(b"\0\0\x08\x01" + raw)):
+        file.write_bytes(content)
+        try:
+            assert idx.read(file, 1).dtype == np.uint8
+        except InputError as error:
+            assert str(file) in str(error)
+
+
+def test_nan_is_refused_before_training():
+    good = data.load("digits")
+    x = good.train_x.copy()
+    x[17, 0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="training part: example 17 holds a value that is not finite"):
+        good._replace(train_x=x).checked()
+    with pytest.raises(InputError, match="898 examples but 897 labels"):
+        good._replace(train_y=good.train_y[1:]).checked()
+    assert isinstance(good.checked(), Dataset)
+
+
+def test_unknown_names_are_listed():
+    with pytest.raises(InputError, match="unknown data set 'digit'; known: digits, fashion_mnist"):
+        data.load("digit")
+    with pytest.raises(InputError, match=r"take no data\.path"):
+        data.load("digits", "/tmp")
+
+
+Y = np.repeat(np.arange(10), 50).astype(np.int32)
+X = np.arange(500, dtype=np.float32)[:, None]
+
+
+def of(**options):
+    options = {"workers": 4, "batch": 8, "local_steps": 3, "seed": 1, **options}
+    return Batches(X, Y, **options)
+
+
+def test_batches_are_a_pure_function_of_seed_worker_and_step():
+    one, two = of(), of()
+    two(7), two(3)  # whatever was asked before
+    for round in (5, 0):
+        assert (one(round)["x"] == two(round)["x"]).all()
+    assert (one(0)["x"] != of(seed=2)(0)["x"]).any()
+    assert one(0)["x"].shape == (4, 3, 8, 1)
+    flat = np.concatenate([one.indices(2, step) for step in range(6)])
+    assert (one(1)["x"][2].ravel() == X[flat[24:]].ravel()).all(), "round 1 is steps 3, 4, 5"
+
+
+@given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 7))
+@settings(max_examples=30, deadline=None)
+def test_every_epoch_shows_every_example_once(n, workers, batch):
+    if n < workers:
+        return
+    b = Batches(X[:n], Y[:n], workers=workers, batch=batch, local_steps=1, seed=0)
+    for worker, shard in enumerate(b.shards):
+        seen = np.concatenate([b.indices(worker, step) for step in range(3 * len(shard))])
+        for epoch in range(3):
+            one = seen[epoch * len(shard) : (epoch + 1) * len(shard)]
+            assert sorted(one) == sorted(shard)
+
+
+def test_shards():
+    disjoint = batches.shards(Y, 7, seed=0)
+    assert sorted(np.concatenate(disjoint)) == list(range(500))
+    assert {len(s) for s in disjoint} == {71, 72}
+    everything = batches.shards(Y, 3, seed=0, split="all")
+    assert all(len(s) == 500 for s in everything)
+    first, second = Batches(X, Y, workers=2, batch=50, local_steps=1, seed=0, split="all")(0)["x"]
+    assert (first != second).any(), "the same data, each worker in its own order"
+
+
+def test_skewed_shards_hold_few_classes_each():
+    def classes(skew):
+        parts = batches.shards(Y, 5, seed=0, skew=skew)
+        assert sorted(np.concatenate(parts)) == list(range(500))
+        shares = [np.bincount(Y[p], minlength=10) / len(p) for p in parts]
+        return np.mean([1 / np.sum(s**2) for s in shares])  # effective number of classes
+
+    assert classes(0.1) < 5 < 8 < classes(100.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "workers must be at least 1"),
+        ({"batch": 0}, "batch must be at least 1"),
+        ({"workers": 501}, "500 examples cannot be split between 501 workers"),
+        ({"split": "both"}, "'disjoint' or 'all', found 'both'"),
+        ({"skew": -1.0}, "must be 0"),
+        ({"split": "all", "skew": 1.0}, r"data\.skew needs data\.split='disjoint'"),
+        ({"workers": 64, "skew": 0.001}, r"data\.skew=0\.001 leaves worker \d+ of 64 without"),
+    ],
+)
+def test_bad_input(options, message):
+    with pytest.raises(InputError, match=message):
+        of(**options)

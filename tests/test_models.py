@@ -1,0 +1,162 @@
+"""The core is not about MLPs: a convolutional net, Flax NNX, and a raw tree, all through one round."""
+
+import flax.nnx as nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
+
+from ist_jax import axes, classify, decompose, method, normalise, partition, round
+from ist_jax.errors import InputError
+from ist_jax.models import nnx as nnx_models
+from ist_jax.models.cnn import CNN
+from ist_jax.models.mlp import MLP
+
+SPEECH = [
+    # widths, workers, parameters of the net, of a subnet (facts of the paper's speech nets)
+    ({"hidden0": 4096}, 2, 16_928_768, 16_928_768 // 2),
+    ({"hidden0": 4096}, 8, 16_928_768, 16_928_768 // 8),
+    ({"hidden0": 4096, "hidden1": 4096}, 2, 33_714_176, 12_662_784),
+    ({"hidden0": 4096, "hidden1": 4096}, 4, 33_714_176, 5_282_816),
+    ({"hidden0": 4096, "hidden1": 4096}, 8, 33_714_176, 2_379_264),
+]
+
+
+@pytest.mark.parametrize(("widths", "workers", "whole", "subnet"), SPEECH)
+def test_parameter_counts_of_the_papers_speech_nets(widths, workers, whole, subnet):
+    """Oracle 2, counted on shapes and again by the closed form of traffic.py."""
+    from ist_jax import traffic
+
+    model = MLP(widths, classes=35)
+    init = lambda m: axes.of(  # noqa: E731
+        jax.eval_shape(lambda k: m.init(k, jnp.ones((1, 4096))), jax.random.key(0))
+    )
+    params, names = init(model)
+    cut = partition.sub_widths(partition.permutation, widths, workers)
+    narrow, _ = init(normalise.subnet(model, cut))
+    size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+    assert size(params) == whole
+    assert size(narrow) == subnet
+    counts = traffic.held(params, names, method.ist(), workers)
+    assert (traffic.entries(params, names, counts) == subnet).all()
+
+
+def cnn():
+    return CNN({"filters0": 8, "filters1": 12, "hidden0": 16}, classes=3)
+
+
+def test_a_convolutional_subnet_is_the_net_with_the_other_units_silenced(key):
+    """Zeroing what a worker does not hold gives the logits of its subnet (policy none)."""
+    model = cnn().clone(normalise="none")
+    x = jax.random.normal(key, (4, 8, 8, 1))
+    params, names = axes.of(model.init(key, x))
+    assert names["params"]["hidden0"]["kernel"] == (None, None, "filters1", "hidden0")
+    widths = axes.widths(params, names)
+    assert widths == dict(model.widths)
+    who = partition.permutation(key, widths, 4)
+    sub = normalise.subnet(model, partition.sub_widths(partition.permutation, widths, 4))
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    nets = decompose.gather(params, names, who)
+    for worker in range(4):
+        alone = jnp.arange(4) == worker
+        silenced = decompose.scatter(zeros, nets, names, who, alone)
+        mine = jax.tree.map(lambda leaf, w=worker: leaf[w], nets)
+        np.testing.assert_allclose(
+            sub.apply(mine, x), model.apply(silenced, x), rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("how", [method.ist(), method.data_parallel()], ids=lambda m: m.name)
+def test_a_convolutional_net_learns(how, key):
+    """Bright upper, lower or left half of noisy images; 3 workers, widths that 3 does not divide."""
+    draw = np.random.default_rng(0)
+    y = draw.integers(3, size=600).astype(np.int32)
+    x = draw.normal(size=(600, 8, 8, 1)).astype(np.float32)
+    x[y == 0, :4] += 1
+    x[y == 1, 4:] += 1
+    x[y == 2, :, :4] += 1
+    model = cnn()
+    params, names = axes.of(model.init(key, x[:2]))
+    cut = partition.sub_widths(how.assign, axes.widths(params, names), 3)
+    loss = classify.cross_entropy(normalise.subnet(model, cut))
+    trainer = round.build(loss, optax.sgd(0.1), params, names, method=how, workers=3)
+    state = trainer.init(params, key)
+    for _ in range(12):
+        chosen = draw.integers(400, size=(3, 4, 32))
+        state, _ = trainer.round(state, {"x": x[chosen], "y": y[chosen]})
+    assert classify.accuracy(model, x[:400])(state.params, x[400:], y[400:]) > 0.95
+
+
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        init, zeros = nnx.initializers.lecun_normal(), nnx.initializers.zeros
+        named = nnx.with_partitioning
+        self.up = nnx.Linear(
+            6, 12, kernel_init=named(init, (None, "h")), bias_init=named(zeros, ("h",)), rngs=rngs
+        )
+        self.down = nnx.Linear(12, 3, kernel_init=named(init, ("h", None)), rngs=rngs)
+
+    def __call__(self, x):
+        return self.down(nnx.relu(self.up(x)))
+
+
+def test_an_nnx_module_trains_like_the_same_raw_tree(key):
+    with nnx.use_eager_sharding(False):
+        model = Net(nnx.Rngs(0))
+    params, names, merge = nnx_models.of(model)
+    assert names["up"] == {"bias": ("h",), "kernel": (None, "h")}
+    assert names["down"] == {"bias": (None,), "kernel": ("h", None)}
+    x = np.ones((2, 6), np.float32)
+    np.testing.assert_allclose(merge(params)(x), model(x))
+
+    def with_nnx(net, batch, key):
+        return jnp.mean(jnp.square(merge(net)(batch["x"]) - batch["y"]))
+
+    def with_arrays(net, batch, key):
+        h = jax.nn.relu(batch["x"] @ net["up"]["kernel"] + net["up"]["bias"])
+        return jnp.mean(jnp.square(h @ net["down"]["kernel"] + net["down"]["bias"] - batch["y"]))
+
+    results = []
+    for loss in (with_nnx, with_arrays):
+        trainer = round.build(loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4)
+        state = trainer.init(params, key)
+        for batch in regression_batches(3, 4, 2, 8, 6, 3):
+            state, report = trainer.round(state, batch)
+        results.append(state.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results
+    )
+    assert not same_bits(results[0], params)
+    assert merge(results[0])(x).shape == (2, 3)
+
+
+def test_nnx_running_statistics_are_refused():
+    class WithStatistics(nnx.Module):
+        def __init__(self, rngs):
+            self.norm = nnx.BatchNorm(4, rngs=rngs)
+
+    with pytest.raises(InputError, match="state that is not a parameter: norm/mean"):
+        nnx_models.of(WithStatistics(nnx.Rngs(0)))
+
+
+def test_a_raw_tree_learns_without_flax(key):
+    """A teacher net is fitted: the loss of the whole net falls by more than half."""
+    params, names = mlp_tree((6, 32, 32, 3))
+    teacher, _ = mlp_tree((6, 5, 3), seed=5)
+
+    def target(x):
+        return np.asarray(jax.nn.relu(x @ teacher["w0"]) @ teacher["w1"])
+
+    draw = np.random.default_rng(0)
+    trainer = round.build(
+        mlp_loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4
+    )
+    state = trainer.init(params, key)
+    first = last = None
+    for _ in range(40):
+        x = draw.normal(size=(4, 5, 32, 6)).astype(np.float32)
+        state, report = trainer.round(state, {"x": x, "y": target(x)})
+        first, last = first or float(report.loss.mean()), float(report.loss.mean())
+    assert last < first / 2

@@ -1,0 +1,87 @@
+"""Closed forms against the paper's formulas and against XLA's own count."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import mlp_loss, mlp_tree
+
+from ist_jax import axes, classify, decompose, local, method, normalise, partition, traffic
+from ist_jax.models.cnn import CNN
+
+DIMS = (784, 1024, 512, 10)
+
+
+def moved(dims, how, workers, optimizer=None, policy="reset"):
+    params, names = mlp_tree(dims)
+    optimizer = optimizer or optax.sgd(0.1)
+    memory = local.memory(optimizer, how.memory or policy)
+    return traffic.per_round(params, names, how, workers, memory, optimizer)
+
+
+@pytest.mark.parametrize("workers", [2, 4, 8])
+@pytest.mark.parametrize("steps", [1, 8])
+def test_inflow_of_all_sites_is_the_papers_formula(workers, steps):
+    """Section 2.3, in numbers of floats per gradient step, with the last sum from i = 2."""
+    n0, n1, n2, n3 = DIMS
+    received, _ = moved(DIMS, method.ist(), workers).of_steps(steps)
+    per_step = received.sum() / 4 / steps
+    assert per_step == (n0 * n1 + n2 * n3) / steps + n1 * n2 / (workers * steps)
+    received, _ = moved(DIMS, method.data_parallel(), workers).of_steps(steps)
+    assert received.sum() / 4 / steps == workers * (n0 * n1 + n1 * n2 + n2 * n3)
+
+
+def test_bytes_are_those_of_the_gathered_arrays(key):
+    params, names = mlp_tree((6, 13, 9, 3))
+    who = partition.permutation(key, axes.widths(params, names), 4)
+    nets = decompose.gather(params, names, who)
+    counts = traffic.held(params, names, method.ist(), 4)
+    for worker in range(4):
+        held = {g: int((np.asarray(ids)[worker] < n).sum()) for (g, ids), n in zip(who.items(), (13, 9), strict=True)}
+        expected = 6 * held["h0"] + held["h0"] * held["h1"] + held["h1"] * 3
+        assert traffic.entries(params, names, counts)[worker] == expected
+    assert moved((6, 12, 8, 3), method.ist(), 4).a_round.sum() == 4 * (6 * 12 + 12 * 8 / 4 + 8 * 3)
+    assert all(leaf.shape[0] == 4 for leaf in jax.tree.leaves(nets))
+
+
+def test_unequal_workers_and_one_worker():
+    shares = method.named("ist", shares=(1, 3))
+    assert moved((6, 12, 3), shares, 2).a_round.tolist() == [4 * (18 + 9), 4 * (54 + 27)]
+    for how in (method.ist(), method.local_sgd(), method.data_parallel(), method.single()):
+        assert not any(n.any() for n in moved(DIMS, how, 1)), "one worker talks to nobody"
+
+
+def test_an_ensemble_moves_once():
+    parts = moved((6, 12, 3), method.ensemble(), 4)
+    assert not parts.a_round.any()
+    assert not parts.a_step.any()
+    assert parts.once.tolist() == [4 * (6 * 3 + 3 * 3)] * 4
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_flops_of_a_step_are_the_closed_form(workers):
+    """Six multiply-adds' worth for every weight but the first layer's, which needs no input gradient."""
+    n0, n1, n2, n3 = DIMS
+    m1, m2, batch = n1 // workers, n2 // workers, 32
+    net, _ = mlp_tree((n0, m1, m2, n3))
+    data = {"x": jnp.ones((batch, n0)), "y": jnp.ones((batch, n3))}
+    got = traffic.flops(jax.grad(mlp_loss), net, data, jax.random.key(0))
+    assert got == batch * (4 * n0 * m1 + 6 * m1 * m2 + 6 * m2 * n3)
+
+
+def test_loops_count_as_often_as_they_run():
+    x = jnp.ones((4, 4))
+    assert traffic.flops(lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=5), x) == 5 * 128
+    assert traffic.flops(jax.jit(lambda x: x @ x), x) == 128
+
+
+def test_flops_of_a_convolutional_net_agree_with_xla():
+    """XLA also counts what is not a product, and leaves out taps in the padding: within 10 %."""
+    model = CNN({"filters0": 16, "filters1": 32, "hidden0": 64}, classes=10, normalise="none")
+    data = {"x": jnp.ones((16, 28, 28, 1)), "y": jnp.zeros(16, jnp.int32)}
+    params, _ = axes.of(model.init(jax.random.key(0), data["x"]))
+    grad = jax.grad(classify.cross_entropy(normalise.subnet(model, {})))
+    ours = traffic.flops(grad, params, data, jax.random.key(0))
+    cost = jax.jit(grad).lower(params, data, jax.random.key(0)).compile().cost_analysis()
+    assert cost["flops"] * 0.9 < ours < cost["flops"] * 1.1
