@@ -25,4 +25,3 @@ def get_config(variant: str = "") -> ConfigDict:
         config.local_steps = 4
         config.rounds = 4
     return config
-

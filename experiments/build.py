@@ -68,7 +68,9 @@ def check(config: ConfigDict) -> None:
     if not config.optimizer.lr > 0:
         raise InputError(f"config.optimizer.lr must be positive, found {config.optimizer.lr}")
     if not 0 <= config.optimizer.momentum < 1:
-        raise InputError(f"config.optimizer.momentum must be in [0, 1), found {config.optimizer.momentum}")
+        raise InputError(
+            f"config.optimizer.momentum must be in [0, 1), found {config.optimizer.momentum}"
+        )
     if config.statistics_examples < normalise.FEWEST_EXAMPLES:
         raise InputError(
             f"config.statistics_examples must be at least {normalise.FEWEST_EXAMPLES}, found "
@@ -76,9 +78,13 @@ def check(config: ConfigDict) -> None:
         )
     for key in ("methods", "seeds"):
         if not config[key] or len(set(config[key])) != len(config[key]):
-            raise InputError(f"config.{key} must be a tuple of different values, found {config[key]}")
+            raise InputError(
+                f"config.{key} must be a tuple of different values, found {config[key]}"
+            )
     if config.model.name not in MODELS:
-        raise InputError(f"config.model.name must be one of {sorted(MODELS)}, found {config.model.name!r}")
+        raise InputError(
+            f"config.model.name must be one of {sorted(MODELS)}, found {config.model.name!r}"
+        )
     normalise.check_policy(config.normalise)
 
 
@@ -105,7 +111,10 @@ def model_of(config: ConfigDict, data: Dataset, how: method.Method) -> nn.Module
 def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation:
     """Clipping, weight decay, the optimiser and its schedule, all optax's."""
     given = config.optimizer
-    schedules = {"constant": lambda: given.lr, "cosine": lambda: optax.cosine_decay_schedule(given.lr, steps)}
+    schedules = {
+        "constant": lambda: given.lr,
+        "cosine": lambda: optax.cosine_decay_schedule(given.lr, steps),
+    }
     if given.schedule not in schedules:
         raise InputError(
             f"config.optimizer.schedule must be one of {sorted(schedules)}, found {given.schedule!r}"
@@ -173,7 +182,9 @@ def build(config: ConfigDict, data: Dataset, name: str, seed: int) -> Run:
         widths=widths,
         sub_widths=cut,
         net_parameters=int(traffic.entries(shapes, names, {})),
-        parameters=int(np.max(traffic.entries(shapes, names, traffic.held(shapes, names, how, count)))),
+        parameters=int(
+            np.max(traffic.entries(shapes, names, traffic.held(shapes, names, how, count)))
+        ),
         bytes_sent=sent,
         bytes_received=received,
         bytes_once=int(moved.once.max()),
@@ -201,7 +212,9 @@ def _check_keys(known: ConfigDict, given: ConfigDict, where: str) -> None:
     for key in given:
         if key not in known:
             close = difflib.get_close_matches(key, list(known), n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+            hint = (
+                f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+            )
             raise InputError(f"unknown key {where}.{key}{hint}")
     for key in known:
         if key not in given:

@@ -17,7 +17,9 @@ from ml_collections import config_flags
 from experiments import train
 from ist_jax.errors import InputError
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "File with the experiment, e.g. configs/quickstart.py")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "File with the experiment, e.g. configs/quickstart.py"
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for metrics, tables and figures.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be trained, and train nothing.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the finished run in --workdir.")
@@ -59,7 +61,15 @@ def _parse(argv: list[str]) -> list[str]:
         if CONFIG.value is not None:
             CONFIG.value.keys()  # a config file that cannot be loaded is only reported when it is used
         return rest
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
+    except (
+        flags.Error,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+        SyntaxError,
+    ) as error:
         lines = "\n".join(str(part) for part in error.args).strip().splitlines() or [repr(error)]
         # A failure inside a config file carries its traceback; the last line says what it was.
         one = lines[-1] if "Traceback" in lines[0] or len(lines) > 3 else " ".join(lines)

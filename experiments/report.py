@@ -36,7 +36,9 @@ def read(metrics: pathlib.Path) -> dict[tuple[str, int], list[dict]]:
             float(line["accuracy/test"]), float(line["step"]), float(line["comm/bytes_sent"])
             runs[line["method"], int(line["seed"])].append(line)
         except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{metrics}, line {number} is not a metrics line ({error!r})") from None
+            raise InputError(
+                f"{metrics}, line {number} is not a metrics line ({error!r})"
+            ) from None
     if not runs:
         raise InputError(f"{metrics} is empty: that run has not measured anything yet")
     return dict(runs)
@@ -50,7 +52,9 @@ def results(metrics: pathlib.Path) -> dict[str, dict]:
     return {
         name: {
             "accuracy_mean": float(np.mean([line["accuracy/test"] for line in last])),
-            "accuracy_std": float(np.std([line["accuracy/test"] for line in last], ddof=len(last) > 1)),
+            "accuracy_std": float(
+                np.std([line["accuracy/test"] for line in last], ddof=len(last) > 1)
+            ),
             "seeds": [line["seed"] for line in last],
             "last": last,
         }
@@ -85,7 +89,14 @@ def table(folders: list[pathlib.Path]) -> str:
 def plan_table(plans: dict, rounds: int) -> str:
     """What each method will cost, as a Markdown table; ``plans`` are ``build.Plan``."""
     rows = [
-        ["method", "parameters / worker", "of the net", "sent / round", "sent in all", "FLOPs / round"],
+        [
+            "method",
+            "parameters / worker",
+            "of the net",
+            "sent / round",
+            "sent in all",
+            "FLOPs / round",
+        ],
         ["---", "---:", "---:", "---:", "---:", "---:"],
     ]
     for name, plan in plans.items():

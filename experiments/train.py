@@ -69,7 +69,14 @@ def train(
     rounds, state = build.rounds(config, data), job.state()
     sent = received = 0
     seconds = 0.0
-    log({"round": 0, "step": 0, "accuracy/test": job.evaluate(state.params), **_costs(job, 0, 0, 0, 0.0)})
+    log(
+        {
+            "round": 0,
+            "step": 0,
+            "accuracy/test": job.evaluate(state.params),
+            **_costs(job, 0, 0, 0, 0.0),
+        }
+    )
     state, reports = _compiled(job, state)
     done = 1
     started = time.perf_counter()
@@ -173,7 +180,9 @@ def tensorboard(folder: pathlib.Path, wanted: bool) -> Callable[[dict], None]:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
-        raise InputError("config.tensorboard needs tensorboardX: pip install tensorboardX") from None
+        raise InputError(
+            "config.tensorboard needs tensorboardX: pip install tensorboardX"
+        ) from None
     writer = SummaryWriter(str(folder))
 
     def write(line: dict) -> None:

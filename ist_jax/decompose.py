@@ -27,9 +27,7 @@ from ist_jax.partition import Assignment
 PyTree = Any
 
 
-def gather(
-    params: PyTree, names: PyTree, who: Assignment, workers: int | None = None
-) -> PyTree:
+def gather(params: PyTree, names: PyTree, who: Assignment, workers: int | None = None) -> PyTree:
     """The S subnets of an assignment; every leaf gains a leading worker axis.
 
     Args:
@@ -128,7 +126,9 @@ def _take(params: PyTree, names: PyTree, who: Assignment, workers: int) -> PyTre
     """Leaves ``[S, ...]``: the worker axis, then the leaf's own axes in their order."""
 
     def one(leaf, leaf_names):
-        cut = {axis: jnp.asarray(who[group]) for axis, group in enumerate(leaf_names) if group in who}
+        cut = {
+            axis: jnp.asarray(who[group]) for axis, group in enumerate(leaf_names) if group in who
+        }
         if not cut:
             return jnp.broadcast_to(leaf, (workers, *leaf.shape))
         ndim = max(cut) + 2
@@ -141,7 +141,9 @@ def _take(params: PyTree, names: PyTree, who: Assignment, workers: int) -> PyTre
         value, held = _read(leaf, where)
         return jnp.where(held, value, jnp.zeros((), leaf.dtype))
 
-    leaves = [one(jnp.asarray(leaf), leaf_names) for _, leaf, leaf_names in axes.walk(params, names)]
+    leaves = [
+        one(jnp.asarray(leaf), leaf_names) for _, leaf, leaf_names in axes.walk(params, names)
+    ]
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
@@ -187,8 +189,8 @@ def _put_back(leaf: Array, piece: Array, slots: dict[int, Int[Array, "S _"]]) ->
     own = jnp.take_along_axis(slots[first], owner[None], axis=0)[0]
     where = [_lay(jnp.arange(leaf.shape[axis]), (axis,), ndim) for axis in range(ndim)]
     for axis, table in slots.items():
-        where[axis] = _lay(own, (axis,), ndim) if axis == first else _lay(
-            table[owner], (first, axis), ndim
+        where[axis] = (
+            _lay(own, (axis,), ndim) if axis == first else _lay(table[owner], (first, axis), ndim)
         )
     value, held = _read(piece, where, (_lay(owner, (first,), ndim),))
     return jnp.where(held, value, leaf)

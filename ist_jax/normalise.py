@@ -44,7 +44,9 @@ class Standardise(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, x: Float[Array | np.ndarray, "*batch n"], train: bool) -> Float[Array, "*batch n"]:
+    def __call__(
+        self, x: Float[Array | np.ndarray, "*batch n"], train: bool
+    ) -> Float[Array, "*batch n"]:
         if train:
             over = tuple(range(x.ndim - 1))
             mean = x.mean(axis=over)

@@ -120,9 +120,7 @@ def uncut(
     return {}
 
 
-def sub_widths(
-    partition: Partition, widths: Mapping[str, int], workers: int
-) -> dict[str, int]:
+def sub_widths(partition: Partition, widths: Mapping[str, int], workers: int) -> dict[str, int]:
     """The widths of one worker's net: slots per worker where a group is cut, all of it elsewhere."""
     who = jax.eval_shape(lambda key: partition(key, widths, workers, 0), jax.random.key(0))
     return {group: who[group].shape[1] if group in who else n for group, n in widths.items()}
@@ -140,7 +138,9 @@ def _plan(widths: Mapping[str, int], workers: int, shares: Sequence[float | int]
         yield group, width, _counts(group, width, workers, shares)
 
 
-def _counts(group: str, width: int, workers: int, shares: Sequence[float | int] | None) -> list[int]:
+def _counts(
+    group: str, width: int, workers: int, shares: Sequence[float | int] | None
+) -> list[int]:
     if shares is None:
         shares = (1.0,) * workers
     if len(shares) != workers or not all(s > 0 for s in shares):
@@ -167,4 +167,3 @@ def _deal(ids: Int[Array, " N"], counts: list[int]) -> Int[Array, "S m"]:
     held = np.arange(slots)[None, :] < np.asarray(counts)[:, None]
     rows = jnp.where(held, ids[np.where(held, place, 0)], width)
     return jnp.sort(rows.astype(jnp.int32), axis=1)
-

@@ -109,4 +109,6 @@ def place(tree: PyTree, over: Mesh | None, split: bool) -> PyTree:
     """Puts arrays where a round expects them: ``split`` along the worker axis, or whole everywhere."""
     if over is None:
         return tree
-    return jax.device_put(tree, NamedSharding(over, PartitionSpec(AXIS) if split else PartitionSpec()))
+    return jax.device_put(
+        tree, NamedSharding(over, PartitionSpec(AXIS) if split else PartitionSpec())
+    )

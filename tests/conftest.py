@@ -18,7 +18,9 @@ def key():
 
 
 _compiled: list[str] = []
-jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: _compiled.append(event))
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **__: _compiled.append(event)
+)
 
 
 @pytest.fixture

@@ -91,7 +91,10 @@ def test_a_folder_without_data_says_what_to_install(tmp_path):
         (lambda raw: gzip.compress(b"\0\0\x08\x01" + b"\0" * 20), "expected 00000803"),
         (lambda raw: gzip.compress(gzip.decompress(raw)[:-1]), "should hold 15680 values"),
         (lambda raw: gzip.compress(gzip.decompress(raw) + b"x"), "found more: it is damaged"),
-        (lambda raw: gzip.compress(struct.pack(">BBBBIII", 0, 0, 8, 3, *[2**32 - 1] * 3)), "claims"),
+        (
+            lambda raw: gzip.compress(struct.pack(">BBBBIII", 0, 0, 8, 3, *[2**32 - 1] * 3)),
+            "claims",
+        ),
     ],
 )
 def test_damaged_files_are_named(folder, damage, message):
@@ -131,7 +134,9 @@ def test_nan_is_refused_before_training():
     good = data.load("digits")
     x = good.train_x.copy()
     x[17, 0, 0, 0] = np.nan
-    with pytest.raises(InputError, match="training part: example 17 holds a value that is not finite"):
+    with pytest.raises(
+        InputError, match="training part: example 17 holds a value that is not finite"
+    ):
         good._replace(train_x=x).checked()
     with pytest.raises(InputError, match="898 examples but 897 labels"):
         good._replace(train_y=good.train_y[1:]).checked()

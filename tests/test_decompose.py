@@ -75,7 +75,9 @@ def problems(draw):
 
 
 @given(problems())
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_gather_and_scatter_are_the_oracle(problem):
     params, names, who, workers, rng = problem
     given_who = {g: jnp.asarray(ids) for g, ids in who.items()}
@@ -107,7 +109,10 @@ TREES = {
             "dense": (None, None, "f1", "h"),
         },
     ),
-    "depth": ({"blocks": (7, 4, 4), "stem": (3, 4)}, {"blocks": ("depth", None, None), "stem": None}),
+    "depth": (
+        {"blocks": (7, 4, 4), "stem": (3, 4)},
+        {"blocks": ("depth", None, None), "stem": None},
+    ),
     "heads": (
         {"qkv": (3, 8, 6, 5), "out": (6, 5, 8)},
         {"qkv": (None, None, "heads", None), "out": ("heads", None, None)},

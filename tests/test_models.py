@@ -125,9 +125,7 @@ def test_an_nnx_module_trains_like_the_same_raw_tree(key):
         for batch in regression_batches(3, 4, 2, 8, 6, 3):
             state, report = trainer.round(state, batch)
         results.append(state.params)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results)
     assert not same_bits(results[0], params)
     assert merge(results[0])(x).shape == (2, 3)
 
@@ -150,9 +148,7 @@ def test_a_raw_tree_learns_without_flax(key):
         return np.asarray(jax.nn.relu(x @ teacher["w0"]) @ teacher["w1"])
 
     draw = np.random.default_rng(0)
-    trainer = round.build(
-        mlp_loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4
-    )
+    trainer = round.build(mlp_loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4)
     state = trainer.init(params, key)
     first = last = None
     for _ in range(40):

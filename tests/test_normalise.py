@@ -38,7 +38,9 @@ def test_evaluation_does_not_depend_on_the_batches_of_the_test_set():
     test = DRAW.normal(size=(64, 10)).astype(np.float32)
     together = model.apply(variables, test, train=False)
     shuffled = model.apply(variables, test[::-1], train=False)[::-1]
-    alone = jnp.concatenate([model.apply(variables, test[i : i + 1], train=False) for i in range(64)])
+    alone = jnp.concatenate(
+        [model.apply(variables, test[i : i + 1], train=False) for i in range(64)]
+    )
     np.testing.assert_allclose(together, shuffled, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
     odd = model.apply(variables, np.concatenate([test[:1], 1e3 * test[1:]]), train=False)
@@ -105,7 +107,10 @@ def test_policies_give_a_model_its_parameters():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: model_and_params(normalise="batch"), "one of standardise, scale, none; found 'batch'"),
+        (
+            lambda: model_and_params(normalise="batch"),
+            "one of standardise, scale, none; found 'batch'",
+        ),
         (lambda: normalise.subnet(model_and_params()[0], {"hiden0": 3}), "unknown group 'hiden0'"),
         (
             lambda: MLP({"first": 3}, 4).init(jax.random.key(0), X[:2]),
@@ -113,7 +118,9 @@ def test_policies_give_a_model_its_parameters():
         ),
         (lambda: CNN({"hidden0": 3}, 4).init(jax.random.key(0), X[:2]), "a CNN's groups are"),
         (
-            lambda: CNN({"filters0": 2, "filters1": 2, "hidden0": 3}, 4).init(jax.random.key(0), X[:2]),
+            lambda: CNN({"filters0": 2, "filters1": 2, "hidden0": 3}, 4).init(
+                jax.random.key(0), X[:2]
+            ),
             "takes images",
         ),
     ],

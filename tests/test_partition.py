@@ -24,7 +24,9 @@ DRAWS = {
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 @given(width=st.integers(12, 70), workers=st.integers(1, 4), round=st.integers(0, 9))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_every_neuron_has_exactly_one_worker(draw, width, workers, round):
     ids = np.asarray(draw(jax.random.key(1), {"h": width}, workers, round)["h"])
     assert ids.dtype == np.int32
@@ -48,9 +50,7 @@ def test_shares_are_kept_in_every_group(key):
 @pytest.mark.parametrize("name", ["permutation", "balanced"])
 def test_draws_are_uniform(name):
     """Over 3,000 draws each neuron is with each worker a quarter of the time (4.5 sigma)."""
-    draw = jax.jit(
-        jax.vmap(lambda round: DRAWS[name](jax.random.key(0), {"h": 16}, 4, round)["h"])
-    )
+    draw = jax.jit(jax.vmap(lambda round: DRAWS[name](jax.random.key(0), {"h": 16}, 4, round)["h"]))
     ids = np.asarray(draw(np.arange(3000)))
     share = np.stack([(ids == neuron).any(axis=2).mean(axis=0) for neuron in range(16)])
     assert np.abs(share - 0.25).max() < 4.5 * np.sqrt(0.25 * 0.75 / 3000)
@@ -109,12 +109,24 @@ def test_sub_widths(key):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda k: partition.permutation(k, {"h": 3}, 4), "'h' has 3 neurons, too few for 4 workers"),
+        (
+            lambda k: partition.permutation(k, {"h": 3}, 4),
+            "'h' has 3 neurons, too few for 4 workers",
+        ),
         (lambda k: partition.balanced(k, {"h": 3}, 4), "'h' has 3 neurons, too few for 4 workers"),
         (lambda k: partition.permutation(k, {"h": 3}, 0), "at least one worker"),
-        (lambda k: partition.permutation(k, {"h": 8}, 2, shares=(1,)), "must be 2 positive numbers"),
-        (lambda k: partition.permutation(k, {"h": 8}, 2, shares=(1, 0)), "must be 2 positive numbers"),
-        (lambda k: partition.permutation(k, {"h": 8}, 2, shares=(1, 99)), "worker 0 leaves it no neuron"),
+        (
+            lambda k: partition.permutation(k, {"h": 8}, 2, shares=(1,)),
+            "must be 2 positive numbers",
+        ),
+        (
+            lambda k: partition.permutation(k, {"h": 8}, 2, shares=(1, 0)),
+            "must be 2 positive numbers",
+        ),
+        (
+            lambda k: partition.permutation(k, {"h": 8}, 2, shares=(1, 99)),
+            "worker 0 leaves it no neuron",
+        ),
         (lambda k: partition.balanced(k, {"h": 8}, 2, shards=0), "at least one home shard"),
     ],
 )

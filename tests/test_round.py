@@ -131,7 +131,10 @@ def test_full_overlap_with_one_plain_step_is_data_parallel():
     params, names = mlp_tree(DIMS)
     batches = regression_batches(3, 4, 1, 8, 6, 3)
     full = Method("full", everything, disjoint=False)
-    states = [run(params, names, how, batches)[0] for how in (full, method.local_sgd(), method.data_parallel())]
+    states = [
+        run(params, names, how, batches)[0]
+        for how in (full, method.local_sgd(), method.data_parallel())
+    ]
     for state in states[1:]:
         jax.tree.map(
             functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
@@ -177,7 +180,9 @@ def test_an_ensemble_is_subnets_trained_apart_with_their_own_optimisers():
                 jax.value_and_grad(mlp_loss), optimizer, net, opt_state, mine, jax.random.key(0)
             )
         jax.tree.map(
-            lambda a, b, w=worker: np.testing.assert_allclose(a[w], b, rtol=1e-5, atol=1e-6), nets, net
+            lambda a, b, w=worker: np.testing.assert_allclose(a[w], b, rtol=1e-5, atol=1e-6),
+            nets,
+            net,
         )
     assert (reports[0].bytes_sent == 0).all()
 
@@ -214,7 +219,9 @@ def test_steps_trained_are_steps_kept(steps_per_epoch, local_steps):
     )
     assert float(state.params["b"]) == lr * seen.sum() / workers
     assert float(state.params["w"].sum()) == lr * seen.sum() * 2, "two neurons a worker"
-    per_epoch = [np.concatenate([data.indices(w, s) for s in range(steps_per_epoch)]) for w in range(2)]
+    per_epoch = [
+        np.concatenate([data.indices(w, s) for s in range(steps_per_epoch)]) for w in range(2)
+    ]
     if rounds * local_steps >= steps_per_epoch:
         assert sorted(np.concatenate(per_epoch)) == list(range(n)), "an epoch is every example once"
 
@@ -282,7 +289,9 @@ def test_schedules_go_on_counting_when_moments_are_reset():
 def test_moments_that_cannot_travel_are_refused():
     """Adafactor's second moments are rows and columns, not shaped like the parameters."""
     params, names = mlp_tree((6, 256, 256, 3))
-    with pytest.raises(InputError, match=r"cannot travel with the neurons.*optimiser_state='reset'"):
+    with pytest.raises(
+        InputError, match=r"cannot travel with the neurons.*optimiser_state='reset'"
+    ):
         trainer_of(params, names, method.ist(), 4, optax.adafactor(1e-2), optimiser_state="keep")
     trainer_of(params, names, method.ist(), 4, optax.adafactor(1e-2))
 
@@ -338,12 +347,24 @@ def test_bad_batches(batches, took_part, message):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda p, n: trainer_of(p, n, method.ist(), 9), "'h1' has 8 neurons, too few for 9 workers"),
-        (lambda p, n: trainer_of(p, {"w0": None}, method.ist(), 4), "does not match the parameters"),
-        (lambda p, n: trainer_of(p, n, method.ist(), 4, optimiser_state="drop"), "'reset' or 'keep'"),
+        (
+            lambda p, n: trainer_of(p, n, method.ist(), 9),
+            "'h1' has 8 neurons, too few for 9 workers",
+        ),
+        (
+            lambda p, n: trainer_of(p, {"w0": None}, method.ist(), 4),
+            "does not match the parameters",
+        ),
+        (
+            lambda p, n: trainer_of(p, n, method.ist(), 4, optimiser_state="drop"),
+            "'reset' or 'keep'",
+        ),
         (lambda p, n: method.named("isst"), "unknown method 'isst'; known: ist, local_sgd"),
         (lambda p, n: method.named("ist", "random"), "unknown assignment 'random'"),
-        (lambda p, n: method.named("ist", "balanced", (1, 2)), "shares need assignment='permutation'"),
+        (
+            lambda p, n: method.named("ist", "balanced", (1, 2)),
+            "shares need assignment='permutation'",
+        ),
     ],
 )
 def test_bad_builds(build, message):

@@ -38,7 +38,10 @@ def test_bytes_are_those_of_the_gathered_arrays(key):
     nets = decompose.gather(params, names, who)
     counts = traffic.held(params, names, method.ist(), 4)
     for worker in range(4):
-        held = {g: int((np.asarray(ids)[worker] < n).sum()) for (g, ids), n in zip(who.items(), (13, 9), strict=True)}
+        held = {
+            g: int((np.asarray(ids)[worker] < n).sum())
+            for (g, ids), n in zip(who.items(), (13, 9), strict=True)
+        }
         expected = 6 * held["h0"] + held["h0"] * held["h1"] + held["h1"] * 3
         assert traffic.entries(params, names, counts)[worker] == expected
     assert moved((6, 12, 8, 3), method.ist(), 4).a_round.sum() == 4 * (6 * 12 + 12 * 8 / 4 + 8 * 3)
@@ -72,7 +75,9 @@ def test_flops_of_a_step_are_the_closed_form(workers):
 
 def test_loops_count_as_often_as_they_run():
     x = jnp.ones((4, 4))
-    assert traffic.flops(lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=5), x) == 5 * 128
+    assert (
+        traffic.flops(lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=5), x) == 5 * 128
+    )
     assert traffic.flops(jax.jit(lambda x: x @ x), x) == 128
 
 

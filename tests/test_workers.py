@@ -12,7 +12,9 @@ from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
 from ist_jax import decompose, local, method, partition, round, workers
 from ist_jax.errors import InputError
 
-COLLECTIVES = r"all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
+COLLECTIVES = (
+    r"all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
+)
 DIMS = (6, 16, 8, 3)
 
 
@@ -35,7 +37,11 @@ def recurrent_tree():
     return params, {"u": (None, "h"), "w": ("h", "h"), "v": ("h", None)}
 
 
-@pytest.mark.parametrize("how", [method.ist(), method.local_sgd(), method.data_parallel(), method.ensemble()], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "how",
+    [method.ist(), method.local_sgd(), method.data_parallel(), method.ensemble()],
+    ids=lambda m: m.name,
+)
 @pytest.mark.parametrize("net", ["mlp", "recurrent"])
 def test_the_same_bits_on_1_2_4_and_8_devices(how, net):
     params, names = mlp_tree(DIMS) if net == "mlp" else recurrent_tree()
@@ -128,7 +134,9 @@ def test_the_gradient_of_synchronous_workers_is_a_mean_and_not_a_sum():
     mesh = workers.mesh(8, 4)
     gradient = workers.together(jax.value_and_grad(mlp_loss), jnp.ones(8, bool), mesh)
     _, got = jax.jit(gradient)(params, batch, jax.random.key(0))
-    each = [jax.grad(mlp_loss)(params, jax.tree.map(lambda b, w=w: b[w], batch), None) for w in range(8)]
+    each = [
+        jax.grad(mlp_loss)(params, jax.tree.map(lambda b, w=w: b[w], batch), None) for w in range(8)
+    ]
     mean = jax.tree.map(lambda *g: sum(g) / 8, *each)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, mean)
 

@@ -63,7 +63,9 @@ class Batches:
     def indices(self, worker: int, step: int) -> np.ndarray:
         """Which examples ``worker`` sees at its ``step``-th local step, ``int[B]``."""
         shard = self.shards[worker]
-        epochs, offsets = np.divmod(np.arange(step * self._batch, (step + 1) * self._batch), len(shard))
+        epochs, offsets = np.divmod(
+            np.arange(step * self._batch, (step + 1) * self._batch), len(shard)
+        )
         chosen = np.empty(self._batch, np.int64)
         for epoch in range(epochs[0], epochs[-1] + 1):
             here = epochs == epoch
@@ -81,7 +83,9 @@ def shards(
         raise InputError(f"data.skew must be 0 (shards alike) or positive, found {skew}")
     if split == "all":
         if skew:
-            raise InputError("data.skew needs data.split='disjoint': workers that share all are alike")
+            raise InputError(
+                "data.skew needs data.split='disjoint': workers that share all are alike"
+            )
         return [np.arange(len(y))] * workers
     if len(y) < workers:
         raise InputError(f"{len(y)} examples cannot be split between {workers} workers")

@@ -29,7 +29,9 @@ class Dataset(NamedTuple):
         ):
             where = f"{self.name}, {part} part"
             if len(x) != len(y) or not len(x):
-                raise InputError(f"{where}: {len(x)} examples but {len(y)} labels; need as many, >= 1")
+                raise InputError(
+                    f"{where}: {len(x)} examples but {len(y)} labels; need as many, >= 1"
+                )
             finite = np.isfinite(x.reshape(len(x), -1)).all(axis=1)
             if not finite.all():
                 first = int(np.argmin(finite))

@@ -89,5 +89,10 @@ def _dataset(train_x, train_y, test_x, test_y) -> Dataset:
         return y.astype(np.int32)
 
     return Dataset(
-        "fashion_mnist", scaled(train_x), labels(train_y), scaled(test_x), labels(test_y), classes=10
+        "fashion_mnist",
+        scaled(train_x),
+        labels(train_y),
+        scaled(test_x),
+        labels(test_y),
+        classes=10,
     )

@@ -36,7 +36,9 @@ def read(path: Path, ndim: int) -> np.ndarray:
             shape = struct.unpack(f">{ndim}I", header[4:])
             size = math.prod(shape)
             if size > LARGEST:
-                raise InputError(f"{path} claims {shape} values, more than {LARGEST}: it is damaged")
+                raise InputError(
+                    f"{path} claims {shape} values, more than {LARGEST}: it is damaged"
+                )
             values = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error}). Install or copy it again.") from None

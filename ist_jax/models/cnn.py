@@ -8,8 +8,8 @@ slice of it and needs no rule of its own.
 from collections.abc import Mapping
 
 import flax.linen as nn
-from flax.core import FrozenDict
 import numpy as np
+from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
 from ist_jax import normalise

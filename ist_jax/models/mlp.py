@@ -8,9 +8,9 @@ hidden layer; inputs and classes are not cut.
 from collections.abc import Mapping
 
 import flax.linen as nn
-from flax.core import FrozenDict
 import jax.numpy as jnp
 import numpy as np
+from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
 from ist_jax import normalise

@@ -54,5 +54,7 @@ def of(model: nnx.Module) -> tuple[PyTree, PyTree, Callable[[PyTree], nnx.Module
 def _names(param: nnx.Variable) -> axes.AxisNames:
     """The names that ``nnx.with_partitioning`` left on a parameter."""
     metadata = param.get_metadata()
-    found = metadata.get("out_sharding") or metadata.get("sharding_names") or metadata.get("sharding")
+    found = (
+        metadata.get("out_sharding") or metadata.get("sharding_names") or metadata.get("sharding")
+    )
     return tuple(found) if found else (None,) * param.ndim
