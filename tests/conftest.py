@@ -4,6 +4,8 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,7 +60,7 @@ def mlp_tree(dims, seed=0):
     last = len(dims) - 2
     params = {
         f"w{i}": jnp.asarray(draw.normal(size=(a, b)) / np.sqrt(a), jnp.float32)
-        for i, (a, b) in enumerate(zip(dims[:-1], dims[1:], strict=True))
+        for i, (a, b) in enumerate(itertools.pairwise(dims))
     }
     names = {
         f"w{i}": (f"h{i - 1}" if i else None, f"h{i}" if i < last else None)

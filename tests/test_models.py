@@ -123,7 +123,7 @@ def test_an_nnx_module_trains_like_the_same_raw_tree(key):
         trainer = round.build(loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4)
         state = trainer.init(params, key)
         for batch in regression_batches(3, 4, 2, 8, 6, 3):
-            state, report = trainer.round(state, batch)
+            state, _report = trainer.round(state, batch)
         results.append(state.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results)
     assert not same_bits(results[0], params)

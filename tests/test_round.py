@@ -1,6 +1,7 @@
 """Whole rounds, against NumPy and against ordinary loops in optax."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,7 @@ def test_ist_is_the_numpy_oracle(hidden, momentum, policy):
     ]
     dims = (inputs, *hidden, classes)
     net = {
-        "kernels": [draw.normal(size=d) / 2 for d in zip(dims[:-1], dims[1:], strict=True)],
+        "kernels": [draw.normal(size=d) / 2 for d in itertools.pairwise(dims)],
         "scales": [1 + 0.1 * draw.normal(size=n) for n in hidden],
         "shifts": [0.1 * draw.normal(size=n) for n in hidden],
     }
