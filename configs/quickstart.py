@@ -5,7 +5,7 @@
 
 Claim: IST stays within a point of ordinary training while each worker trains a net of 1/13 of the
 parameters; subnets that are drawn once and never mix (the ensemble) fall behind.
-Paper: Yuan et al., PVLDB 15(8), 2022: plain SGD, standardised pre-activations, statistics recomputed.
+Paper: Yuan et al., PVLDB 15(8), 2022: plain SGD, standardised layers, statistics recomputed.
 Expected (3 seeds, 480 steps a worker): docs/results/quickstart.md.
 """
 

@@ -117,7 +117,8 @@ def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation
     }
     if given.schedule not in schedules:
         raise InputError(
-            f"config.optimizer.schedule must be one of {sorted(schedules)}, found {given.schedule!r}"
+            f"config.optimizer.schedule must be one of {sorted(schedules)}, found "
+            f"{given.schedule!r}"
         )
     rate = schedules[given.schedule]()
     optimizers = {

@@ -2,7 +2,7 @@
 
     python -m experiments.main --config=configs/quickstart.py --workdir=runs/quickstart
     python -m experiments.main --config=configs/quickstart.py --dry_run
-    python -m experiments.main --config=configs/quickstart.py --config.workers=8 --workdir=runs/eight
+    python -m experiments.main --config=configs/quickstart.py --config.workers=8 --dry_run
 
 Exit codes: 0 done, 2 a mistake in what was asked for, 130 interrupted, anything else a failure.
 """
@@ -59,7 +59,7 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         if CONFIG.value is not None:
-            CONFIG.value.keys()  # a config file that cannot be loaded is only reported when it is used
+            CONFIG.value.keys()  # only here does a config file that cannot be loaded say so
         return rest
     except (
         flags.Error,

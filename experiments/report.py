@@ -2,8 +2,8 @@
 
     python -m experiments.report runs/a runs/b --out=comparison.png
 
-A folder's table shows, for each method, mean and standard deviation over seeds of the last accuracy,
-and what one worker sent, computed and took.
+A folder's table shows, for each method, mean and standard deviation over seeds of the last
+accuracy, and what one worker sent, computed and took.
 """
 
 import argparse

@@ -18,7 +18,7 @@ CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
 
 
 def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> None:
-    """Trains, and leaves config.json, metrics.jsonl, summary.json and accuracy.png in ``workdir``."""
+    """Leaves config.json, metrics.jsonl, summary.json and accuracy.png in ``workdir``."""
     build.check(config)
     data = datasets.load(config.data.name, config.data.path)
     runs = [(name, seed) for seed in config.seeds for name in config.methods]
@@ -134,7 +134,8 @@ def claim(workdir: pathlib.Path, overwrite: bool) -> None:
     """
     if (workdir / SUMMARY).exists() and not overwrite:
         raise InputError(
-            f"{workdir} holds a finished run. Choose another --workdir, or replace it with --overwrite."
+            f"{workdir} holds a finished run. Choose another --workdir, or replace it with "
+            "--overwrite."
         )
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -160,8 +161,8 @@ class Progress:
         gone = time.monotonic() - self._started
         left = f"{gone * (1 - share) / share:4.0f} s left" if share > 0.01 else "   ? s left"
         text = (
-            f"{share:4.0%} {left}  {line['method']:<14} seed {line['seed']}  round {line['round']:>4}  "
-            f"accuracy {line['accuracy/test']:.4f}"
+            f"{share:4.0%} {left}  {line['method']:<14} seed {line['seed']}  "
+            f"round {line['round']:>4}  accuracy {line['accuracy/test']:.4f}"
         )
         if self._live:
             print(f"\r{text}", end="", file=sys.stderr, flush=True)
@@ -215,7 +216,7 @@ def _losses(reports: list, name: str, seed: int, last: int) -> float:
         at, worker = np.argwhere(~np.isfinite(losses))[0]
         raise InputError(
             f"{name}, seed {seed}: the loss of worker {worker} is {losses[at, worker]} in round "
-            f"{last - len(reports) + int(at)}. A smaller config.optimizer.lr, or config.optimizer.clip, "
-            "may help."
+            f"{last - len(reports) + int(at)}. A smaller config.optimizer.lr, or "
+            "config.optimizer.clip, may help."
         )
     return float(losses[-1].mean())

@@ -1,12 +1,13 @@
 """Which axes of which parameters are neurons.
 
-Every axis of a parameter may carry a name. A name is a *group*: the neurons of one hidden layer, the
-filters of one convolution, the heads of one attention, the blocks of one stage. Two axes with the
-same name list the same neurons in the same order, so cutting a group cuts every leaf that names it,
-and neuron i stays neuron i in all of them. ``None`` marks an axis that is never cut.
+Every axis of a parameter may carry a name. A name is a *group*: the neurons of one hidden layer,
+the filters of one convolution, the heads of one attention, the blocks of one stage. Two axes with
+the same name list the same neurons in the same order, so cutting a group cuts every leaf that names
+it, and neuron i stays neuron i in all of them. ``None`` marks an axis that is never cut.
 
-Names are Flax's own (``nn.with_partitioning(init, ("hidden0", "hidden1"))``), but any pytree will do:
-the names of a tree of parameters are a tree of the same shape with a tuple of names for each leaf.
+Names are Flax's own (``nn.with_partitioning(init, ("hidden0", "hidden1"))``), but any pytree will
+do: the names of a tree of parameters are a tree of the same shape with a tuple of names for each
+leaf.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,8 @@ def of(variables: PyTree) -> tuple[PyTree, PyTree]:
     Example:
       >>> import flax.linen as nn, jax.numpy as jnp
       >>> init = nn.with_partitioning(nn.initializers.ones, (None, "hidden0"))
-      >>> params, names = of(nn.Dense(4, kernel_init=init).init(jax.random.key(0), jnp.ones((1, 3))))
+      >>> layer = nn.Dense(4, kernel_init=init)
+      >>> params, names = of(layer.init(jax.random.key(0), jnp.ones((1, 3))))
       >>> names["params"]["kernel"]
       (None, 'hidden0')
     """
@@ -86,7 +88,8 @@ def walk(params: PyTree, names: PyTree) -> list[tuple[str, Any, AxisNames]]:
         if len(leaf_names) != len(leaf.shape):
             raise InputError(
                 f"leaf {path} has {len(leaf.shape)} axes (shape {tuple(leaf.shape)}) but "
-                f"{len(leaf_names)} names {leaf_names}. Name each axis, with None where it is not cut."
+                f"{len(leaf_names)} names {leaf_names}. Name each axis, with None where it is not "
+                "cut."
             )
         out.append((path, leaf, leaf_names))
     return out

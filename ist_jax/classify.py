@@ -16,7 +16,7 @@ PyTree = Any
 
 
 def cross_entropy(model: nn.Module) -> Loss:
-    """``loss(params, batch, key)``: the mean cross entropy of ``batch = {"x": [B, ...], "y": [B]}``."""
+    """``loss(params, batch, key)``: mean cross entropy of ``batch = {"x": [B, ...], "y": [B]}``."""
 
     def loss(params, batch, key):
         logits = model.apply(params, batch["x"], train=True, rngs={"dropout": key})

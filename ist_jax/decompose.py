@@ -1,9 +1,9 @@
 """Subnets out of the net, and back.
 
 ``gather`` reads, for each worker, the slots its assignment names, along every named axis of every
-leaf. ``scatter`` reads the same relation the other way: for each entry of the net, which worker holds
-it and in which slot. Both are therefore gathers, for any number of cut axes in a leaf, in the leaf's
-natural layout; scattering what was gathered gives back the net bit for bit.
+leaf. ``scatter`` reads the same relation the other way: for each entry of the net, which worker
+holds it and in which slot. Both are therefore gathers, for any number of cut axes in a leaf, in the
+leaf's natural layout; scattering what was gathered gives back the net bit for bit.
 
 An entry is held by a worker that holds its neuron on *every* cut axis of the leaf. One holder: its
 value is taken as it is. Several: their mean, added up in the order of the workers. None: the entry
@@ -150,12 +150,12 @@ def _take(params: PyTree, names: PyTree, who: Assignment, workers: int) -> PyTre
 def _read(
     operand: Array, where: list[Array], lead: tuple[Array, ...] = ()
 ) -> tuple[Array, Bool[Array, "..."]]:
-    """``operand[*lead, *where]``, and where it is meant: an id equal to its axis's size is no entry.
+    """``operand[*lead, *where]``, and where it counts: an id equal to its axis's size is no entry.
 
-    Every axis up to the last cut one has an index, also those that are not cut: the result then lies
-    in memory as the leaf does, and XLA transposes nothing. Indices are clamped beforehand and promised
-    to be in bounds. (A 4096 x 4096 leaf cut on its last axis, two cores: 24 ms so, as long as a copy;
-    66 ms with ``mode="fill"``, 130 with a slice for the first axis.)
+    Every axis up to the last cut one has an index, also those that are not cut: the result then
+    lies in memory as the leaf does, and XLA transposes nothing. Indices are clamped beforehand and
+    promised to be in bounds. (A 4096 x 4096 leaf cut on its last axis, two cores: 24 ms so, as long
+    as a copy; 66 ms with ``mode="fill"``, 130 with a slice for the first axis.)
     """
     sizes = operand.shape[len(lead) :]
     limits = list(zip(where, sizes, strict=False))
@@ -166,7 +166,7 @@ def _read(
 
 
 def _lay(index: Array, on: tuple[int, ...], ndim: int) -> Array:
-    """Lays the axes of an index on the axes ``on`` of an ndim-dimensional result, to broadcast there."""
+    """Lays the axes of an index on the axes ``on`` of an ndim-dimensional result."""
     shape = [1] * ndim
     for axis, size in zip(on, index.shape, strict=True):
         shape[axis] = size
@@ -197,7 +197,7 @@ def _put_back(leaf: Array, piece: Array, slots: dict[int, Int[Array, "S _"]]) ->
 
 
 def _average(leaf: Array, piece: Array, slots: dict[int, Int[Array, "S _"]]) -> Array:
-    """One leaf whose entries may have many holders: their sum, worker by worker, over their count."""
+    """One leaf whose entries may have many holders: their sum, in order, over their count."""
     ndim = max(slots) + 1
 
     def add(worker, total_and_count):
@@ -233,8 +233,8 @@ def _mean_over_workers(leaf: Array, piece: Array, took_part: Bool[Array, " S"]) 
 def _one_over(count: Array, most: int, dtype: Any) -> Array:
     """1/count from a table (anything for 0).
 
-    XLA turns some divisions into products with a reciprocal and leaves others, by what it can see of
-    the divisor; a product with a number read from memory gives the same bits in every program.
+    XLA turns some divisions into products with a reciprocal and leaves others, by what it can see
+    of the divisor; a product with a number read from memory gives the same bits in every program.
     """
     return jnp.asarray(1 / np.maximum(np.arange(most + 1), 1), dtype)[count]
 
@@ -281,7 +281,8 @@ def _pieces(params: PyTree, nets: PyTree) -> list[Array]:
     tree = jax.tree.structure(params)
     if jax.tree.structure(nets) != tree:
         raise InputError(
-            f"the subnets must be a tree like the net:\n  {tree}\nfound\n  {jax.tree.structure(nets)}"
+            f"the subnets must be a tree like the net:\n  {tree}\nfound\n  "
+            f"{jax.tree.structure(nets)}"
         )
     return [jnp.asarray(leaf) for leaf in jax.tree.leaves(nets)]
 
@@ -290,6 +291,6 @@ def _check_piece(path: str, leaf: Array, piece: Array, cut: dict[int, int], work
     expected = (workers, *(cut.get(axis, n) for axis, n in enumerate(leaf.shape)))
     if piece.shape != expected:
         raise InputError(
-            f"subnet leaf {path} must have shape {expected} (workers first, slots on its cut axes); "
-            f"found {piece.shape}"
+            f"subnet leaf {path} must have shape {expected} (workers first, slots on its cut "
+            f"axes); found {piece.shape}"
         )

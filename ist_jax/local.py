@@ -76,8 +76,9 @@ def memory(optimizer: optax.GradientTransformation, policy: str) -> Memory:
     """The policy ``reset`` or ``keep`` for an optimiser.
 
     Raises:
-      InputError: an unknown policy; from ``names``, an optimiser whose state has parameter-like parts
-        of another shape than the parameters (factored moments), which cannot travel with neurons.
+      InputError: an unknown policy; from ``names``, an optimiser whose state has parameter-like
+        parts of another shape than the parameters (factored moments), which cannot travel with
+        neurons.
     """
 
     def names(params, param_names):

@@ -3,9 +3,9 @@
 All run through the one round of ``round.py``. They differ in who holds what, in when the workers
 exchange, and in nothing else.
 
-==================  ==================  ========================  =====================================
+==================  ==================  ======================  ====================================
 method              who holds what      exchanged                 source
-==================  ==================  ========================  =====================================
+==================  ==================  ======================  ====================================
 ``ist``             a new permutation   subnets, every J steps    Yuan et al., PVLDB 15(8), 2022
 ``local_sgd``       everything          parameters, every J       Lin et al., ICLR 2020
 ``data_parallel``   everything          gradients, every step     synchronous SGD
@@ -13,7 +13,7 @@ method              who holds what      exchanged                 source
 ``single``          one worker, all     never                     ordinary training
 ``dense_subnet``    all of a net of     gradients, every step     data parallel on a net with the
                     a subnet's width                              widths of one subnet
-==================  ==================  ========================  =====================================
+==================  ==================  ======================  ====================================
 """
 
 import functools

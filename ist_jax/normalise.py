@@ -35,8 +35,8 @@ class Standardise(nn.Module):
       affine: with a scale (initially one) and a shift (zero) for each neuron.
       epsilon: added to the variance.
 
-    With ``train`` the statistics are the batch's, and are written to the collection ``"statistics"``
-    where that is mutable; without, they are read from it.
+    With ``train`` the statistics are the batch's, and are written to the collection
+    ``"statistics"`` where that is mutable; without, they are read from it.
     """
 
     group: str | None = None
@@ -59,8 +59,8 @@ class Standardise(nn.Module):
             variance = self.get_variable("statistics", "variance")
             if mean is None or variance is None:
                 raise InputError(
-                    f"no statistics for {'/'.join(self.path)}: recompute them with the whole net first "
-                    "(normalise.statistics)"
+                    f"no statistics for {'/'.join(self.path)}: recompute them with the whole net "
+                    "first (normalise.statistics)"
                 )
         factor = lax.rsqrt(variance + self.epsilon)
         if self.affine:
@@ -74,8 +74,8 @@ class Standardise(nn.Module):
 def statistics(model: nn.Module, params: PyTree, x: Array | np.ndarray) -> PyTree:
     """The whole net's statistics over training examples, to evaluate it with.
 
-    One forward pass over all of ``x`` at once: each layer's statistics are exactly those that the net
-    with the earlier ones gives, whatever the batches were in training.
+    One forward pass over all of ``x`` at once: each layer's statistics are exactly those that the
+    net with the earlier ones gives, whatever the batches were in training.
 
     Args:
       model: the whole model, policy ``standardise`` (others have none, and get an empty tree).
@@ -83,7 +83,7 @@ def statistics(model: nn.Module, params: PyTree, x: Array | np.ndarray) -> PyTre
       x: training inputs, at least 256 where there are so many.
 
     Returns:
-      A tree to merge with the parameters: ``model.apply({**params, **statistics}, x, train=False)``.
+      A tree to merge with the parameters: ``model.apply({**params, **found}, x, train=False)``.
     """
     if model.normalise != "standardise":
         return {}

@@ -1,14 +1,14 @@
 """Who trains which neurons this round.
 
 An *assignment* gives, for every group that is cut, the neurons of each of S workers,
-``{"hidden0": int32[S, m], ...}``. Rows are sorted, so that one worker that holds everything holds it
-in its natural order; an id equal to the group's width is an *empty slot* and stands at the end. A
-group that is absent from an assignment is not cut: every worker holds all of it.
+``{"hidden0": int32[S, m], ...}``. Rows are sorted, so that one worker that holds everything holds
+it in its natural order; an id equal to the group's width is an *empty slot* and stands at the end.
+A group that is absent from an assignment is not cut: every worker holds all of it.
 
 A partition is a pure function ``(key, widths, workers, round) -> assignment``; everything static
-about it (shares, shards) is bound with ``functools.partial``. The widths and m never depend on the key
-or the round, so that one compiled program serves all rounds. Every group draws from a key of its own,
-folded with its name: adding a layer does not change the draws of the others.
+about it (shares, shards) is bound with ``functools.partial``. The widths and m never depend on the
+key or the round, so that one compiled program serves all rounds. Every group draws from a key of
+its own, folded with its name: adding a layer does not change the draws of the others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,8 +53,8 @@ def permutation(
       widths: neurons of each group.
       workers: S, at most the smallest width.
       round: number of the round.
-      shares: relative capacity of each worker (S numbers > 0); equal if absent. Worker s gets a share
-        of every group in proportion, the largest remainders rounded up.
+      shares: relative capacity of each worker (S numbers > 0); equal if absent. Worker s gets a
+        share of every group in proportion, the largest remainders rounded up.
 
     Raises:
       InputError: more workers than neurons, or shares that leave a worker without any.
@@ -92,10 +92,10 @@ def balanced(
 ) -> Assignment:
     """A permutation in which every worker draws equally many slots from each home shard.
 
-    The group is cut into ``shards`` (default: S) runs of consecutive neurons, its homes, and each run
-    is permuted and dealt out on its own. Marginals are those of ``permutation``; two neurons of one
-    home meet less often (facts measured: by 1.2 % at width 4096 and S = 8, 20 % at width 256). Widths
-    that do not divide are padded with empty slots.
+    The group is cut into ``shards`` (default: S) runs of consecutive neurons, its homes, and each
+    run is permuted and dealt out on its own. Marginals are those of ``permutation``; two neurons of
+    one home meet less often (facts measured: by 1.2 % at width 4096 and S = 8, 20 % at width 256).
+    Widths that do not divide are padded with empty slots.
     """
     homes = workers if shards is None else shards
     if homes < 1:
@@ -121,7 +121,7 @@ def uncut(
 
 
 def sub_widths(partition: Partition, widths: Mapping[str, int], workers: int) -> dict[str, int]:
-    """The widths of one worker's net: slots per worker where a group is cut, all of it elsewhere."""
+    """The widths of one worker's net: slots per worker where a group is cut, N elsewhere."""
     who = jax.eval_shape(lambda key: partition(key, widths, workers, 0), jax.random.key(0))
     return {group: who[group].shape[1] if group in who else n for group, n in widths.items()}
 
@@ -153,8 +153,8 @@ def _counts(
     counts[order[: width - counts.sum()]] += 1
     if counts.min() < 1:
         raise InputError(
-            f"share {shares[int(counts.argmin())]} of worker {int(counts.argmin())} leaves it no neuron "
-            f"of group {group!r} (width {width}). Raise the share or widen the group."
+            f"share {shares[int(counts.argmin())]} of worker {int(counts.argmin())} leaves it no "
+            f"neuron of group {group!r} (width {width}). Raise the share or widen the group."
         )
     return counts.tolist()
 

@@ -43,9 +43,9 @@ class State(NamedTuple):
 class Report(NamedTuple):
     """What a round tells; arrays over the S workers.
 
-    ``loss`` is each worker's mean over its local steps (not finite where its data or its net is not);
-    bytes are those of the parameters, and of the optimiser's moments where they are kept, that a worker
-    receives and sends to take part in the round.
+    ``loss`` is each worker's mean over its local steps (not finite where its data or its net is
+    not); bytes are those of the parameters, and of the optimiser's moments where they are kept,
+    that a worker receives and sends to take part in the round.
     """
 
     loss: Float[Array, " S"]
@@ -55,7 +55,7 @@ class Report(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """A pair of pure functions, and the bytes they move; ``round`` donates the state it is given."""
+    """Two pure functions, and the bytes they move; ``round`` donates the state it is given."""
 
     init: Callable[[PyTree, Key[Array, ""]], State]
     round: Callable[..., tuple[State, Report]]
@@ -76,24 +76,24 @@ def build(
     """Compiles a method into the two functions that run it.
 
     Args:
-      loss: ``loss(net, batch, key) -> scalar``, for a net of any of the widths that ``method`` gives
-        out (a Flax model: that of ``model.clone(widths=...)``).
+      loss: ``loss(net, batch, key) -> scalar``, for a net of any of the widths that ``method``
+        gives out (a Flax model: that of ``model.clone(widths=...)``).
       optimizer: an optax gradient transformation.
       params: the net, or a tree of its shapes.
       names: the names of its axes.
       method: what is trained and exchanged.
       workers: S.
       optimiser_state: ``"reset"`` or ``"keep"``, unless the method has its own.
-      mesh: devices to spread the workers over (``workers.mesh``); one device if None. The results are
-        the same bits for every number of devices.
+      mesh: devices to spread the workers over (``workers.mesh``); one device if None. The results
+        are the same bits for every number of devices.
 
     Returns:
-      ``Trainer(init, round, moved)``. ``round(state, batches, took_part=None)`` takes a tree of arrays
-      ``[S, J, ...]`` and, if not all take part, ``bool[S]``.
+      ``Trainer(init, round, moved)``. ``round(state, batches, took_part=None)`` takes a tree of
+      arrays ``[S, J, ...]`` and, if not all take part, ``bool[S]``.
 
     Raises:
-      InputError: names that do not fit, more workers than neurons, an unknown policy; from ``round``,
-        batches of the wrong shape.
+      InputError: names that do not fit, more workers than neurons, an unknown policy; from
+        ``round``, batches of the wrong shape.
     """
     widths = axes.widths(params, names)
     memory = local.memory(optimizer, method.memory or optimiser_state)
@@ -162,6 +162,6 @@ def _check_batches(batches: PyTree, workers: int) -> None:
     steps = {shape[1:2] for shape in shapes.values()}
     if any(len(s) < 2 or s[0] != workers or s[1] < 1 for s in shapes.values()) or len(steps) > 1:
         raise InputError(
-            f"every leaf of the batches must begin with [S={workers} workers, J local steps >= 1], the "
-            f"same J in all; found {shapes}"
+            f"every leaf of the batches must begin with [S={workers} workers, J local steps >= 1], "
+            f"the same J in all; found {shapes}"
         )

@@ -1,14 +1,16 @@
 """Bytes and floating-point operations per worker and round, in closed form.
 
 A worker that takes part in a round receives the entries it is to train and sends the same entries
-back: for a leaf with axes of N_1 x N_2 x ... neurons, of which it holds c_1, c_2, ..., the product of
-the c (N where the axis is not cut). Data parallel receives and sends the whole net's gradient at every
-step instead, an ensemble moves its subnets once. What a transport adds to this, or saves by leaving
-entries where they are, is not counted here.
+back: for a leaf with axes of N_1 x N_2 x ... neurons, of which it holds c_1, c_2, ..., the product
+  of
+the c (N where the axis is not cut). Data parallel receives and sends the whole net's gradient at
+every step instead, an ensemble moves its subnets once. What a transport adds to this, or saves by
+leaving entries where they are, is not counted here.
 
 For a fully connected net with widths N_0 .. N_t and S workers, the inflow of all sites per gradient
-step is (N_0 N_1 + N_{t-1} N_t)/J + sum_{i=2..t-1} N_{i-1} N_i / (S J) for IST, and S sum N_{i-1} N_i
-for data parallel (Yuan et al., section 2.3, whose last sum starts at 1 and so counts the ends twice).
+step is (N_0 N_1 + N_{t-1} N_t)/J + sum_{i=2..t-1} N_{i-1} N_i / (S J) for IST, and S sum N_{i-1}
+N_i for data parallel (Yuan et al., section 2.3, whose last sum starts at 1 and so counts the ends
+twice).
 """
 
 import math
@@ -27,15 +29,15 @@ PyTree = Any
 
 
 class Moved(NamedTuple):
-    """Bytes that each of S workers receives, and sends, ``int64[S]``: per round, per local step, and
-    once at the end of a run."""
+    """Bytes that each of S workers receives, and sends, ``int64[S]``: per round, per local step,
+    and once at the end of a run."""
 
     a_round: np.ndarray
     a_step: np.ndarray
     once: np.ndarray
 
     def of_steps(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """``(received, sent)`` in a round of J local steps; the two are equal for every method here."""
+        """``(received, sent)`` in a round of J local steps; equal for every method here."""
         total = self.a_round + steps * self.a_step
         return total, total
 

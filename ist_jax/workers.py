@@ -1,13 +1,14 @@
 """S workers on D devices: the only file that knows a mesh.
 
-Whatever differs from worker to worker has a leading worker axis, and that axis lies over the devices:
-each takes S / D workers one after another (``lax.map``), so that a worker's program, and with it
-every bit of its result, is the same for every D.
+Whatever differs from worker to worker has a leading worker axis, and that axis lies over the
+devices: each takes S / D workers one after another (``lax.map``), so that a worker's program, and
+with it every bit of its result, is the same for every D.
 
 Both functions below give ``shard_map`` a worker axis on every output, and on every input that is
-differentiated or written. So there is no replicated value whose gradient could be summed over devices
-behind our back, nor one that could differ between them: what ``check_vma`` guards against cannot be
-written here. It is off, because it would refuse losses that scan from a constant (any Flax RNN).
+differentiated or written. So there is no replicated value whose gradient could be summed over
+devices behind our back, nor one that could differ between them: what ``check_vma`` guards against
+cannot be written here. It is off, because it would refuse losses that scan from a constant (any
+Flax RNN).
 """
 
 from collections.abc import Callable, Sequence
@@ -37,15 +38,15 @@ def mesh(workers: int, devices: Sequence[jax.Device] | int | None = None) -> Mes
     if isinstance(devices, int):
         if not 1 <= devices <= len(present):
             raise InputError(
-                f"asked for {devices} devices, this process has {len(present)}. On CPU, more can be "
-                "had with jax.config.update('jax_num_cpu_devices', n) before anything runs."
+                f"asked for {devices} devices, this process has {len(present)}. On CPU, more can "
+                "be had with jax.config.update('jax_num_cpu_devices', n) before anything runs."
             )
         devices = present[:devices]
     devices = present if devices is None else list(devices)
     if workers % len(devices):
         raise InputError(
-            f"{workers} workers cannot be dealt out evenly to {len(devices)} devices. Use a number of "
-            "devices that divides the number of workers."
+            f"{workers} workers cannot be dealt out evenly to {len(devices)} devices. Use a number "
+            "of devices that divides the number of workers."
         )
     return jax.make_mesh(
         (len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=list(devices)
@@ -99,14 +100,14 @@ def mean(otherwise: PyTree, trees: PyTree, took_part: Bool[Array, " S"]) -> PyTr
 
 
 def on_every_device(tree: PyTree, over: Mesh | None) -> PyTree:
-    """A copy of the whole tree on each device: what follows is computed alike, bit for bit, on all."""
+    """The whole tree on each device: what follows is computed alike, bit for bit, on all."""
     if over is None:
         return tree
     return lax.with_sharding_constraint(tree, NamedSharding(over, PartitionSpec()))
 
 
 def place(tree: PyTree, over: Mesh | None, split: bool) -> PyTree:
-    """Puts arrays where a round expects them: ``split`` along the worker axis, or whole everywhere."""
+    """Puts arrays where a round expects them: split along the worker axis, or whole everywhere."""
     if over is None:
         return tree
     return jax.device_put(

@@ -1,4 +1,5 @@
-"""A whole round of Independent Subnet Training in NumPy, float64. It imports nothing of the library.
+"""A whole round of Independent Subnet Training in NumPy, float64. It imports nothing of the
+library.
 
 Net: linear layers without bias; hidden pre-activations standardised over the batch, scaled and
 shifted, ReLU; logits standardised; mean softmax cross entropy. Assignments are given.
@@ -20,7 +21,7 @@ def standardise_back(dy, y, factor):
 
 
 def loss_and_gradient(net, x, labels):
-    """``net``: {"kernels": [W_1, ..], "scales": [..], "shifts": [..]}; gradients in the same shape."""
+    """``net``: {"kernels": [W_1, ..], "scales": [..], "shifts": [..]}; so are the gradients."""
     kernels, scales, shifts = net["kernels"], net["scales"], net["shifts"]
     inputs, normal, factors, active = [x], [], [], []
     for kernel, scale, shift in zip(kernels[:-1], scales, shifts, strict=True):
@@ -80,7 +81,7 @@ def paste(net, piece, who, worker):
 
 
 def ist(net, rounds, lr, momentum, keep):
-    """Runs rounds of ``(who, x [S, J, B, n], y [S, J, B])``; returns the net and the losses [R, S, J]."""
+    """Runs rounds of ``(who, x [S, J, B, n], y [S, J, B])``: the net, and losses [R, S, J]."""
     net = {part: [a.copy() for a in arrays] for part, arrays in net.items()}
     trace = {part: [np.zeros_like(a) for a in arrays] for part, arrays in net.items()}
     losses = []

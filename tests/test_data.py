@@ -107,7 +107,7 @@ def test_damaged_files_are_named(folder, damage, message):
 
 def test_a_missing_file_of_four_is_named(folder):
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(InputError, match="but not t10k-labels-idx1-ubyte.gz"):
+    with pytest.raises(InputError, match=r"but not t10k-labels-idx1-ubyte\.gz"):
         data.load("fashion_mnist", str(folder))
 
 
@@ -125,9 +125,10 @@ def test_the_idx_reader_only_ever_complains(tmp_path_factory, raw):
     for content in (raw, gzip.compress(raw), gzip.compress(b"\0\0\x08\x01" + raw)):
         file.write_bytes(content)
         try:
-            assert idx.read(file, 1).dtype == np.uint8
+            read = idx.read(file, 1)
         except InputError as error:
-            assert str(file) in str(error)
+            read, complaint = None, str(error)
+        assert str(file) in complaint if read is None else read.dtype == np.uint8
 
 
 def test_nan_is_refused_before_training():

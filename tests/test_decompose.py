@@ -212,7 +212,7 @@ def test_integers_and_half_precision(key):
 
 
 def test_gradients_flow_through_both(key):
-    """Scattering what was gathered is the identity, so the derivative of its sum of squares is 2 p."""
+    """Scattering what was gathered is the identity: the derivative of its sum of squares is 2p."""
     params, names = mlp_tree((5, 12, 8, 3))
     who = partition.permutation(key, axes.widths(params, names), workers=4)
 

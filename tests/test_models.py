@@ -1,4 +1,4 @@
-"""The core is not about MLPs: a convolutional net, Flax NNX, and a raw tree, all through one round."""
+"""Not only MLPs: a convolutional net, Flax NNX, and a raw tree, all through one round."""
 
 import flax.nnx as nnx
 import jax
@@ -70,7 +70,7 @@ def test_a_convolutional_subnet_is_the_net_with_the_other_units_silenced(key):
 
 @pytest.mark.parametrize("how", [method.ist(), method.data_parallel()], ids=lambda m: m.name)
 def test_a_convolutional_net_learns(how, key):
-    """Bright upper, lower or left half of noisy images; 3 workers, widths that 3 does not divide."""
+    """Bright upper, lower or left half of noisy images; 3 does not divide the widths."""
     draw = np.random.default_rng(0)
     y = draw.integers(3, size=600).astype(np.int32)
     x = draw.normal(size=(600, 8, 8, 1)).astype(np.float32)

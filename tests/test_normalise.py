@@ -20,7 +20,7 @@ def model_and_params(**options):
 
 
 def test_statistics_are_those_of_the_whole_net_layer_by_layer():
-    """Against NumPy: each layer's mean and variance over all examples, given the layers before it."""
+    """Against NumPy: each layer's mean and variance over all examples, given those before."""
     model, params, _ = model_and_params()
     found = normalise.statistics(model, params, X)["statistics"]
     h = X.astype(np.float64)
@@ -79,7 +79,7 @@ def test_empty_slots_stay_empty(policy):
 
 
 def test_scale_makes_the_next_layers_input_unbiased():
-    """The mean over all workers of a permutation of N/m h_i W_ij is the whole net's pre-activation."""
+    """The mean over a permutation's workers of N/m h_i W_ij is the whole net's pre-activation."""
     model, params, names = model_and_params(normalise="scale")
     whole = model.apply(params, X)
     who = partition.permutation(jax.random.key(1), {"hidden0": 12}, 4)

@@ -66,7 +66,10 @@ def test_ist_is_the_numpy_oracle(hidden, momentum, policy):
             f"hidden{i}": jnp.asarray(np.stack([who[i] for who, _, _ in rounds]))
             for i in range(len(hidden))
         }
-        given = lambda key, widths, workers, round=0: {g: ids[round] for g, ids in table.items()}  # noqa: E731
+
+        def given(key, widths, workers, round=0):
+            return {group: ids[round] for group, ids in table.items()}
+
         sub = normalise.subnet(model, {g: ids.shape[-1] for g, ids in table.items()})
         trainer = round.build(
             classify.cross_entropy(sub),

@@ -64,7 +64,7 @@ def test_an_ensemble_moves_once():
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_flops_of_a_step_are_the_closed_form(workers):
-    """Six multiply-adds' worth for every weight but the first layer's, which needs no input gradient."""
+    """Six operations for every weight but the first layer's, which needs no input gradient."""
     n0, n1, n2, n3 = DIMS
     m1, m2, batch = n1 // workers, n2 // workers, 32
     net, _ = mlp_tree((n0, m1, m2, n3))

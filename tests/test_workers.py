@@ -1,4 +1,4 @@
-"""S workers on D devices: the same bits for every D, and a local phase without a word between them."""
+"""S workers on D devices: the same bits for every D, and a local phase without a word."""
 
 import re
 
@@ -103,7 +103,7 @@ def test_the_search_for_collectives_finds_them():
 
 
 def test_workers_differ_between_exchanges():
-    """Local SGD on a mesh must not turn into synchronous SGD: equal nets, other data, other results."""
+    """Local SGD on a mesh must not turn into synchronous SGD."""
     params, names = mlp_tree(DIMS)
     mesh = workers.mesh(8, 8)
     nets = decompose.gather(params, names, {}, 8)

@@ -1,4 +1,4 @@
-"""Data sets that are found, never downloaded, and batches that are a pure function of their place."""
+"""Data sets that are found, never downloaded; batches that are a pure function of their place."""
 
 from collections.abc import Callable, Mapping
 

@@ -23,7 +23,7 @@ class Batches:
       batch: B, examples a worker sees in a local step.
       local_steps: J.
       seed: of shards and order. Runs with another seed see other shards in another order.
-      split: ``"disjoint"`` (each example belongs to one worker) or ``"all"`` (every worker has all).
+      split: ``"disjoint"`` (each example belongs to one worker) or ``"all"`` (all do).
       skew: 0 for shards that are alike; otherwise the concentration of the Dirichlet law from which
         each class draws its shares of the workers, so that a small value means few classes a worker
         (Hsu et al., 2019). Shards then differ in size.
@@ -102,8 +102,8 @@ def shards(
     for worker, part in enumerate(whole):
         if not len(part):
             raise InputError(
-                f"data.skew={skew} leaves worker {worker} of {workers} without a single example. Use a "
-                "larger skew, fewer workers or another seed."
+                f"data.skew={skew} leaves worker {worker} of {workers} without a single example. "
+                "Use a larger skew, fewer workers or another seed."
             )
     return whole
 

@@ -43,8 +43,8 @@ def load(path: str = "") -> Dataset:
         tried = f"{path}" if path else f"{DEBIAN} and ~/tensorflow_datasets"
         raise InputError(
             f"Fashion-MNIST was not found in {tried}. Install Debian's package (apt-get install "
-            f"dataset-fashion-mnist), or point data.path at a folder with {', '.join(FILES)}, or at "
-            "a folder prepared by TensorFlow Datasets (fashion_mnist, array_record)."
+            f"dataset-fashion-mnist), or point data.path at a folder with {', '.join(FILES)}, or "
+            "at a folder prepared by TensorFlow Datasets (fashion_mnist, array_record)."
         )
     return found
 

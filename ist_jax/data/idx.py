@@ -1,7 +1,7 @@
 """The idx format of MNIST and its successors, gzipped.
 
-Four bytes of magic number (0, 0, type, number of axes), the sizes as big-endian uint32, the values in
-C order. Only unsigned bytes (type 8) are read; no one publishes others.
+Four bytes of magic number (0, 0, type, number of axes), the sizes as big-endian uint32, the values
+in C order. Only unsigned bytes (type 8) are read; no one publishes others.
 """
 
 import gzip
@@ -45,6 +45,7 @@ def read(path: Path, ndim: int) -> np.ndarray:
     if len(values) != size:
         raise InputError(
             f"{path} should hold {size} values ({shape}), found "
-            f"{'more' if len(values) > size else len(values)}: it is damaged. Install or copy it again."
+            f"{'more' if len(values) > size else len(values)}: it is damaged. Install or copy it "
+            "again."
         )
     return np.frombuffer(values, np.uint8).reshape(shape)

@@ -1,8 +1,8 @@
 """A small convolutional net, all of whose hidden units are groups: filters and dense neurons.
 
-Two blocks of 3x3 convolution, normalisation, ReLU and 2x2 mean pooling; one dense hidden layer; logits.
-The dense layer's kernel keeps its natural shape [H, W, filters, neurons], so that a filter is one
-slice of it and needs no rule of its own.
+Two blocks of 3x3 convolution, normalisation, ReLU and 2x2 mean pooling; one dense hidden layer;
+logits. The dense layer's kernel keeps its natural shape [H, W, filters, neurons], so that a filter
+is one slice of it and needs no rule of its own.
 """
 
 from collections.abc import Mapping

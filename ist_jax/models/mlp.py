@@ -1,8 +1,8 @@
 """The fully connected nets of the IST paper, at any depth and width.
 
-Linear layers without bias; each hidden pre-activation is standardised, with a scale and a shift, and
-the logits without (Yuan et al., and its release). Groups: ``hidden0``, ``hidden1``, ..., one for each
-hidden layer; inputs and classes are not cut.
+Linear layers without bias; each hidden pre-activation is standardised, with a scale and a shift,
+and the logits without (Yuan et al., and its release). Groups: ``hidden0``, ``hidden1``, ..., one
+for each hidden layer; inputs and classes are not cut.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,10 @@
 """Flax NNX modules as trees of parameters with named axes.
 
-Names are given as NNX gives them, ``nnx.with_partitioning(init, (None, "hidden0"))``. They name neurons,
-not devices: build the module under ``nnx.use_eager_sharding(False)``, or NNX asks for a mesh. It is then
-split into its parameters, which the core cuts, and the rest, which stays as it is; a subnet is the same
-module merged with narrower parameters, so its layers must take their sizes from their arrays.
+Names are given as NNX gives them, ``nnx.with_partitioning(init, (None, "hidden0"))``. They name
+neurons, not devices: build the module under ``nnx.use_eager_sharding(False)``, or NNX asks for a
+mesh. It is then split into its parameters, which the core cuts, and the rest, which stays as it is;
+a subnet is the same module merged with narrower parameters, so its layers must take their sizes
+from their arrays.
 """
 
 from collections.abc import Callable
