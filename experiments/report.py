@@ -17,6 +17,7 @@ import numpy as np
 from ist_jax.errors import InputError
 
 METRICS = "metrics.jsonl"
+FIGURES = ("accuracy.png", "comparison.png")  # of one folder, of several
 
 
 def read(metrics: pathlib.Path) -> dict[tuple[str, int], list[dict]]:
@@ -194,7 +195,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         print(table(options.folders))
-        out = options.out or options.folders[0] / "accuracy.png"
+        out = options.out or options.folders[0] / FIGURES[len(options.folders) > 1]
         print(f"\nfigure: {figure(options.folders, out)}")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,7 +4,8 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from experiments import build, report
 from ist_jax import data as datasets
 from ist_jax.errors import InputError
+from ist_jax.round import Report
 
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
 
@@ -32,16 +34,12 @@ def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> N
     progress = Progress(costs)
     with (workdir / METRICS).open("w") as metrics:
         for number, (name, seed) in enumerate(runs):
-
-            def log(line, name=name, seed=seed, number=number):
-                line = {"method": name, "seed": seed, **line}
+            board = tensorboard(workdir / "tensorboard" / f"{name}_{seed}", config.tensorboard)
+            for line in train(config, data, name, seed):
                 metrics.write(json.dumps(line) + "\n")
                 metrics.flush()
                 board(line)
                 progress.show(number, line["round"] / rounds, line)
-
-            board = tensorboard(workdir / "tensorboard" / f"{name}_{seed}", config.tensorboard)
-            train(config, data, name, seed, log)
     progress.end()
 
     summary = {
@@ -55,57 +53,45 @@ def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> N
     print(f"\nfigure: {report.figure([workdir], workdir / 'accuracy.png')}")
 
 
-def train(
-    config: ConfigDict, data: datasets.Dataset, name: str, seed: int, log: Callable[[dict], None]
-) -> None:
+def train(config: ConfigDict, data: datasets.Dataset, name: str, seed: int) -> Iterator[dict]:
     """One method with one seed; a line of metrics at round 0, every few rounds, and at the end.
 
-    ``time/train_s`` is training alone: neither compilation nor evaluation.
+    ``time/train_s`` is training alone, without evaluation; the first round, which compiles, counts
+    as long as the others take on average.
 
     Raises:
       InputError: a loss that is not finite, naming the method, the worker and the round.
     """
-    job = build.build(config, data, name, seed)
-    rounds, state = build.rounds(config, data), job.state()
+    job, rounds = build.build(config, data, name, seed), build.rounds(config, data)
+    state = job.state()
+    reports: list[Report] = []
     sent = received = 0
-    seconds = 0.0
-    log(
-        {
-            "round": 0,
-            "step": 0,
-            "accuracy/test": job.evaluate(state.params),
-            **_costs(job, 0, 0, 0, 0.0),
-        }
-    )
-    state, reports = _compiled(job, state)
-    done = 1
-    started = time.perf_counter()
-    while True:
+    seconds, since = 0.0, time.perf_counter()
+    for done in range(rounds + 1):
         if done % config.eval_every == 0 or done == rounds:
             jax.block_until_ready(state)
-            # The first round is not timed, because it compiles.
-            seconds += time.perf_counter() - started
-            loss = _losses(reports, name, seed, done)
+            seconds += time.perf_counter() - since
             sent += sum(int(r.bytes_sent.max()) for r in reports)
             received += sum(int(r.bytes_received.max()) for r in reports)
-            last = job.plan.bytes_once if done == rounds else 0
-            log(
-                {
-                    "round": done,
-                    "step": done * config.local_steps,
-                    "accuracy/test": job.evaluate(state.params),
-                    "loss/train": loss,
-                    "workers/took_part": int(reports[-1].took_part.sum()),
-                    **_costs(job, done, sent + last, received, seconds * done / max(done - 1, 1)),
-                }
-            )
-            reports = []
-            started = time.perf_counter()
-        if done == rounds:
-            return
-        state, result = job.trainer.round(state, job.batches(done))
-        reports.append(result)
-        done += 1
+            yield {
+                "method": name,
+                "seed": seed,
+                "round": done,
+                "step": done * config.local_steps,
+                **_losses(reports, name, seed, done),
+                "accuracy/test": job.evaluate(state.params),
+                "comm/bytes_sent": sent + (job.plan.bytes_once if done == rounds else 0),
+                "comm/bytes_received": received,
+                "compute/flops": job.plan.flops * done,
+                "time/train_s": round(seconds * done / max(done - 1, 1), 4),
+            }
+            reports, since = [], time.perf_counter()
+        if done < rounds:
+            state, report = job.trainer.round(state, job.batches(done))
+            reports.append(report)
+        if done == 0:
+            jax.block_until_ready(state)
+            since = time.perf_counter()
 
 
 def plan(config: ConfigDict) -> str:
@@ -195,28 +181,17 @@ def tensorboard(folder: pathlib.Path, wanted: bool) -> Callable[[dict], None]:
     return write
 
 
-def _compiled(job: build.Run, state):
-    """The first round, which compiles the program of all."""
-    state, result = job.trainer.round(state, job.batches(0))
-    return jax.block_until_ready(state), [result]
-
-
-def _costs(job: build.Run, rounds: int, sent: int, received: int, seconds: float) -> dict:
-    return {
-        "comm/bytes_sent": sent,
-        "comm/bytes_received": received,
-        "compute/flops": job.plan.flops * rounds,
-        "time/train_s": round(seconds, 4),
-    }
-
-
-def _losses(reports: list, name: str, seed: int, last: int) -> float:
-    losses = np.stack([np.asarray(r.loss) for r in reports])
+def _losses(reports: list[Report], name: str, seed: int, done: int) -> dict[str, Any]:
+    """The newest round's mean loss over the workers that took part, and how many they were."""
+    if not reports:
+        return {}
+    losses = np.stack([np.where(r.took_part, r.loss, 0) for r in reports])
     if not np.isfinite(losses).all():
         at, worker = np.argwhere(~np.isfinite(losses))[0]
         raise InputError(
             f"{name}, seed {seed}: the loss of worker {worker} is {losses[at, worker]} in round "
-            f"{last - len(reports) + int(at)}. A smaller config.optimizer.lr, or "
+            f"{done - len(reports) + int(at)}. A smaller config.optimizer.lr, or "
             "config.optimizer.clip, may help."
         )
-    return float(losses[-1].mean())
+    took_part = int(reports[-1].took_part.sum())
+    return {"loss/train": float(losses[-1].sum() / took_part), "workers/took_part": took_part}

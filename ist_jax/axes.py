@@ -38,6 +38,7 @@ def of(variables: PyTree) -> tuple[PyTree, PyTree]:
       >>> names["params"]["kernel"]
       (None, 'hidden0')
     """
+    tree: Any
     leaves, tree = jax.tree.flatten(variables, is_leaf=_is_box)
     arrays = [leaf.unbox() if _is_box(leaf) else leaf for leaf in leaves]
     names = [
@@ -73,6 +74,7 @@ def walk(params: PyTree, names: PyTree) -> list[tuple[str, Any, AxisNames]]:
     Raises:
       InputError: the trees differ in structure, or a leaf has more or fewer axes than names.
     """
+    tree: Any
     paths, tree = jax.tree_util.tree_flatten_with_path(params)
     try:
         tuples = tree.flatten_up_to(names)

@@ -37,7 +37,7 @@ def accuracy(
 
     @jax.jit
     def right(params, statistics, x, y):
-        logits = model.apply({**params, **statistics}, x, train=False)
+        logits: Any = model.apply({**params, **statistics}, x, train=False)
         return jnp.sum(jnp.argmax(logits, axis=-1) == y)
 
     def evaluate(params: PyTree, x: np.ndarray, y: np.ndarray) -> float:

@@ -101,14 +101,15 @@ def scatter(
     out = []
     for (path, leaf, leaf_names), piece in zip(leaves, pieces, strict=True):
         leaf = jnp.asarray(leaf)
-        cut = [(axis, g) for axis, g in enumerate(leaf_names) if g in who]
-        _check_piece(path, leaf, piece, {axis: who[g].shape[1] for axis, g in cut}, workers)
+        cut = _on_cut_axes(leaf_names, slots)
+        m = {axis: ids.shape[1] for axis, ids in _on_cut_axes(leaf_names, who).items()}
+        _check_piece(path, leaf, piece, m, workers)
         if not cut:
             out.append(_mean_over_workers(leaf, piece, took_part))
         elif disjoint or not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            out.append(_put_back(leaf, piece, {axis: slots[g] for axis, g in cut}))
+            out.append(_put_back(leaf, piece, cut))
         else:
-            out.append(_average(leaf, piece, {axis: slots[g] for axis, g in cut}))
+            out.append(_average(leaf, piece, cut))
     return jax.tree.unflatten(jax.tree.structure(params), out)
 
 
@@ -126,9 +127,7 @@ def _take(params: PyTree, names: PyTree, who: Assignment, workers: int) -> PyTre
     """Leaves ``[S, ...]``: the worker axis, then the leaf's own axes in their order."""
 
     def one(leaf, leaf_names):
-        cut = {
-            axis: jnp.asarray(who[group]) for axis, group in enumerate(leaf_names) if group in who
-        }
+        cut = {axis: jnp.asarray(ids) for axis, ids in _on_cut_axes(leaf_names, who).items()}
         if not cut:
             return jnp.broadcast_to(leaf, (workers, *leaf.shape))
         ndim = max(cut) + 2
@@ -145,6 +144,13 @@ def _take(params: PyTree, names: PyTree, who: Assignment, workers: int) -> PyTre
         one(jnp.asarray(leaf), leaf_names) for _, leaf, leaf_names in axes.walk(params, names)
     ]
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+
+def _on_cut_axes(leaf_names: axes.AxisNames, of_group: Mapping[str, Any]) -> dict[int, Any]:
+    """What belongs to the groups of a leaf's cut axes, by axis."""
+    return {
+        axis: of_group[g] for axis, g in enumerate(leaf_names) if g is not None and g in of_group
+    }
 
 
 def _read(
@@ -278,7 +284,7 @@ def _check_ids(group: str, ids: np.ndarray, width: int) -> None:
 
 
 def _pieces(params: PyTree, nets: PyTree) -> list[Array]:
-    tree = jax.tree.structure(params)
+    tree: Any = jax.tree.structure(params)
     if jax.tree.structure(nets) != tree:
         raise InputError(
             f"the subnets must be a tree like the net:\n  {tree}\nfound\n  "

@@ -3,10 +3,13 @@
 import zlib
 
 import jax
+import numpy as np
 from jaxtyping import Array, Int, Key
 
+Number = int | np.integer | Int[Array | np.ndarray, ""]
 
-def fold(key: Key[Array, ""], *purposes: str | int | Int[Array, ""]) -> Key[Array, ""]:
+
+def fold(key: Key[Array, ""], *purposes: str | Number) -> Key[Array, ""]:
     """The key for a purpose: words ("draw", a group's name) and numbers (round, worker, step).
 
     Example:

@@ -62,11 +62,12 @@ class Standardise(nn.Module):
                     f"no statistics for {'/'.join(self.path)}: recompute them with the whole net "
                     "first (normalise.statistics)"
                 )
-        factor = lax.rsqrt(variance + self.epsilon)
+        x, factor = jnp.asarray(x), lax.rsqrt(variance + self.epsilon)
         if self.affine:
             named = lambda init: nn.with_partitioning(init, (self.group,))  # noqa: E731
-            factor *= self.param("scale", named(nn.initializers.ones), x.shape[-1:])
-            shift = self.param("shift", named(nn.initializers.zeros), x.shape[-1:])
+            scale: Any = self.param("scale", named(nn.initializers.ones), x.shape[-1:])
+            shift: Any = self.param("shift", named(nn.initializers.zeros), x.shape[-1:])
+            factor *= scale
             return (x - mean) * factor + shift
         return (x - mean) * factor
 

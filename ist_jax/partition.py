@@ -20,11 +20,10 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from ist_jax.errors import InputError
-from ist_jax.keys import fold
+from ist_jax.keys import Number, fold
 
 # {group: [S, m]}; S and m are checked at the door (decompose), with messages that name the group.
 Assignment = Mapping[str, Int[Array | np.ndarray, "..."]]
-Round = int | Int[Array | np.ndarray, ""] | np.integer
 
 
 @runtime_checkable
@@ -32,7 +31,7 @@ class Partition(Protocol):
     """What a new way to draw subnets has to be."""
 
     def __call__(
-        self, key: Key[Array, ""], widths: Mapping[str, int], workers: int, round: Round = 0
+        self, key: Key[Array, ""], widths: Mapping[str, int], workers: int, round: Number = 0
     ) -> Assignment: ...
 
 
@@ -40,7 +39,7 @@ def permutation(
     key: Key[Array, ""],
     widths: Mapping[str, int],
     workers: int,
-    round: Round = 0,
+    round: Number = 0,
     *,
     shares: Sequence[float | int] | None = None,
 ) -> Assignment:
@@ -74,7 +73,7 @@ def fixed(
     key: Key[Array, ""],
     widths: Mapping[str, int],
     workers: int,
-    round: Round = 0,
+    round: Number = 0,
     *,
     shares: Sequence[float | int] | None = None,
 ) -> Assignment:
@@ -86,7 +85,7 @@ def balanced(
     key: Key[Array, ""],
     widths: Mapping[str, int],
     workers: int,
-    round: Round = 0,
+    round: Number = 0,
     *,
     shards: int | None = None,
 ) -> Assignment:
@@ -114,7 +113,7 @@ def balanced(
 
 
 def uncut(
-    key: Key[Array, ""], widths: Mapping[str, int], workers: int, round: Round = 0
+    key: Key[Array, ""], widths: Mapping[str, int], workers: int, round: Number = 0
 ) -> Assignment:
     """Nothing is cut: every worker holds the whole net, which is local SGD."""
     return {}

@@ -14,7 +14,7 @@ twice).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -93,14 +93,14 @@ def _bytes(tree: PyTree, names: PyTree, counts: dict[str, np.ndarray]) -> np.nda
 def _total(
     tree: PyTree,
     names: PyTree,
-    counts: dict[str, np.ndarray],
+    counts: Mapping[str, Any],
     weight: Callable[[Any], int],
 ) -> np.ndarray:
-    total = np.int64(0)
+    total: Any = np.int64(0)
     for _, leaf, leaf_names in axes.walk(tree, names):
-        size = np.int64(weight(leaf))
+        size: Any = np.int64(weight(leaf))
         for n, group in zip(leaf.shape, leaf_names, strict=True):
-            size = size * counts.get(group, np.int64(n))
+            size = size * counts.get(group or "", n)
         total = total + size
     return np.asarray(total)
 

@@ -99,8 +99,8 @@ def shards(
         for part, piece in zip(parts, np.split(members, ends.astype(int)), strict=True):
             part.append(piece)
     whole = [np.sort(np.concatenate(part)) for part in parts]
-    for worker, part in enumerate(whole):
-        if not len(part):
+    for worker, members in enumerate(whole):
+        if not len(members):
             raise InputError(
                 f"data.skew={skew} leaves worker {worker} of {workers} without a single example. "
                 "Use a larger skew, fewer workers or another seed."

@@ -28,7 +28,7 @@ def of(model: nnx.Module) -> tuple[PyTree, PyTree, Callable[[PyTree], nnx.Module
       InputError: the module has state besides its parameters that changes while training (batch
         statistics, counters): the core would not carry it.
     """
-    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    graph, *(params, rest) = nnx.split(model, nnx.Param, ...)
     changing = [
         "/".join(map(str, path))
         for path, leaf in nnx.to_flat_state(rest)
