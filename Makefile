@@ -6,7 +6,7 @@ train: .venv/.done
 	$(BIN)/python -m experiments.main --config=configs/quickstart.py --workdir=runs/quickstart
 
 test: .venv/.done
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 .venv/.done: requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv

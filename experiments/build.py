@@ -31,14 +31,15 @@ class Plan(NamedTuple):
     bytes_received: int
     bytes_once: int
     flops: int
+    flops_of_all: int  # workers together
 
 
-class Run(NamedTuple):
-    """One method with one seed, ready to train."""
+class Job(NamedTuple):
+    """One method, ready to train with any seed; its program is compiled once for all of them."""
 
     trainer: round.Trainer
-    state: Callable[[], round.State]
-    batches: Batches
+    state: Callable[[int], round.State]  # of a seed
+    batches: Callable[[int], Batches]  # of a seed
     evaluate: Callable[[Any], float]
     plan: Plan
 
@@ -137,13 +138,13 @@ def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation
     return optax.chain(*before, optimizers[given.name]())
 
 
-def build(config: ConfigDict, data: Dataset, name: str, seed: int) -> Run:
-    """A method with a seed. Nothing is compiled yet, and no parameter exists before ``state()``."""
+def build(config: ConfigDict, data: Dataset, name: str) -> Job:
+    """A method. Nothing is compiled yet, and no parameter exists before ``state(seed)``."""
     how = method_of(config, name)
     count = how.workers or config.workers
     model = model_of(config, data, how)
-    boxed = lambda key: model.init(key, data.train_x[:1])  # noqa: E731
-    shapes, names = axes.of(jax.eval_shape(boxed, jax.random.key(0)))
+    init = jax.jit(lambda key: model.init(key, data.train_x[:1]))
+    shapes, names = axes.of(jax.eval_shape(init, jax.random.key(0)))
     widths = axes.widths(shapes, names)
     cut = partition.sub_widths(how.assign, widths, count)
     loss = classify.cross_entropy(normalise.subnet(model, cut))
@@ -158,19 +159,26 @@ def build(config: ConfigDict, data: Dataset, name: str, seed: int) -> Run:
         optimiser_state=config.optimiser_state,
         mesh=mesh_of(config, count),
     )
-    key = jax.random.fold_in(jax.random.key(0), seed)
-    batches = Batches(
-        data.train_x,
-        data.train_y,
-        workers=count,
-        batch=config.data.batch,
-        local_steps=config.local_steps,
-        seed=seed,
-        split=config.data.split,
-        skew=config.data.skew if count > 1 else 0.0,
-    )
+
+    def state(seed: int) -> round.State:
+        key = jax.random.key(seed)
+        return trainer.init(axes.of(init(key))[0], key)
+
+    def batches(seed: int) -> Batches:
+        return Batches(
+            data.train_x,
+            data.train_y,
+            workers=count,
+            batch=config.data.batch,
+            local_steps=config.local_steps,
+            seed=seed,
+            split=config.data.split,
+            skew=config.data.skew if count > 1 else 0.0,
+        )
+
     for_statistics = data.train_x[: config.statistics_examples]
     accuracy = classify.accuracy(model, for_statistics)
+    key = jax.random.key(0)
     subnet = jax.eval_shape(
         lambda key: axes.of(normalise.subnet(model, cut).init(key, data.train_x[:1]))[0], key
     )
@@ -190,10 +198,11 @@ def build(config: ConfigDict, data: Dataset, name: str, seed: int) -> Run:
         bytes_received=received,
         bytes_once=int(moved.once.max()),
         flops=flops * config.local_steps,
+        flops_of_all=flops * config.local_steps * count,
     )
-    return Run(
+    return Job(
         trainer=trainer,
-        state=lambda: trainer.init(axes.of(boxed(key))[0], key),
+        state=state,
         batches=batches,
         evaluate=lambda params: accuracy(params, data.test_x, data.test_y),
         plan=plan,

@@ -70,6 +70,8 @@ def _parse(argv: list[str]) -> list[str]:
         OSError,
         SyntaxError,
     ) as error:
+        if error.args and isinstance(error.args[0], KeyError):  # from ml_collections, with a hint
+            sys.exit(_mistake("no such config key: " + " ".join(error.args[0].args[0].split())))
         lines = "\n".join(str(part) for part in error.args).strip().splitlines() or [repr(error)]
         # A failure inside a config file carries its traceback; the last line says what it was.
         one = lines[-1] if "Traceback" in lines[0] or len(lines) > 3 else " ".join(lines)

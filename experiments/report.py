@@ -77,7 +77,8 @@ def table(folders: list[pathlib.Path]) -> str:
             rows.append(
                 [
                     prefix + name,
-                    f"{100 * result['accuracy_mean']:.2f} ± {100 * result['accuracy_std']:.2f}",
+                    f"{100 * result['accuracy_mean']:.2f}"
+                    + (f" ± {100 * result['accuracy_std']:.2f}" if len(last) > 1 else ""),
                     str(len(last)),
                     _quantity(last[0]["comm/bytes_sent"], "B"),
                     _quantity(last[0]["compute/flops"], ""),

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,26 +17,27 @@ from ist_jax import data as datasets
 from ist_jax.errors import InputError
 from ist_jax.round import Report
 
-CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
+CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, "summary.json"
+FIGURE, TENSORBOARD = report.FIGURES[0], "tensorboard"
 
 
 def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> None:
     """Leaves config.json, metrics.jsonl, summary.json and accuracy.png in ``workdir``."""
     build.check(config)
     data = datasets.load(config.data.name, config.data.path)
-    runs = [(name, seed) for seed in config.seeds for name in config.methods]
-    plans = {name: build.build(config, data, name, 0).plan for name in config.methods}
+    jobs = {name: build.build(config, data, name) for name in config.methods}
+    for seed in config.seeds:  # shards may be impossible; better now than hours later
+        [job.batches(seed) for job in jobs.values()]
     claim(workdir, overwrite)
     (workdir / CONFIG).write_text(config.to_json_best_effort(indent=2) + "\n")
 
     rounds = build.rounds(config, data)
-    workers = {name: build.method_of(config, name).workers or config.workers for name in plans}
-    costs = [plans[name].flops * rounds * workers[name] for name, _ in runs]
-    progress = Progress(costs)
+    runs = [(name, seed) for seed in config.seeds for name in jobs]
+    progress = Progress([jobs[name].plan.flops_of_all * rounds for name, _ in runs])
     with (workdir / METRICS).open("w") as metrics:
         for number, (name, seed) in enumerate(runs):
-            board = tensorboard(workdir / "tensorboard" / f"{name}_{seed}", config.tensorboard)
-            for line in train(config, data, name, seed):
+            board = tensorboard(workdir / TENSORBOARD / f"{name}_{seed}", config.tensorboard)
+            for line in train(jobs[name], name, seed, rounds, config.eval_every):
                 metrics.write(json.dumps(line) + "\n")
                 metrics.flush()
                 board(line)
@@ -44,17 +46,19 @@ def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> N
 
     summary = {
         "config": config.to_dict(),
-        "plans": {name: plan._asdict() for name, plan in plans.items()},
+        "plans": {name: job.plan._asdict() for name, job in jobs.items()},
         "results": report.results(workdir / METRICS),
         "environment": {"jax": jax.__version__, "devices": [str(d) for d in jax.devices()]},
     }
     (workdir / SUMMARY).write_text(json.dumps(summary, indent=2, default=str) + "\n")
     print(report.table([workdir]))
-    print(f"\nfigure: {report.figure([workdir], workdir / 'accuracy.png')}")
+    print(f"\nfigure: {report.figure([workdir], workdir / FIGURE)}")
 
 
-def train(config: ConfigDict, data: datasets.Dataset, name: str, seed: int) -> Iterator[dict]:
-    """One method with one seed; a line of metrics at round 0, every few rounds, and at the end.
+def train(
+    job: build.Job, name: str, seed: int, rounds: int, eval_every: int
+) -> Iterator[dict[str, Any]]:
+    """One method with one seed: a line of metrics at round 0, every few rounds, and at the end.
 
     ``time/train_s`` is training alone, without evaluation; the first round, which compiles, counts
     as long as the others take on average.
@@ -62,13 +66,12 @@ def train(config: ConfigDict, data: datasets.Dataset, name: str, seed: int) -> I
     Raises:
       InputError: a loss that is not finite, naming the method, the worker and the round.
     """
-    job, rounds = build.build(config, data, name, seed), build.rounds(config, data)
-    state = job.state()
+    state, batches = job.state(seed), job.batches(seed)
     reports: list[Report] = []
     sent = received = 0
     seconds, since = 0.0, time.perf_counter()
     for done in range(rounds + 1):
-        if done % config.eval_every == 0 or done == rounds:
+        if done % eval_every == 0 or done == rounds:
             jax.block_until_ready(state)
             seconds += time.perf_counter() - since
             sent += sum(int(r.bytes_sent.max()) for r in reports)
@@ -77,7 +80,7 @@ def train(config: ConfigDict, data: datasets.Dataset, name: str, seed: int) -> I
                 "method": name,
                 "seed": seed,
                 "round": done,
-                "step": done * config.local_steps,
+                "step": done * batches.local_steps,
                 **_losses(reports, name, seed, done),
                 "accuracy/test": job.evaluate(state.params),
                 "comm/bytes_sent": sent + (job.plan.bytes_once if done == rounds else 0),
@@ -87,7 +90,7 @@ def train(config: ConfigDict, data: datasets.Dataset, name: str, seed: int) -> I
             }
             reports, since = [], time.perf_counter()
         if done < rounds:
-            state, report = job.trainer.round(state, job.batches(done))
+            state, report = job.trainer.round(state, batches(done))
             reports.append(report)
         if done == 0:
             jax.block_until_ready(state)
@@ -99,7 +102,7 @@ def plan(config: ConfigDict) -> str:
     build.check(config)
     data = datasets.load(config.data.name, config.data.path)
     rounds = build.rounds(config, data)
-    plans = {name: build.build(config, data, name, 0).plan for name in config.methods}
+    plans = {name: build.build(config, data, name).plan for name in config.methods}
     lines = [
         f"{data.name}: {len(data.train_x)} training and {len(data.test_x)} test examples of shape "
         f"{data.train_x.shape[1:]}, {data.classes} classes",
@@ -113,21 +116,27 @@ def plan(config: ConfigDict) -> str:
 
 
 def claim(workdir: pathlib.Path, overwrite: bool) -> None:
-    """Makes the run folder; a finished run in it is replaced only if asked.
+    """Makes the run folder; a run that is in it already is replaced only if asked.
 
     Raises:
-      InputError: the folder holds a finished run, or cannot be made or written.
+      InputError: the folder holds a run, or something else, or cannot be made or written.
     """
-    if (workdir / SUMMARY).exists() and not overwrite:
-        raise InputError(
-            f"{workdir} holds a finished run. Choose another --workdir, or replace it with "
-            "--overwrite."
-        )
+    metrics = workdir / METRICS
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        for old in (CONFIG, METRICS, SUMMARY, "accuracy.png"):
+        strangers = sorted(path.name for path in workdir.iterdir())
+        if strangers and not metrics.exists():
+            raise InputError(f"{workdir} holds {strangers[0]} and no run. Choose a new --workdir.")
+        if strangers and metrics.stat().st_size and not overwrite:
+            kind = "a finished" if (workdir / SUMMARY).exists() else "an interrupted"
+            raise InputError(
+                f"{workdir} holds {kind} run. Choose another --workdir, or replace it with "
+                "--overwrite."
+            )
+        for old in (SUMMARY, CONFIG, FIGURE):
             (workdir / old).unlink(missing_ok=True)
-        (workdir / METRICS).touch()
+        shutil.rmtree(workdir / TENSORBOARD, ignore_errors=True)
+        metrics.write_text("")
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be written: {error}") from None
 

@@ -49,12 +49,12 @@ class Batches:
             if value < 1:
                 raise InputError(f"{name} must be at least 1, found {value}")
         self._x, self._y = x, y
-        self._batch, self._local_steps, self._seed = batch, local_steps, seed
+        self._batch, self.local_steps, self._seed = batch, local_steps, seed
         self.shards = shards(y, workers, seed=seed, split=split, skew=skew)
 
     def __call__(self, round: int) -> Mapping[str, np.ndarray]:
         """All batches of a round."""
-        steps = range(round * self._local_steps, (round + 1) * self._local_steps)
+        steps = range(round * self.local_steps, (round + 1) * self.local_steps)
         chosen = np.stack(
             [np.stack([self.indices(w, step) for step in steps]) for w in range(len(self.shards))]
         )

@@ -1,0 +1,298 @@
+"""The command line: what it leaves behind, and one clear line for every mistake."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from configs import fashion_mnist, quickstart
+from experiments import build, train
+from ist_jax import data
+from ist_jax.errors import InputError
+
+ROOT = pathlib.Path(__file__).parent.parent
+QUICKSTART = "--config=configs/quickstart.py:tiny"
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "experiments.main", *arguments]
+
+
+def call(*arguments):
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def tiny(**changes):
+    config = quickstart.get_config("tiny")
+    config.methods = ("ist",)
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def lines(folder):
+    return [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def timeless(rows):
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of four methods, with TensorBoard files; its tests share one process."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    config = quickstart.get_config("tiny")
+    config.methods = ("ist", "local_sgd", "data_parallel", "ensemble")
+    config.seeds, config.tensorboard = (0, 1), True
+    train.run(config, folder)
+    return folder, config
+
+
+def test_a_run_folder_holds_config_metrics_summary_and_figure(finished):
+    folder, config = finished
+    assert json.loads((folder / "config.json").read_text())["rounds"] == config.rounds
+    summary = json.loads((folder / "summary.json").read_text())
+    assert set(summary["results"]) == set(summary["plans"]) == set(config.methods)
+    assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    written = {path.parent.name for path in folder.glob("tensorboard/*/events*")}
+    assert written == {f"{name}_{seed}" for name in config.methods for seed in config.seeds}
+
+
+def test_metrics_start_at_round_0_and_add_up(finished):
+    folder, config = finished
+    rows = lines(folder)
+    for name in config.methods:
+        for seed in config.seeds:
+            mine = [row for row in rows if (row["method"], row["seed"]) == (name, seed)]
+            assert [row["round"] for row in mine] == [0, 2, 4, 6]
+            assert [row["step"] for row in mine] == [0, 16, 32, 48]
+            assert mine[0]["comm/bytes_sent"] == mine[0]["compute/flops"] == 0
+            assert mine[-1]["accuracy/test"] > 0.75
+    per_round = {"ist": 64 * 16 + 16 * 16 + 16 * 10 + 4 * 16, "local_sgd": 64 * 138 + 4 * 64}
+    for name, entries in per_round.items():
+        last = [row for row in rows if row["method"] == name][-1]
+        assert last["comm/bytes_sent"] == last["comm/bytes_received"] == 6 * 4 * entries
+    ensemble = [row["comm/bytes_sent"] for row in rows if row["method"] == "ensemble"]
+    assert ensemble == [0, 0, 0, 4 * per_round["ist"]] * 2
+    synchronous = [row for row in rows if row["method"] == "data_parallel"][-1]
+    assert synchronous["comm/bytes_sent"] == 48 * 4 * per_round["local_sgd"]
+
+
+def test_the_same_command_gives_the_same_metrics(finished, tmp_path):
+    folder, _ = finished
+    train.run(tiny(), tmp_path / "again")
+    first = [r for r in lines(folder) if (r["method"], r["seed"]) == ("ist", 0)]
+    assert timeless(lines(tmp_path / "again")) == timeless(first)
+
+
+def test_two_devices_give_the_same_metrics(finished, tmp_path):
+    folder, _ = finished
+    train.run(tiny(**{"mesh.devices": 2}), tmp_path / "two")
+    first = [r for r in lines(folder) if (r["method"], r["seed"]) == ("ist", 0)]
+    assert timeless(lines(tmp_path / "two")) == timeless(first)
+
+
+def test_one_worker_is_ordinary_training(tmp_path):
+    train.run(tiny(methods=("ist", "single"), workers=1), tmp_path / "one")
+    rows = [{k: v for k, v in r.items() if k != "method"} for r in lines(tmp_path / "one")]
+    assert timeless(rows[:4]) == timeless(rows[4:])
+
+
+def test_a_finished_run_is_never_overwritten_without_being_asked(finished):
+    folder, config = finished
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="holds a finished run"):
+        train.run(config, folder)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_overwrite_leaves_nothing_of_the_old_run(tmp_path):
+    folder = tmp_path / "run"
+    train.run(tiny(tensorboard=True, methods=("ensemble",)), folder)
+    train.run(tiny(), folder, overwrite=True)
+    assert {row["method"] for row in lines(folder)} == {"ist"}
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "summary.json", "accuracy.png"}
+
+
+def test_a_folder_with_files_of_others_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"thesis\.tex"):
+        train.run(tiny(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_the_plan_agrees_with_the_run(finished, tmp_path):
+    folder, config = finished
+    told = train.plan(config)
+    assert "hidden0 64 -> 16, hidden1 64 -> 16" in told
+    row = next(line for line in told.splitlines() if line.startswith("| ist"))
+    assert [cell.strip() for cell in row.split("|")[2:6]] == [
+        "1,504",
+        "16.5%",
+        "6.02 kB",
+        "36.1 kB",
+    ]
+    plan = json.loads((folder / "summary.json").read_text())["plans"]["ist"]
+    assert plan["bytes_sent"] * config.rounds == lines(folder)[3]["comm/bytes_sent"]
+    assert plan["flops"] * config.rounds == lines(folder)[3]["compute/flops"]
+
+
+def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
+    digits = data.load("digits")
+    assert build.rounds(tiny(epochs=2.0), digits) == 2  # 2 * 898 / (4 * 8 * 32), rounded up
+    assert build.rounds(tiny(epochs=0.01), digits) == 1
+    assert build.rounds(tiny(), digits) == 6
+
+
+@pytest.mark.parametrize("config", [quickstart, fashion_mnist], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("variant", ["", "tiny"])
+def test_every_config_passes_its_own_check(config, variant):
+    build.check(config.get_config(variant))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.name": "cnn", "model.widths": {"filters0": 8, "filters1": 8, "hidden0": 16}},
+        {"normalise": "scale", "optimizer.name": "adam", "optimizer.lr": 3e-3},
+        {"normalise": "none", "model.widths": {"hidden0": 32}},
+        {"assignment": "balanced", "optimiser_state": "keep", "optimizer.momentum": 0.9},
+        {"shares": (3, 1, 1, 1), "data.skew": 1.0, "model.affine": False},
+        {"optimizer.schedule": "cosine", "optimizer.clip": 1.0, "optimizer.weight_decay": 1e-4},
+        {"data.split": "all", "model.logits": False},
+    ],
+    ids=lambda changes: "-".join(str(v) for v in changes.values())[:40],
+)
+def test_every_switch_of_the_config_trains(changes, tmp_path):
+    changes = dict(changes)
+    widths = changes.pop("model.widths", None)
+    config = tiny(rounds=8, **changes)
+    if widths:
+        config.model.widths = widths
+    train.run(config, tmp_path / "run")
+    rows = lines(tmp_path / "run")
+    assert rows[-1]["accuracy/test"] > rows[0]["accuracy/test"] + 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"workers": 65}, "'hidden0' has 64 neurons, too few for 65 workers"),
+        ({"workers": 0}, "workers must be at least 1, found 0"),
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"data.batch": 0}, r"data\.batch must be at least 1"),
+        ({"methods": ("ist", "lokal_sgd")}, "unknown method 'lokal_sgd'; known: ist, local_sgd"),
+        ({"methods": ()}, "methods must be a tuple of different values"),
+        ({"seeds": (1, 1)}, "seeds must be a tuple of different values"),
+        ({"assignment": "random"}, "unknown assignment 'random'; known: permutation, balanced"),
+        ({"shares": (1, 2)}, "shares must be 4 positive numbers"),
+        ({"normalise": "batch"}, "normalise must be one of standardise, scale, none"),
+        ({"optimiser_state": "forget"}, "optimiser_state must be 'reset' or 'keep'"),
+        ({"optimizer.name": "sdg"}, "name must be one of"),
+        ({"optimizer.lr": 0.0}, "lr must be positive"),
+        ({"optimizer.lr": float("nan")}, "lr must be positive"),
+        ({"optimizer.schedule": "linear"}, "schedule must be one of"),
+        ({"model.name": "mpl"}, r"model\.name must be one of"),
+        ({"data.name": "digit"}, "unknown data set 'digit'; known: digits, fashion_mnist"),
+        ({"data.path": "/nowhere"}, "take no data.path"),
+        ({"data.split": "half"}, "must be 'disjoint' or 'all'"),
+        ({"data.skew": -1.0}, "must be 0"),
+        ({"mesh.devices": 3}, "4 workers cannot be dealt out evenly to 3 devices"),
+        ({"mesh.devices": 99}, "asked for 99 devices, this process has 8"),
+        ({"statistics_examples": 10}, "must be at least 256"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_wrong_value_is_one_clear_complaint(changes, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        train.run(tiny(**changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_keys_of_a_home_made_config_are_checked(tmp_path):
+    config = tiny()
+    with config.unlocked():
+        config.local_stepz = 5
+    with pytest.raises(InputError, match=r"config\.local_stepz; did you mean 'local_steps'"):
+        train.plan(config)
+    config = tiny()
+    with config.unlocked():
+        del config.optimizer.momentum
+    with pytest.raises(InputError, match=r"config\.optimizer\.momentum is missing"):
+        train.plan(config)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
+    config = tiny(methods=("local_sgd",), normalise="none", **{"optimizer.lr": 1e20})
+    with pytest.raises(InputError, match=r"local_sgd, seed 0: the loss of worker 0 is .* round 0"):
+        train.run(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--config is missing"),
+        ((QUICKSTART, "--dry_rum"), "'dry_rum'. Did you mean: dry_run"),
+        ((QUICKSTART, "dry_run"), "what is 'dry_run'?"),
+        ((QUICKSTART,), "--workdir is missing"),
+        (
+            (QUICKSTART, "--dry_run", "--config.workerz=3"),
+            "key: 'workerz' Did you mean \"workers\"",
+        ),
+        ((QUICKSTART, "--dry_run", "--config.workers=four"), "--config.workers=four: invalid"),
+        (
+            ("--config=configs/quickstart.py:tinny", "--dry_run"),
+            "one variant, 'tiny'; found 'tinny'",
+        ),
+        (("--config=configs/quickstar.py", "--dry_run"), "'configs/quickstar.py'"),
+        (
+            ("--config=configs/fashion_mnist.py", "--config.data.path=/nowhere", "--dry_run"),
+            "not found in /nowhere. Install",
+        ),
+        ((QUICKSTART, "--workdir=README.md/run"), "--workdir=README.md/run cannot be written"),
+    ],
+    ids=lambda value: " ".join(value)[-40:] if isinstance(value, tuple) else "",
+)
+def test_a_wrong_command_exits_with_2_and_one_line(arguments, message):
+    done = call(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_ctrl_c_stops_with_130_and_keeps_what_was_measured(tmp_path):
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        command(QUICKSTART, f"--workdir={folder}", "--config.rounds=100000"),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while not ((folder / "metrics.jsonl").exists() and len(lines(folder)) > 2):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert "interrupted" in told
+    assert len(lines(folder)) > 2
+    assert not (folder / "summary.json").exists()
+    again = call(QUICKSTART, f"--workdir={folder}")
+    assert again.returncode == 2
+    assert "holds an interrupted run" in again.stderr
