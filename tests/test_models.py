@@ -51,7 +51,7 @@ def test_a_convolutional_subnet_is_the_net_with_the_other_units_silenced(key):
     """Zeroing what a worker does not hold gives the logits of its subnet (policy none)."""
     model = cnn().clone(normalise="none")
     x = jax.random.normal(key, (4, 8, 8, 1))
-    params, names = axes.of(model.init(key, x))
+    params, names = axes.of(jax.jit(model.init)(key, x))
     assert names["params"]["hidden0"]["kernel"] == (None, None, "filters1", "hidden0")
     widths = axes.widths(params, names)
     assert widths == dict(model.widths)
@@ -59,12 +59,13 @@ def test_a_convolutional_subnet_is_the_net_with_the_other_units_silenced(key):
     sub = normalise.subnet(model, partition.sub_widths(partition.permutation, widths, 4))
     zeros = jax.tree.map(jnp.zeros_like, params)
     nets = decompose.gather(params, names, who)
+    whole_logits, sub_logits = jax.jit(model.apply), jax.jit(sub.apply)
     for worker in range(4):
         alone = jnp.arange(4) == worker
         silenced = decompose.scatter(zeros, nets, names, who, alone)
         mine = jax.tree.map(lambda leaf, w=worker: leaf[w], nets)
         np.testing.assert_allclose(
-            sub.apply(mine, x), model.apply(silenced, x), rtol=1e-4, atol=1e-5
+            sub_logits(mine, x), whole_logits(silenced, x), rtol=1e-4, atol=1e-5
         )
 
 
@@ -78,7 +79,7 @@ def test_a_convolutional_net_learns(how, key):
     x[y == 1, 4:] += 1
     x[y == 2, :, :4] += 1
     model = cnn()
-    params, names = axes.of(model.init(key, x[:2]))
+    params, names = axes.of(jax.jit(model.init)(key, x[:2]))
     cut = partition.sub_widths(how.assign, axes.widths(params, names), 3)
     loss = classify.cross_entropy(normalise.subnet(model, cut))
     trainer = round.build(loss, optax.sgd(0.1), params, names, method=how, workers=3)

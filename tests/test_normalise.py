@@ -15,7 +15,7 @@ Y = DRAW.integers(4, size=512).astype(np.int32)
 
 def model_and_params(**options):
     model = MLP({"hidden0": 12, "hidden1": 8}, classes=4, **options)
-    params, names = axes.of(model.init(jax.random.key(0), X[:2]))
+    params, names = axes.of(jax.jit(model.init)(jax.random.key(0), X[:2]))
     return model, params, names
 
 
@@ -71,7 +71,11 @@ def test_empty_slots_stay_empty(policy):
     def logits(who):
         net = decompose.gather_one(params, names, who, 0)
         sub = model.clone(widths={g: ids.shape[1] for g, ids in who.items()})
-        return sub.apply(net, X), jax.grad(lambda n: jnp.sum(sub.apply(n, X) ** 2 * X[:, :4]))(net)
+
+        def total(net):
+            return jnp.sum(sub.apply(net, X) ** 2 * X[:, :4])
+
+        return jax.jit(lambda net: (sub.apply(net, X), jax.grad(total)(net)))(net)
 
     (with_empty, grads), (without, _) = logits(padded), logits(bare)
     np.testing.assert_allclose(with_empty, without, rtol=1e-4, atol=1e-5)
