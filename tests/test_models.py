@@ -58,11 +58,12 @@ def test_a_convolutional_subnet_is_the_net_with_the_other_units_silenced(key):
     who = partition.permutation(key, widths, 4)
     sub = normalise.subnet(model, partition.sub_widths(partition.permutation, widths, 4))
     zeros = jax.tree.map(jnp.zeros_like, params)
-    nets = decompose.gather(params, names, who)
+    nets = jax.jit(lambda params: decompose.gather(params, names, who))(params)
+    silence = jax.jit(lambda alone: decompose.scatter(zeros, nets, names, who, alone))
     whole_logits, sub_logits = jax.jit(model.apply), jax.jit(sub.apply)
     for worker in range(4):
         alone = jnp.arange(4) == worker
-        silenced = decompose.scatter(zeros, nets, names, who, alone)
+        silenced = silence(alone)
         mine = jax.tree.map(lambda leaf, w=worker: leaf[w], nets)
         np.testing.assert_allclose(
             sub_logits(mine, x), whole_logits(silenced, x), rtol=1e-4, atol=1e-5
