@@ -87,6 +87,11 @@ def check(config: ConfigDict) -> None:
             f"config.model.name must be one of {sorted(MODELS)}, found {config.model.name!r}"
         )
     normalise.check_policy(config.normalise)
+    if config.normalise == "scale" and config.shares:
+        raise InputError(
+            "config.normalise='scale' multiplies by N/m, the same in every worker, and needs "
+            "workers of one size: leave config.shares empty, or use 'standardise'"
+        )
 
 
 def method_of(config: ConfigDict, name: str) -> method.Method:

@@ -152,7 +152,8 @@ def figure(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
                     linewidth=0,
                 )
     last = [100 * r["accuracy_mean"] for f in folders for r in results(f / METRICS).values()]
-    by_steps.set_ylim(max(0, min(last) - 12), 101 if max(last) > 97 else max(last) + 3)
+    room = 2 * max(max(last) - min(last), 1.5)  # below the curves, for the legend
+    by_steps.set_ylim(max(0, min(last) - room), max(last) + room / 6)
     by_bytes.set(xscale="log", xlabel="bytes sent by a worker", ylabel="test accuracy (%)")
     by_steps.set(xlabel="gradient steps of a worker")
     by_steps.legend(frameon=False, loc="lower right")

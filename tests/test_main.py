@@ -194,6 +194,7 @@ def test_every_switch_of_the_config_trains(changes, tmp_path):
         ({"assignment": "random"}, "unknown assignment 'random'; known: permutation, balanced"),
         ({"shares": (1, 2)}, "shares must be 4 positive numbers"),
         ({"normalise": "batch"}, "normalise must be one of standardise, scale, none"),
+        ({"normalise": "scale", "shares": (2, 1, 1, 1)}, r"leave config\.shares empty"),
         ({"optimiser_state": "forget"}, "optimiser_state must be 'reset' or 'keep'"),
         ({"optimizer.name": "sdg"}, "name must be one of"),
         ({"optimizer.lr": 0.0}, "lr must be positive"),
