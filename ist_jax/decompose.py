@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
-from ist_jax import axes
+from ist_jax import axes, partition
 from ist_jax.errors import InputError
 from ist_jax.partition import Assignment
 
@@ -92,7 +92,7 @@ def scatter(
     """
     widths = _check(params, names, who)
     if disjoint is None:
-        disjoint = is_disjoint(who, widths)
+        disjoint = partition.is_disjoint(who, widths)
     leaves = axes.walk(params, names)
     pieces = _pieces(params, nets)
     workers = pieces[0].shape[0] if pieces else 0
@@ -111,16 +111,6 @@ def scatter(
         else:
             out.append(_average(leaf, piece, cut))
     return jax.tree.unflatten(jax.tree.structure(params), out)
-
-
-def is_disjoint(who: Assignment, widths: Mapping[str, int]) -> bool:
-    """Whether no neuron is known to have two holders; false for an assignment under ``jit``."""
-
-    def alone(ids, width):
-        return np.bincount(ids.ravel(), minlength=width)[:width].max(initial=0) <= 1
-
-    known = not any(isinstance(ids, jax.core.Tracer) for ids in who.values())
-    return known and all(alone(np.asarray(ids), widths[group]) for group, ids in who.items())
 
 
 def _take(params: PyTree, names: PyTree, who: Assignment, workers: int) -> PyTree:
@@ -247,40 +237,8 @@ def _one_over(count: Array, most: int, dtype: Any) -> Array:
 
 def _check(params: PyTree, names: PyTree, who: Assignment) -> dict[str, int]:
     widths = axes.widths(params, names)
-    sizes = {}
-    for group, ids in who.items():
-        if group not in widths:
-            raise InputError(
-                f"the assignment cuts a group {group!r} that no parameter names; the groups are "
-                f"{sorted(widths)}"
-            )
-        if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
-            raise InputError(
-                f"the assignment of group {group!r} must be int32[S, m] (a row of neurons for each "
-                f"worker); found {ids.dtype}{list(ids.shape)}"
-            )
-        sizes[group] = len(ids)
-        if not isinstance(ids, jax.core.Tracer):
-            _check_ids(group, np.asarray(ids), widths[group])
-    if len(set(sizes.values())) > 1:
-        raise InputError(f"the groups are dealt out to different numbers of workers: {sizes}")
+    partition.check(who, widths)
     return widths
-
-
-def _check_ids(group: str, ids: np.ndarray, width: int) -> None:
-    wrong = ids[(ids < 0) | (ids > width)]
-    if wrong.size:
-        raise InputError(
-            f"the assignment of group {group!r} holds neuron {wrong[0]}, but ids run from 0 to "
-            f"{width - 1} ({width} marks an empty slot)"
-        )
-    rows = np.sort(ids, axis=1)
-    worker, at = np.nonzero((rows[:, 1:] == rows[:, :-1]) & (rows[:, 1:] < width))
-    if worker.size:
-        raise InputError(
-            f"the assignment of group {group!r} gives worker {worker[0]} neuron "
-            f"{rows[worker[0], at[0]]} twice"
-        )
 
 
 def _pieces(params: PyTree, nets: PyTree) -> list[Array]:

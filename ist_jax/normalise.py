@@ -64,7 +64,7 @@ class Standardise(nn.Module):
                 )
         x, factor = jnp.asarray(x), lax.rsqrt(variance + self.epsilon)
         if self.affine:
-            named = lambda init: nn.with_partitioning(init, (self.group,))  # noqa: E731
+            named = lambda init: nn.with_partitioning(init, (self.group,))
             scale: Any = self.param("scale", named(nn.initializers.ones), x.shape[-1:])
             shift: Any = self.param("shift", named(nn.initializers.zeros), x.shape[-1:])
             factor *= scale

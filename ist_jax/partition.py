@@ -125,6 +125,41 @@ def sub_widths(partition: Partition, widths: Mapping[str, int], workers: int) ->
     return {group: who[group].shape[1] if group in who else n for group, n in widths.items()}
 
 
+def check(who: Assignment, widths: Mapping[str, int]) -> None:
+    """Complains about what is no assignment; under ``jit``, where ids are unknown, about shapes.
+
+    Raises:
+      InputError: a group that has no width, arrays that are not int[S, m], groups of different S,
+        an id out of range, a neuron twice in one worker.
+    """
+    for group, ids in who.items():
+        if group not in widths:
+            raise InputError(
+                f"the assignment cuts a group {group!r} that no parameter names; the groups are "
+                f"{sorted(widths)}"
+            )
+        if ids.ndim != 2 or not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise InputError(
+                f"the assignment of group {group!r} must be int32[S, m] (a row of neurons for each "
+                f"worker); found {ids.dtype}{list(ids.shape)}"
+            )
+        if not isinstance(ids, jax.core.Tracer):
+            _check_ids(group, np.asarray(ids), widths[group])
+    sizes = {group: len(ids) for group, ids in who.items()}
+    if len(set(sizes.values())) > 1:
+        raise InputError(f"the groups are dealt out to different numbers of workers: {sizes}")
+
+
+def is_disjoint(who: Assignment, widths: Mapping[str, int]) -> bool:
+    """Whether no neuron is known to have two holders; false for an assignment under ``jit``."""
+
+    def alone(ids, width):
+        return np.bincount(ids.ravel(), minlength=width)[:width].max(initial=0) <= 1
+
+    known = not any(isinstance(ids, jax.core.Tracer) for ids in who.values())
+    return known and all(alone(np.asarray(ids), widths[group]) for group, ids in who.items())
+
+
 def _plan(widths: Mapping[str, int], workers: int, shares: Sequence[float | int] | None):
     if workers < 1:
         raise InputError(f"need at least one worker, found workers={workers}")
@@ -166,3 +201,19 @@ def _deal(ids: Int[Array, " N"], counts: list[int]) -> Int[Array, "S m"]:
     held = np.arange(slots)[None, :] < np.asarray(counts)[:, None]
     rows = jnp.where(held, ids[np.where(held, place, 0)], width)
     return jnp.sort(rows.astype(jnp.int32), axis=1)
+
+
+def _check_ids(group: str, ids: np.ndarray, width: int) -> None:
+    wrong = ids[(ids < 0) | (ids > width)]
+    if wrong.size:
+        raise InputError(
+            f"the assignment of group {group!r} holds neuron {wrong[0]}, but ids run from 0 to "
+            f"{width - 1} ({width} marks an empty slot)"
+        )
+    rows = np.sort(ids, axis=1)
+    worker, at = np.nonzero((rows[:, 1:] == rows[:, :-1]) & (rows[:, 1:] < width))
+    if worker.size:
+        raise InputError(
+            f"the assignment of group {group!r} gives worker {worker[0]} neuron "
+            f"{rows[worker[0], at[0]]} twice"
+        )

@@ -94,7 +94,7 @@ def compiled(names, workers, disjoint):
 def test_gather_and_scatter_are_the_oracle(problem):
     params, names, who, workers, rng = problem
     given_who = {g: jnp.asarray(ids) for g, ids in who.items()}
-    alone = decompose.is_disjoint(who, axes.widths(params, names))
+    alone = partition.is_disjoint(who, axes.widths(params, names))
     gather, gather_one, scatter = compiled(names, workers, alone)
     nets = gather(params, given_who)
     for worker in range(workers):

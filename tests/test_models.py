@@ -30,13 +30,13 @@ def test_parameter_counts_of_the_papers_speech_nets(widths, workers, whole, subn
     from ist_jax import traffic
 
     model = MLP(widths, classes=35)
-    init = lambda m: axes.of(  # noqa: E731
+    init = lambda m: axes.of(
         jax.eval_shape(lambda k: m.init(k, jnp.ones((1, 4096))), jax.random.key(0))
     )
     params, names = init(model)
     cut = partition.sub_widths(partition.permutation, widths, workers)
     narrow, _ = init(normalise.subnet(model, cut))
-    size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+    size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
     assert size(params) == whole
     assert size(narrow) == subnet
     counts = traffic.held(params, names, method.ist(), workers)

@@ -212,7 +212,7 @@ def test_steps_trained_are_steps_kept(steps_per_epoch, local_steps):
         seed=0,
     )
     params, names = {"w": jnp.zeros(4), "b": jnp.zeros(())}, {"w": ("h",), "b": ()}
-    loss = lambda net, b, key: -b["x"].sum() * (net["w"].sum() + net["b"])  # noqa: E731
+    loss = lambda net, b, key: -b["x"].sum() * (net["w"].sum() + net["b"])
     trainer = round.build(loss, optax.sgd(lr), params, names, method=method.ist(), workers=workers)
     state = trainer.init(params, jax.random.key(0))
     rounds = 6
@@ -320,7 +320,7 @@ def test_bytes_are_those_of_the_subnet_and_of_kept_moments():
 
 def test_a_loss_gets_its_own_key_for_worker_round_and_step():
     params, names = {"w": jnp.zeros((4, 2))}, {"w": ("h", None)}
-    loss = lambda net, batch, key: net["w"].sum() * jax.random.normal(key, ())  # noqa: E731
+    loss = lambda net, batch, key: net["w"].sum() * jax.random.normal(key, ())
     trainer = round.build(loss, optax.sgd(1.0), params, names, method=method.ist(), workers=4)
     state = trainer.init(params, jax.random.key(0))
     seen = []

@@ -40,7 +40,7 @@ def of(model: nnx.Module) -> tuple[PyTree, PyTree, Callable[[PyTree], nnx.Module
             "layers without running statistics."
         )
     arrays = nnx.to_pure_dict(params)
-    is_param = lambda leaf: isinstance(leaf, nnx.Variable)  # noqa: E731
+    is_param = lambda leaf: isinstance(leaf, nnx.Variable)
     leaves = jax.tree.leaves(params, is_leaf=is_param)
     names = jax.tree.unflatten(jax.tree.structure(arrays), [_names(leaf) for leaf in leaves])
     axes.widths(arrays, names)
