@@ -184,6 +184,12 @@ def test_every_epoch_shows_every_example_once(n, workers, batch):
             assert sorted(one) == sorted(shard)
 
 
+def test_every_epoch_and_worker_has_an_order_of_its_own():
+    everything = of(workers=2, split="all", batch=500)
+    orders = [everything.indices(worker, epoch) for worker in range(2) for epoch in range(3)]
+    assert len({tuple(order) for order in orders}) == 6
+
+
 def test_shards():
     disjoint = batches.shards(Y, 7, seed=0)
     assert sorted(np.concatenate(disjoint)) == list(range(500))
