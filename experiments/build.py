@@ -1,6 +1,5 @@
 """From a config to the things that train: data, model, optimiser, one trainer for each method."""
 
-import difflib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +9,6 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from configs import quickstart
 from ist_jax import axes, classify, method, normalise, partition, round, traffic, workers
 from ist_jax.data import Batches, Dataset
 from ist_jax.errors import InputError
@@ -50,48 +48,6 @@ def rounds(config: ConfigDict, data: Dataset) -> int:
         return config.rounds
     seen = config.workers * config.local_steps * config.data.batch
     return int(np.ceil(config.epochs * len(data.train_x) / seen))
-
-
-def check(config: ConfigDict) -> None:
-    """Numbers that nothing below would catch.
-
-    Raises:
-      InputError: naming the key, what was expected and what was found.
-    """
-    _check_keys(quickstart.get_config(), config, "config")
-    at_least_one = ("workers", "local_steps", "rounds", "eval_every", "data.batch")
-    for key in at_least_one:
-        if _at(config, key) < 1:
-            raise InputError(f"config.{key} must be at least 1, found {_at(config, key)}")
-    for key in ("epochs", "mesh.devices", "optimizer.clip", "optimizer.weight_decay"):
-        if _at(config, key) < 0:
-            raise InputError(f"config.{key} must not be negative, found {_at(config, key)}")
-    if not config.optimizer.lr > 0:
-        raise InputError(f"config.optimizer.lr must be positive, found {config.optimizer.lr}")
-    if not 0 <= config.optimizer.momentum < 1:
-        raise InputError(
-            f"config.optimizer.momentum must be in [0, 1), found {config.optimizer.momentum}"
-        )
-    if config.statistics_examples < normalise.FEWEST_EXAMPLES:
-        raise InputError(
-            f"config.statistics_examples must be at least {normalise.FEWEST_EXAMPLES}, found "
-            f"{config.statistics_examples}"
-        )
-    for key in ("methods", "seeds"):
-        if not config[key] or len(set(config[key])) != len(config[key]):
-            raise InputError(
-                f"config.{key} must be a tuple of different values, found {config[key]}"
-            )
-    if config.model.name not in MODELS:
-        raise InputError(
-            f"config.model.name must be one of {sorted(MODELS)}, found {config.model.name!r}"
-        )
-    normalise.check_policy(config.normalise)
-    if config.normalise == "scale" and config.shares:
-        raise InputError(
-            "config.normalise='scale' multiplies by N/m, the same in every worker, and needs "
-            "workers of one size: leave config.shares empty, or use 'standardise'"
-        )
 
 
 def method_of(config: ConfigDict, name: str) -> method.Method:
@@ -141,6 +97,15 @@ def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation
     if given.weight_decay:
         before.append(optax.add_decayed_weights(given.weight_decay))
     return optax.chain(*before, optimizers[given.name]())
+
+
+def jobs(config: ConfigDict, data: Dataset) -> dict[str, Job]:
+    """All methods of a config, and a first look at the batches of every seed."""
+    built = {name: build(config, data, name) for name in config.methods}
+    for job in built.values():
+        for seed in config.seeds:
+            job.batches(seed)
+    return built
 
 
 def build(config: ConfigDict, data: Dataset, name: str) -> Job:
@@ -218,29 +183,3 @@ def mesh_of(config: ConfigDict, count: int):
     """Devices for S workers: none needed for one; a single worker takes one."""
     devices = config.mesh.devices or len(jax.devices())
     return None if devices == 1 or count == 1 else workers.mesh(count, devices)
-
-
-def _check_keys(known: ConfigDict, given: ConfigDict, where: str) -> None:
-    """The quickstart has every key there is; a group of neurons may have any name."""
-    if where == "config.model.widths":
-        return
-    for key in given:
-        if key not in known:
-            close = difflib.get_close_matches(key, list(known), n=1)
-            hint = (
-                f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
-            )
-            raise InputError(f"unknown key {where}.{key}{hint}")
-    for key in known:
-        if key not in given:
-            raise InputError(f"{where}.{key} is missing; configs/quickstart.py says what it means")
-        if isinstance(known[key], ConfigDict) != isinstance(given[key], ConfigDict):
-            raise InputError(f"{where}.{key} should look like {known[key]!r}, found {given[key]!r}")
-        if isinstance(known[key], ConfigDict):
-            _check_keys(known[key], given[key], f"{where}.{key}")
-
-
-def _at(config: ConfigDict, key: str) -> Any:
-    for part in key.split("."):
-        config = config[part]
-    return config

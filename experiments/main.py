@@ -7,6 +7,7 @@
 Exit codes: 0 done, 2 a mistake in what was asked for, 130 interrupted, anything else a failure.
 """
 
+import os
 import pathlib
 import sys
 
@@ -14,7 +15,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from experiments import train
+from experiments import check, train
 from ist_jax.errors import InputError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -32,9 +33,10 @@ def main(argv: list[str]) -> int:
     if CONFIG.value is None:
         return _mistake("--config is missing; try --config=configs/quickstart.py")
     config = CONFIG.value
-    if config.mesh.devices > 1:  # of another platform, there are as many as there are
-        jax.config.update("jax_num_cpu_devices", config.mesh.devices)
     try:
+        check.check(config)
+        if config.mesh.devices > 1:  # of other platforms than CPU there are as many as there are
+            jax.config.update("jax_num_cpu_devices", config.mesh.devices)
         if DRY_RUN.value:
             print(train.plan(config))
             return 0
@@ -44,8 +46,8 @@ def main(argv: list[str]) -> int:
     except InputError as error:
         return _mistake(str(error))
     except KeyboardInterrupt:
-        print("\ninterrupted; what was measured is in the run folder", file=sys.stderr)
-        return 130
+        print("\ninterrupted; what was measured is in the run folder", file=sys.stderr, flush=True)
+        os._exit(130)  # at once: taking XLA down under running programs crashes now and then
     return 0
 
 

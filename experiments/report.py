@@ -16,7 +16,7 @@ import numpy as np
 
 from ist_jax.errors import InputError
 
-METRICS = "metrics.jsonl"
+METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 FIGURES = ("accuracy.png", "comparison.png")  # of one folder, of several
 
 
@@ -46,21 +46,27 @@ def read(metrics: pathlib.Path) -> dict[tuple[str, int], list[dict]]:
 
 
 def results(metrics: pathlib.Path) -> dict[str, dict]:
-    """For each method: the last line of every seed, and mean and spread of its accuracy."""
-    by_method = defaultdict(list)
-    for (name, _), lines in read(metrics).items():
-        by_method[name].append(lines[-1])
-    return {
-        name: {
-            "accuracy_mean": float(np.mean([line["accuracy/test"] for line in last])),
-            "accuracy_std": float(
-                np.std([line["accuracy/test"] for line in last], ddof=len(last) > 1)
-            ),
+    """For each method: the last line of every seed, and mean and spread of its accuracy.
+
+    Seeds that stopped before the last round of the file are left out, and listed as unfinished.
+    """
+    runs = read(metrics)
+    last_round = max(lines[-1]["round"] for lines in runs.values())
+    out = {}
+    for name in dict.fromkeys(method for method, _ in runs):
+        ends = [lines[-1] for (method, _), lines in runs.items() if method == name]
+        last = [line for line in ends if line["round"] == last_round]
+        accuracy = [line["accuracy/test"] for line in last]
+        out[name] = {
+            "accuracy_mean": float(np.mean(accuracy)) if last else None,
+            "accuracy_std": float(np.std(accuracy, ddof=1)) if len(last) > 1 else None,
             "seeds": [line["seed"] for line in last],
             "last": last,
+            "unfinished": {
+                line["seed"]: line["round"] for line in ends if line["round"] < last_round
+            },
         }
-        for name, last in by_method.items()
-    }
+    return out
 
 
 def table(folders: list[pathlib.Path]) -> str:
@@ -69,23 +75,29 @@ def table(folders: list[pathlib.Path]) -> str:
         ["method", "accuracy (%)", "seeds", "sent / worker", "FLOPs / worker", "training time"],
         ["---", "---:", "---:", "---:", "---:", "---:"],
     ]
+    notes = []
     for folder in folders:
         prefix = f"{folder.name}: " if len(folders) > 1 else ""
         for name, result in results(folder / METRICS).items():
-            last = result["last"]
-            seconds = float(np.median([line["time/train_s"] for line in last]))
-            rows.append(
-                [
-                    prefix + name,
-                    f"{100 * result['accuracy_mean']:.2f}"
-                    + (f" ± {100 * result['accuracy_std']:.2f}" if len(last) > 1 else ""),
-                    str(len(last)),
-                    _quantity(last[0]["comm/bytes_sent"], "B"),
-                    _quantity(last[0]["compute/flops"], ""),
-                    f"{seconds:.1f} s",
-                ]
-            )
-    return _aligned(rows)
+            for seed, stopped in result["unfinished"].items():
+                notes.append(f"{prefix}{name}, seed {seed} stopped after round {stopped}: left out")
+            if last := result["last"]:
+                spread = result["accuracy_std"]
+                seconds = float(np.median([line["time/train_s"] for line in last]))
+                rows.append(
+                    [
+                        prefix + name,
+                        f"{100 * result['accuracy_mean']:.2f}"
+                        + ("" if spread is None else f" ± {100 * spread:.2f}"),
+                        str(len(last)),
+                        _quantity(last[0]["comm/bytes_sent"], "B"),
+                        _quantity(last[0]["compute/flops"], ""),
+                        f"{seconds:.1f} s" if seconds >= 1 else f"{1e3 * seconds:.0f} ms",
+                    ]
+                )
+        if not (folder / SUMMARY).exists():
+            notes.append(f"{folder} is an unfinished run")
+    return "\n\n".join([_aligned(rows), *notes])
 
 
 def plan_table(plans: dict, rounds: int) -> str:
@@ -123,9 +135,10 @@ def figure(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
     from matplotlib import pyplot
 
     canvas, (by_bytes, by_steps) = pyplot.subplots(1, 2, figsize=(11, 4), sharey=True)
-    number = 0
-    for folder in folders:
-        runs = read(folder / METRICS)
+    runs_of = [read(folder / METRICS) for folder in folders]
+    names = list(dict.fromkeys(method for runs in runs_of for method, _ in runs))
+    ends = []
+    for number, (folder, runs) in enumerate(zip(folders, runs_of, strict=True)):
         for name in dict.fromkeys(method for method, _ in runs):
             lines = [rows for (method, _), rows in runs.items() if method == name]
             shortest = min(map(len, lines))
@@ -134,29 +147,27 @@ def figure(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
                 for key in ("accuracy/test", "comm/bytes_sent", "step")
             }
             accuracy = 100 * value["accuracy/test"]
+            ends.append(accuracy.mean(0)[-1])
+            color, mark = f"C{names.index(name) % 10}", "osv^DPX"[names.index(name) % 7]
+            style = {
+                "color": color,
+                "marker": mark,
+                "linestyle": ("-", "--", ":", "-.")[number % 4],
+            }
             label = f"{folder.name}: {name}" if len(folders) > 1 else name
-            style = {"color": f"C{number % 10}", "marker": "osv^DPX"[number % 7], "markersize": 3.5}
-            number += 1
             for panel, key in ((by_bytes, "comm/bytes_sent"), (by_steps, "step")):
                 x = value[key][0]
                 shown = x > 0 if panel is by_bytes else np.full(x.shape, True)
                 if not shown.any():
                     continue  # a method that sends nothing has no place on an axis of bytes
+                low, high = accuracy.min(0)[shown], accuracy.max(0)[shown]
                 panel.plot(x[shown], accuracy.mean(0)[shown], label=label, **style)
-                panel.fill_between(
-                    x[shown],
-                    accuracy.min(0)[shown],
-                    accuracy.max(0)[shown],
-                    color=style["color"],
-                    alpha=0.15,
-                    linewidth=0,
-                )
-    last = [100 * r["accuracy_mean"] for f in folders for r in results(f / METRICS).values()]
-    room = 2 * max(max(last) - min(last), 1.5)  # below the curves, for the legend
-    by_steps.set_ylim(max(0, min(last) - room), max(last) + room / 6)
+                panel.fill_between(x[shown], low, high, color=color, alpha=0.15, linewidth=0)
+    spread = max(max(ends) - min(ends), 3)
+    by_steps.set_ylim(max(0, min(ends) - spread), max(ends) + spread / 4)
     by_bytes.set(xscale="log", xlabel="bytes sent by a worker", ylabel="test accuracy (%)")
     by_steps.set(xlabel="gradient steps of a worker")
-    by_steps.legend(frameon=False, loc="lower right")
+    by_steps.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     for panel in (by_bytes, by_steps):
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)

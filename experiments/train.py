@@ -12,22 +12,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import build, report
+from experiments import build, check, report
 from ist_jax import data as datasets
 from ist_jax.errors import InputError
 from ist_jax.round import Report
 
-CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, "summary.json"
+CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
 FIGURE, TENSORBOARD = report.FIGURES[0], "tensorboard"
 
 
 def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> None:
     """Leaves config.json, metrics.jsonl, summary.json and accuracy.png in ``workdir``."""
-    build.check(config)
+    check.check(config)
     data = datasets.load(config.data.name, config.data.path)
-    jobs = {name: build.build(config, data, name) for name in config.methods}
-    for seed in config.seeds:  # shards may be impossible; better now than hours later
-        [job.batches(seed) for job in jobs.values()]
+    jobs = build.jobs(config, data)
     claim(workdir, overwrite)
     (workdir / CONFIG).write_text(config.to_json_best_effort(indent=2) + "\n")
 
@@ -60,13 +58,14 @@ def train(
 ) -> Iterator[dict[str, Any]]:
     """One method with one seed: a line of metrics at round 0, every few rounds, and at the end.
 
-    ``time/train_s`` is training alone, without evaluation; the first round, which compiles, counts
-    as long as the others take on average.
+    ``time/train_s`` is training alone, without compilation and evaluation.
 
     Raises:
       InputError: a loss that is not finite, naming the method, the worker and the round.
     """
-    state, batches = job.state(seed), job.batches(seed)
+    batches = job.batches(seed)
+    jax.block_until_ready(job.trainer.round(job.state(seed), batches(0)))  # compiles; thrown away
+    state = job.state(seed)
     reports: list[Report] = []
     sent = received = 0
     seconds, since = 0.0, time.perf_counter()
@@ -86,23 +85,20 @@ def train(
                 "comm/bytes_sent": sent + (job.plan.bytes_once if done == rounds else 0),
                 "comm/bytes_received": received,
                 "compute/flops": job.plan.flops * done,
-                "time/train_s": round(seconds * done / max(done - 1, 1), 4),
+                "time/train_s": round(seconds, 4),
             }
             reports, since = [], time.perf_counter()
         if done < rounds:
             state, report = job.trainer.round(state, batches(done))
             reports.append(report)
-        if done == 0:
-            jax.block_until_ready(state)
-            since = time.perf_counter()
 
 
 def plan(config: ConfigDict) -> str:
     """What would be trained, without training: groups, subnets, bytes and FLOPs of each method."""
-    build.check(config)
+    check.check(config)
     data = datasets.load(config.data.name, config.data.path)
     rounds = build.rounds(config, data)
-    plans = {name: build.build(config, data, name).plan for name in config.methods}
+    plans = {name: job.plan for name, job in build.jobs(config, data).items()}
     lines = [
         f"{data.name}: {len(data.train_x)} training and {len(data.test_x)} test examples of shape "
         f"{data.train_x.shape[1:]}, {data.classes} classes",

@@ -10,7 +10,7 @@ do: the names of a tree of parameters are a tree of the same shape with a tuple 
 leaf.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,6 +30,9 @@ def of(variables: PyTree) -> tuple[PyTree, PyTree]:
     Returns:
       ``(params, names)``: the tree without boxes, and the same tree with an ``AxisNames`` a leaf.
 
+    Raises:
+      InputError: a Flax model with collections besides ``params`` (running statistics, caches).
+
     Example:
       >>> import flax.linen as nn, jax.numpy as jnp
       >>> init = nn.with_partitioning(nn.initializers.ones, (None, "hidden0"))
@@ -39,6 +42,12 @@ def of(variables: PyTree) -> tuple[PyTree, PyTree]:
       (None, 'hidden0')
     """
     tree: Any
+    if isinstance(variables, Mapping) and "params" in variables and len(variables) > 1:
+        others = sorted(set(variables) - {"params"})
+        raise InputError(
+            f"the model has variables that are no parameters: {', '.join(others)}. Use layers "
+            "without running statistics (ist_jax.normalise), or pass {'params': ...} alone."
+        )
     leaves, tree = jax.tree.flatten(variables, is_leaf=_is_box)
     arrays = [leaf.unbox() if _is_box(leaf) else leaf for leaf in leaves]
     names = [

@@ -10,13 +10,18 @@ import numpy as np
 import optax
 
 from ist_jax import normalise
+from ist_jax.data.dataset import check_labels
 from ist_jax.local import Loss
 
 PyTree = Any
 
 
 def cross_entropy(model: nn.Module) -> Loss:
-    """``loss(params, batch, key)``: mean cross entropy of ``batch = {"x": [B, ...], "y": [B]}``."""
+    """``loss(params, batch, key)``: mean cross entropy of ``batch = {"x": [B, ...], "y": [B]}``.
+
+    Args:
+      model: ``apply(params, x, train=True, rngs={"dropout": key})`` gives logits ``[B, classes]``.
+    """
 
     def loss(params, batch, key):
         logits = model.apply(params, batch["x"], train=True, rngs={"dropout": key})
@@ -31,7 +36,11 @@ def accuracy(
     """``evaluate(params, x, y) -> share of examples classified right``, with the whole net.
 
     Statistics are recomputed over ``statistics_from`` (training inputs), so that the answer for an
-    example depends on no other test example; ``batch`` only bounds memory.
+    example depends on no other test example; ``batch`` only bounds memory. A model without the
+    attribute ``normalise`` has no statistics.
+
+    Raises:
+      InputError: from ``evaluate``, labels that are not ``int [n]``.
     """
     recompute = jax.jit(lambda params: normalise.statistics(model, params, statistics_from))
 
@@ -41,6 +50,7 @@ def accuracy(
         return jnp.sum(jnp.argmax(logits, axis=-1) == y)
 
     def evaluate(params: PyTree, x: np.ndarray, y: np.ndarray) -> float:
+        check_labels(x, y)
         statistics = recompute(params)
         starts = range(0, len(x), batch)
         total = [right(params, statistics, x[i : i + batch], y[i : i + batch]) for i in starts]

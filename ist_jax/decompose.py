@@ -49,10 +49,12 @@ def gather(params: PyTree, names: PyTree, who: Assignment, workers: int | None =
              [4., 0.]], dtype=float32)
     """
     _check(params, names, who)
-    if workers is None and not who:
+    rows = {len(ids) for ids in who.values()}
+    if not rows and workers is None:
         raise InputError("nothing is cut, so the number of workers must be given: workers=S")
-    count = workers or len(next(iter(who.values())))
-    return _take(params, names, who, count)
+    if rows and workers is not None and rows != {workers}:
+        raise InputError(f"the assignment is for {rows.pop()} workers, found workers={workers}")
+    return _take(params, names, who, workers if workers is not None else rows.pop())
 
 
 def gather_one(
@@ -60,6 +62,9 @@ def gather_one(
 ) -> PyTree:
     """One worker's subnet: ``gather`` without the worker axis."""
     _check(params, names, who)
+    for ids in who.values():
+        if not isinstance(worker, jax.core.Tracer) and not 0 <= worker < len(ids):
+            raise InputError(f"worker must be 0 to {len(ids) - 1}, found {worker}")
     mine = {group: jnp.asarray(ids)[worker][None, :] for group, ids in who.items()}
     return jax.tree.map(lambda leaf: leaf[0], _take(params, names, mine, workers=1))
 
@@ -97,6 +102,8 @@ def scatter(
     pieces = _pieces(params, nets)
     workers = pieces[0].shape[0] if pieces else 0
     took_part = jnp.ones(workers, bool) if took_part is None else jnp.asarray(took_part)
+    if took_part.shape != (workers,):
+        raise InputError(f"took_part must be bool[{workers}], found {list(took_part.shape)}")
     slots = {g: _slots(jnp.asarray(ids), widths[g], took_part) for g, ids in who.items()}
     out = []
     for (path, leaf, leaf_names), piece in zip(leaves, pieces, strict=True):

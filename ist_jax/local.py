@@ -106,29 +106,40 @@ def memory(optimizer: optax.GradientTransformation, policy: str) -> Memory:
         return Memory(rest=lambda state: state, resume=lambda net, rested: rested, names=names)
     if policy == "reset":
         return Memory(
-            rest=lambda state: jax.tree.map(_only_schedules, state, is_leaf=_is_schedule),
-            resume=lambda net, rested: jax.tree.map(
-                lambda new, old: new if old is None else old,
-                optimizer.init(net),
-                rested,
-                is_leaf=_is_schedule,
-            ),
+            rest=_only_schedules,
+            resume=lambda net, rested: _with_schedules(optimizer.init(net), rested),
             names=lambda params, _: jax.tree.map(
                 lambda leaf: (None,) * leaf.ndim,
-                jax.tree.map(
-                    _only_schedules, jax.eval_shape(optimizer.init, params), is_leaf=_is_schedule
-                ),
+                _only_schedules(jax.eval_shape(optimizer.init, params)),
             ),
         )
     raise InputError(f"optimiser_state must be 'reset' or 'keep', found {policy!r}")
 
 
 def _is_schedule(node: Any) -> bool:
-    return isinstance(node, optax.ScaleByScheduleState)
+    return isinstance(node, optax.ScaleByScheduleState | optax.InjectStatefulHyperparamsState)
 
 
-def _only_schedules(node: Any) -> Any:
-    return node if _is_schedule(node) else None
+def _only_schedules(state: PyTree) -> PyTree:
+    """What counts steps for a schedule; None in place of every other array."""
+
+    def one(node):
+        if isinstance(node, optax.InjectStatefulHyperparamsState):
+            return node._replace(inner_state=_only_schedules(node.inner_state))
+        return node if _is_schedule(node) else None
+
+    return jax.tree.map(one, state, is_leaf=_is_schedule)
+
+
+def _with_schedules(fresh: PyTree, rested: PyTree) -> PyTree:
+    """A fresh state whose schedules are those that rested."""
+
+    def one(new, old):
+        if isinstance(new, optax.InjectStatefulHyperparamsState):
+            return old._replace(inner_state=_with_schedules(new.inner_state, old.inner_state))
+        return new if old is None else old
+
+    return jax.tree.map(one, fresh, rested, is_leaf=_is_schedule)
 
 
 def _is_spec(node: Any) -> bool:

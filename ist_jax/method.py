@@ -34,8 +34,8 @@ class Method(NamedTuple):
       exchange: ``"round"``, ``"step"`` (gradients are averaged before every step) or ``"never"``.
       disjoint: ``assign`` never gives a neuron to two workers.
       memory: the optimiser's policy where the method leaves no choice: what never moves is kept.
-      workers: how many workers it uses; all of them if None.
-      narrow: it trains a net as wide as one subnet.
+      workers: how many workers it is for; any number if None.
+      narrow: it is meant for a model as wide as one subnet, which the caller builds.
     """
 
     name: str
@@ -73,7 +73,10 @@ def single() -> Method:
 
 
 def dense_subnet() -> Method:
-    """Data parallel training of a dense net that is as wide as one worker's subnet."""
+    """Data parallel training of a dense net that is as wide as one worker's subnet.
+
+    The caller builds that net: ``model.clone(widths=partition.sub_widths(...))``.
+    """
     return data_parallel()._replace(name="dense_subnet", narrow=True)
 
 
@@ -93,17 +96,15 @@ def named(name: str, assignment: str = "permutation", shares: Sequence[float | i
     if assignment not in ASSIGNMENTS:
         raise InputError(f"unknown assignment {assignment!r}; known: {', '.join(ASSIGNMENTS)}")
     draw = ASSIGNMENTS[assignment]
-    once: Partition = partition.fixed
     if shares:
         if assignment != "permutation":
             raise InputError(f"shares need assignment='permutation', found {assignment!r}")
         draw = functools.partial(partition.permutation, shares=tuple(shares))
-        once = functools.partial(partition.fixed, shares=tuple(shares))
     known = {
         "ist": lambda: ist(draw),
         "local_sgd": local_sgd,
         "data_parallel": data_parallel,
-        "ensemble": lambda: ensemble(once),
+        "ensemble": lambda: ensemble(functools.partial(partition.fixed, draw=draw)),
         "single": single,
         "dense_subnet": dense_subnet,
     }

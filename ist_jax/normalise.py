@@ -86,7 +86,7 @@ def statistics(model: nn.Module, params: PyTree, x: Array | np.ndarray) -> PyTre
     Returns:
       A tree to merge with the parameters: ``model.apply({**params, **found}, x, train=False)``.
     """
-    if model.normalise != "standardise":
+    if getattr(model, "normalise", "none") != "standardise":
         return {}
     _, updated = model.apply(params, x, train=True, mutable=["statistics"])
     return dict(updated)

@@ -21,7 +21,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from ist_jax import axes, decompose, local, traffic
+from ist_jax import axes, decompose, local, partition, traffic
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
 from ist_jax.local import Loss
@@ -92,10 +92,11 @@ def build(
       arrays ``[S, J, ...]`` and, if not all take part, ``bool[S]``.
 
     Raises:
-      InputError: names that do not fit, more workers than neurons, an unknown policy; from
-        ``round``, batches of the wrong shape.
+      InputError: names that do not fit, more workers than neurons, nothing to cut, an unknown
+        policy; from ``init``, other parameters; from ``round``, batches of the wrong shape.
     """
     widths = axes.widths(params, names)
+    _check_method(method, params, names, workers)
     memory = local.memory(optimizer, method.memory or optimiser_state)
     rest_names = memory.names(params, names)
     synchronous = method.exchange == "step"
@@ -103,7 +104,14 @@ def build(
     jax.eval_shape(lambda key: method.assign(key, widths, holders, 0), jax.random.key(0))
     moved = traffic.per_round(params, names, method, workers, memory, optimizer)
 
+    expected = _shapes(params)
+
     def init(params: PyTree, key: Key[Array, ""]) -> State:
+        if _shapes(params) != expected:
+            raise InputError(
+                f"these are not the parameters the trainer was built for: expected {expected}, "
+                f"found {_shapes(params)}"
+            )
         # Copied, because the first round donates what it is given.
         params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
         rested = memory.rest(optimizer.init(params))
@@ -152,6 +160,31 @@ def build(
         return state, Report(losses, present, received, sent)
 
     return Trainer(init, one_round, moved)
+
+
+def _check_method(method: Method, params: PyTree, names: PyTree, workers: int) -> None:
+    if method.exchange not in ("round", "step", "never"):
+        raise InputError(f"exchange must be 'round', 'step' or 'never', found {method.exchange!r}")
+    if method.workers not in (None, workers):
+        raise InputError(f"{method.name} is for {method.workers} worker, found workers={workers}")
+    if workers == 1 or method.assign is partition.uncut:
+        return
+    leaves = axes.walk(params, names)
+    shared = [path for path, _, leaf_names in leaves if not any(leaf_names)]
+    if len(shared) == len(leaves):
+        raise InputError(f"{method.name} has nothing to cut: no axis of any leaf has a name")
+    if shared and method.exchange == "never":
+        raise InputError(
+            f"{method.name}: leaf {shared[0]} has no axis to cut, so the members would share it. "
+            "Name an axis of it, or drop it."
+        )
+
+
+def _shapes(params: PyTree) -> dict[str, str]:
+    return {
+        jax.tree_util.keystr(path): f"{jnp.result_type(leaf).name}{list(jnp.shape(leaf))}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
 
 
 def _check_batches(batches: PyTree, workers: int) -> None:

@@ -81,7 +81,8 @@ def flops(function: Callable[..., Any], *arguments: PyTree) -> int:
     """Floating-point operations of the matrix products and convolutions in a function.
 
     Two for each multiply and add, read off its program (``jax.make_jaxpr``), so that they hold for
-    any architecture; loops count as often as they run. Arguments may be shapes.
+    any architecture; a ``scan`` counts as often as it runs, a ``while_loop`` (which no gradient
+    contains) once. Arguments may be shapes.
     """
     return _flops_of(jax.make_jaxpr(function)(*arguments).jaxpr)
 

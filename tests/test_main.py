@@ -10,7 +10,7 @@ import time
 import pytest
 
 from configs import fashion_mnist, quickstart
-from experiments import build, train
+from experiments import build, check, train
 from ist_jax import data
 from ist_jax.errors import InputError
 
@@ -154,7 +154,7 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
 @pytest.mark.parametrize("config", [quickstart, fashion_mnist], ids=lambda c: c.__name__)
 @pytest.mark.parametrize("variant", ["", "tiny"])
 def test_every_config_passes_its_own_check(config, variant):
-    build.check(config.get_config(variant))
+    check.check(config.get_config(variant))
 
 
 @pytest.mark.parametrize(
@@ -187,6 +187,12 @@ def test_every_switch_of_the_config_trains(changes, tmp_path):
         ({"workers": 65}, "'hidden0' has 64 neurons, too few for 65 workers"),
         ({"workers": 0}, "workers must be at least 1, found 0"),
         ({"rounds": 0}, "rounds must be at least 1"),
+        ({"data.batch": 1}, r"data\.batch must be at least 2 to standardise"),
+        ({"epochs": float("nan")}, "epochs must not be negative, found nan"),
+        ({"seeds": (-1,)}, "seeds must be integers from 0"),
+        ({"seeds": ("a",)}, "seeds must be integers from 0"),
+        ({"optimizer.lr": float("inf")}, "lr must be positive"),
+        ({"optimizer.name": "adam", "optimizer.momentum": 0.9}, "momentum is sgd's, found 'adam'"),
         ({"data.batch": 0}, r"data\.batch must be at least 1"),
         ({"methods": ("ist", "lokal_sgd")}, "unknown method 'lokal_sgd'; known: ist, local_sgd"),
         ({"methods": ()}, "methods must be a tuple of different values"),
@@ -213,6 +219,8 @@ def test_every_switch_of_the_config_trains(changes, tmp_path):
 )
 def test_a_wrong_value_is_one_clear_complaint(changes, message, tmp_path):
     with pytest.raises(InputError, match=message):
+        train.plan(tiny(**changes))
+    with pytest.raises(InputError, match=message):
         train.run(tiny(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -222,6 +230,10 @@ def test_keys_of_a_home_made_config_are_checked(tmp_path):
     with config.unlocked():
         config.local_stepz = 5
     with pytest.raises(InputError, match=r"config\.local_stepz; did you mean 'local_steps'"):
+        train.plan(config)
+    config = tiny()
+    config.model.widths = {"hidden0": 32.5}
+    with pytest.raises(InputError, match=r"widths\.hidden0 must be an integer >= 1, found 32\.5"):
         train.plan(config)
     config = tiny()
     with config.unlocked():

@@ -76,6 +76,20 @@ def test_balanced_draws_equally_from_every_home(key):
     assert (np.stack([np.bincount(row // 8, minlength=8) for row in ids]) == 2).all()
 
 
+@given(st.integers(1, 90), st.integers(1, 6), st.integers(1, 7), st.integers(0, 3))
+@settings(max_examples=30, deadline=None)
+def test_balanced_counts_differ_by_one_at_most_and_never_change(width, workers, shards, round):
+    workers = min(workers, width)
+    key = jax.random.key(2)
+    ids = np.asarray(partition.balanced(key, {"h": width}, workers, round, shards=shards)["h"])
+    homes = -(-width // shards)
+    counts = np.stack([np.bincount(row[row < width] // homes, minlength=shards) for row in ids])
+    assert np.ptp(counts, axis=0).max() <= 1
+    even = np.asarray(partition.permutation(key, {"h": width}, workers)["h"])
+    assert ids.shape == even.shape
+    assert ((ids < width).sum(axis=1) == (even < width).sum(axis=1)).all()
+
+
 def test_rounds_and_groups_draw_apart_and_fixed_does_not(key):
     widths = {"a": 32, "b": 32}
     first = partition.permutation(key, widths, 4, 0)
@@ -85,6 +99,8 @@ def test_rounds_and_groups_draw_apart_and_fixed_does_not(key):
     assert (first["a"] != later["a"]).any()
     assert (first["a"] != first["b"]).any(), "every hidden layer has its own permutation"
     assert (partition.fixed(key, widths, 4, 5)["a"] == first["a"]).all()
+    again = functools.partial(partition.fixed, draw=partition.balanced)
+    assert (again(key, widths, 4, 5)["a"] == partition.balanced(key, widths, 4)["a"]).all()
 
 
 def test_a_new_group_leaves_the_draws_of_the_others_alone(key):

@@ -27,6 +27,7 @@ def folder(tmp_path, name="run", accuracies=((0.1, 0.8, 0.9), (0.2, 0.7, 0.8)), 
                     "time/train_s": (seed + 1) * round,
                 }
                 file.write(json.dumps(line) + "\n")
+    (made / "summary.json").write_text("{}")
     return made
 
 
@@ -37,7 +38,19 @@ def cells(text):
 def test_a_table_holds_mean_and_spread_of_the_last_lines(tmp_path):
     table = cells(report.table([folder(tmp_path)]))
     assert table[0][0] == "method"
-    assert table[2] == ["ist", "85.00 ± 7.07", "2", "3 kB", "4 G", "3.0 s"]
+    assert table[2:] == [["ist", "85.00 ± 7.07", "2", "3 kB", "4 G", "3.0 s"]]
+
+
+def test_seeds_that_stopped_early_are_left_out_and_told(tmp_path):
+    run = folder(tmp_path, accuracies=((0.1, 0.8, 0.9), (0.2, 0.3)))
+    folder(tmp_path, accuracies=((0.1,),), method="ensemble")
+    (run / "summary.json").unlink()
+    told = report.table([run])
+    rows = [row for row in told.splitlines() if row.startswith("|")]
+    assert [cells(row)[0][:3] for row in rows[2:]] == [["ist", "90.00", "1"]]
+    assert "ist, seed 1 stopped after round 1: left out" in told
+    assert "ensemble, seed 0 stopped after round 0: left out" in told
+    assert f"{run} is an unfinished run" in told
 
 
 def test_one_seed_has_no_spread_and_folders_are_told_apart(tmp_path):

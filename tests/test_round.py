@@ -278,12 +278,14 @@ def test_the_state_is_donated_and_the_caller_keeps_its_parameters():
     assert not params["w1"].is_deleted()
 
 
-def test_schedules_go_on_counting_when_moments_are_reset():
+@pytest.mark.parametrize("inject", [False, True], ids=["plain", "inject_hyperparams"])
+def test_schedules_go_on_counting_when_moments_are_reset(inject):
     """A rate that is zero from the fifth step on: the second round of four must change nothing."""
     params, names = mlp_tree(DIMS)
     rate = optax.piecewise_constant_schedule(0.1, {4: 0.0})
     batches = regression_batches(2, 4, 4, 8, 6, 3)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(rate, momentum=0.9))
+    sgd = optax.inject_hyperparams(optax.sgd) if inject else optax.sgd
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), sgd(rate, momentum=0.9))
     after_one, _ = run(params, names, method.ist(), batches[:1], optimizer=optimizer)
     after_two, _ = run(params, names, method.ist(), batches, optimizer=optimizer)
     assert not same_bits(after_one.params, params)

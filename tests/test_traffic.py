@@ -48,6 +48,18 @@ def test_bytes_are_those_of_the_gathered_arrays(key):
     assert all(leaf.shape[0] == 4 for leaf in jax.tree.leaves(nets))
 
 
+def test_bytes_of_every_round_are_those_held(key):
+    """Also where the workers do not divide the widths: the counts are the same in every draw."""
+    params, names = mlp_tree((6, 13, 11, 3))
+    for draw in (partition.permutation, partition.balanced):
+        told = moved((6, 13, 11, 3), method.ist(draw), 3).a_round
+        for round in range(5):
+            who = draw(key, axes.widths(params, names), 3, round)
+            nets = decompose.gather(jax.tree.map(jnp.ones_like, params), names, who)
+            held = sum(np.asarray(leaf).reshape(3, -1).sum(axis=1) for leaf in nets.values())
+            assert (told == 4 * held).all()
+
+
 def test_unequal_workers_and_one_worker():
     shares = method.named("ist", shares=(1, 3))
     assert moved((6, 12, 3), shares, 2).a_round.tolist() == [4 * (18 + 9), 4 * (54 + 27)]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ist_jax.data.dataset import check_labels
 from ist_jax.errors import InputError
 
 
@@ -29,8 +30,8 @@ class Batches:
         (Hsu et al., 2019). Shards then differ in size.
 
     Raises:
-      InputError: numbers below one, an unknown split, fewer examples than workers, or a skew so
-        strong that a worker is left with nothing.
+      InputError: labels that are not ``int [n]``, numbers below one, an unknown split, fewer
+        examples than workers, or a skew so strong that a worker is left with nothing.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Batches:
         for name, value in (("workers", workers), ("batch", batch), ("local_steps", local_steps)):
             if value < 1:
                 raise InputError(f"{name} must be at least 1, found {value}")
+        check_labels(x, y)
         self._x, self._y = x, y
         self._batch, self.local_steps, self._seed = batch, local_steps, seed
         self.shards = shards(y, workers, seed=seed, split=split, skew=skew)

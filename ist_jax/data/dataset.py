@@ -7,6 +7,15 @@ import numpy as np
 from ist_jax.errors import InputError
 
 
+def check_labels(x: np.ndarray, y: np.ndarray) -> None:
+    """Complains about labels that are not one integer for each example."""
+    if np.ndim(y) != 1 or len(x) != len(y) or not np.issubdtype(np.asarray(y).dtype, np.integer):
+        raise InputError(
+            f"labels must be int[{len(x)}], one for each example; found {np.asarray(y).dtype}"
+            f"{list(np.shape(y))}"
+        )
+
+
 class Dataset(NamedTuple):
     """Images ``x`` float32 [n, H, W, C] and labels ``y`` int32 [n] below ``classes``."""
 

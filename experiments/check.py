@@ -1,0 +1,89 @@
+"""What can be said of a config before anything is built from it."""
+
+import difflib
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs import quickstart
+from experiments.build import MODELS
+from ist_jax import normalise
+from ist_jax.errors import InputError
+
+
+def check(config: ConfigDict) -> None:
+    """Numbers that nothing below would catch.
+
+    Raises:
+      InputError: naming the key, what was expected and what was found.
+    """
+    _check_keys(quickstart.get_config(), config, "config")
+    at_least_one = ("workers", "local_steps", "rounds", "eval_every", "data.batch")
+    for key in at_least_one:
+        if _at(config, key) < 1:
+            raise InputError(f"config.{key} must be at least 1, found {_at(config, key)}")
+    for key in ("epochs", "mesh.devices", "optimizer.clip", "optimizer.weight_decay"):
+        if not 0 <= _at(config, key) < np.inf:
+            raise InputError(f"config.{key} must not be negative, found {_at(config, key)}")
+    if not 0 < config.optimizer.lr < np.inf:
+        raise InputError(f"config.optimizer.lr must be positive, found {config.optimizer.lr}")
+    if not 0 <= config.optimizer.momentum < 1:
+        raise InputError(
+            f"config.optimizer.momentum must be in [0, 1), found {config.optimizer.momentum}"
+        )
+    if config.statistics_examples < normalise.FEWEST_EXAMPLES:
+        raise InputError(
+            f"config.statistics_examples must be at least {normalise.FEWEST_EXAMPLES}, found "
+            f"{config.statistics_examples}"
+        )
+    for key in ("methods", "seeds"):
+        if not config[key] or len(set(config[key])) != len(config[key]):
+            raise InputError(
+                f"config.{key} must be a tuple of different values, found {config[key]}"
+            )
+    if not all(isinstance(seed, int) and seed >= 0 for seed in config.seeds):
+        raise InputError(f"config.seeds must be integers from 0, found {config.seeds}")
+    for group, width in config.model.widths.items():
+        if not isinstance(width, int) or width < 1:
+            raise InputError(f"config.model.widths.{group} must be an integer >= 1, found {width}")
+    if config.normalise == "standardise" and config.data.batch < 2:
+        raise InputError("config.data.batch must be at least 2 to standardise over a batch")
+    if config.optimizer.momentum and config.optimizer.name != "sgd":
+        raise InputError(f"config.optimizer.momentum is sgd's, found {config.optimizer.name!r}")
+    if config.model.name not in MODELS:
+        raise InputError(
+            f"config.model.name must be one of {sorted(MODELS)}, found {config.model.name!r}"
+        )
+    normalise.check_policy(config.normalise)
+    if config.normalise == "scale" and config.shares:
+        raise InputError(
+            "config.normalise='scale' multiplies by N/m, the same in every worker, and needs "
+            "workers of one size: leave config.shares empty, or use 'standardise'"
+        )
+
+
+def _check_keys(known: ConfigDict, given: ConfigDict, where: str) -> None:
+    """The quickstart has every key there is; a group of neurons may have any name."""
+    if where == "config.model.widths":
+        return
+    for key in given:
+        if key not in known:
+            close = difflib.get_close_matches(key, list(known), n=1)
+            hint = (
+                f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+            )
+            raise InputError(f"unknown key {where}.{key}{hint}")
+    for key in known:
+        if key not in given:
+            raise InputError(f"{where}.{key} is missing; configs/quickstart.py says what it means")
+        if isinstance(known[key], ConfigDict) != isinstance(given[key], ConfigDict):
+            raise InputError(f"{where}.{key} should look like {known[key]!r}, found {given[key]!r}")
+        if isinstance(known[key], ConfigDict):
+            _check_keys(known[key], given[key], f"{where}.{key}")
+
+
+def _at(config: ConfigDict, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config
