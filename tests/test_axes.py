@@ -65,3 +65,9 @@ def test_names_that_do_not_fit(names, message):
 
 def test_none_means_no_axis_is_cut():
     assert axes.widths({"a": jnp.ones((3, 4))}, {"a": None}) == {}
+
+
+def test_running_statistics_are_refused():
+    variables = {"params": {"w": jnp.ones(3)}, "batch_stats": {"mean": jnp.ones(3)}}
+    with pytest.raises(InputError, match=r"no parameters: batch_stats\. Use layers without"):
+        axes.of(variables)

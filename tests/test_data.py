@@ -222,6 +222,14 @@ def test_skewed_shards_hold_few_classes_each():
         ({"workers": 64, "skew": 0.001}, r"data\.skew=0\.001 leaves worker \d+ of 64 without"),
     ],
 )
-def test_bad_input(options, message):
+def test_bad_input_of_batches(options, message):
     with pytest.raises(InputError, match=message):
         of(**options)
+
+
+@pytest.mark.parametrize(
+    "labels", [Y[:400], Y[:, None], Y.astype(np.float32), np.eye(10, dtype=np.int32)[Y]]
+)
+def test_labels_are_one_integer_for_each_example(labels):
+    with pytest.raises(InputError, match=r"labels must be int\[500\]"):
+        Batches(X, labels, workers=4, batch=8, local_steps=3, seed=1)

@@ -278,6 +278,12 @@ def test_bad_assignments(who, message):
 
 def test_bad_subnets():
     who = {"h": jnp.array([[0, 1], [2, 3]])}
+    with pytest.raises(InputError, match="assignment is for 2 workers, found workers=3"):
+        decompose.gather(W, NAMES, who, workers=3)
+    with pytest.raises(InputError, match="worker must be 0 to 1, found 2"):
+        decompose.gather_one(W, NAMES, who, 2)
+    with pytest.raises(InputError, match=r"took_part must be bool\[2\], found \[1\]"):
+        decompose.scatter(W, {"w": jnp.ones((2, 4, 2))}, NAMES, who, np.array([True]))
     with pytest.raises(InputError, match=r"leaf \['w'\] must have shape \(2, 4, 2\)"):
         decompose.scatter(W, {"w": jnp.ones((2, 4, 3))}, NAMES, who)
     with pytest.raises(InputError, match="must be a tree like the net"):

@@ -82,13 +82,14 @@ def test_empty_slots_stay_empty(policy):
     assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
-def test_scale_makes_the_next_layers_input_unbiased():
-    """The mean over a permutation's workers of N/m h_i W_ij is the whole net's pre-activation."""
+@pytest.mark.parametrize("draw", [partition.permutation, partition.balanced])
+def test_scale_makes_the_next_layers_input_unbiased(draw):
+    """The mean over all workers of N/m h_i W_ij is the whole net's pre-activation."""
     model, params, names = model_and_params(normalise="scale")
     whole = model.apply(params, X)
-    who = partition.permutation(jax.random.key(1), {"hidden0": 12}, 4)
+    who = draw(jax.random.key(1), {"hidden0": 12}, 4)
     nets = decompose.gather(params, names, who)
-    sub = normalise.subnet(model, {"hidden0": 3})
+    sub = normalise.subnet(model, partition.sub_widths(draw, {"hidden0": 12}, 4))
     assert dict(sub.gains) == {"hidden0": 4.0}
 
     def first(module, net):

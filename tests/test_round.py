@@ -18,6 +18,7 @@ from ist_jax.method import Method
 from ist_jax.models.mlp import MLP
 
 DIMS = (6, 12, 8, 3)
+KEY = jax.random.key(0)
 
 
 def trainer_of(params, names, how, workers, optimizer=None, **options):
@@ -364,6 +365,26 @@ def test_bad_batches(batches, took_part, message):
         (
             lambda p, n: trainer_of(p, n, method.ist(), 4, optimiser_state="drop"),
             "'reset' or 'keep'",
+        ),
+        (
+            lambda p, n: trainer_of(p, n, method.single(), 4),
+            "single is for 1 worker, found workers=4",
+        ),
+        (
+            lambda p, n: trainer_of(p, n, method.ist()._replace(exchange="steps"), 4),
+            "exchange must be 'round', 'step' or 'never', found 'steps'",
+        ),
+        (
+            lambda p, n: trainer_of(p, dict.fromkeys(p), method.ist(), 4),
+            "ist has nothing to cut",
+        ),
+        (
+            lambda p, n: trainer_of(p, {**n, "w2": None}, method.ensemble(), 4),
+            r"ensemble: leaf \['w2'\] has no axis to cut",
+        ),
+        (
+            lambda p, n: trainer_of(p, n, method.ist(), 4).init(mlp_tree((6, 16, 8, 3))[0], KEY),
+            r"not the parameters the trainer was built for: .*float32\[6, 12\].*\[6, 16\]",
         ),
         (lambda p, n: method.named("isst"), "unknown method 'isst'; known: ist, local_sgd"),
         (lambda p, n: method.named("ist", "random"), "unknown assignment 'random'"),
