@@ -153,6 +153,7 @@ def figure(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
                 "color": color,
                 "marker": mark,
                 "linestyle": ("-", "--", ":", "-.")[number % 4],
+                "markersize": 3.5,
             }
             label = f"{folder.name}: {name}" if len(folders) > 1 else name
             for panel, key in ((by_bytes, "comm/bytes_sent"), (by_steps, "step")):
