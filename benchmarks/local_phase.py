@@ -7,6 +7,7 @@ taken within each turn, with the quartiles: other load on the machine falls on a
 
 * *products*: only the matrix products of S workers' J steps (forward, by input, by weight), with
   the gradient as the next weight, so that none can be left out;
+* *with step*: the same products, and plain SGD's step in place of the bare gradient;
 * *local phase*: ``local.train`` of S workers, as ``round.build`` runs it;
 * *bare net*: the local phase without normalisation (policy ``none``): nothing but ReLU, the loss
   and the optimiser's step stand around the products;
@@ -38,14 +39,14 @@ CASES = (  # inputs, hidden, classes, batch
 )
 
 
-def products(net, x):
+def products(net, x, update=lambda weight, gradient: gradient):
     """The products of one step: forward, by weight, and by input but for the first layer's."""
     active = [x]
     for weight in net:
         active.append(active[-1] @ weight)
     back, out = active.pop(), []
     for weight in reversed(net):
-        out.append(active.pop().T @ back)
+        out.append(update(weight, active.pop().T @ back))
         if active:
             back = back @ weight.T
     return out[::-1], None
@@ -78,6 +79,8 @@ def programs(inputs: int, hidden: tuple[int, ...], classes: int, batch: int):
         jax.random.normal(key, (WORKERS, a, b)) / a**0.5 for a, b in itertools.pairwise(dims)
     ]
     bare = jax.jit(each(lambda net, x: lax.scan(products, net, x)[0], over=None))
+    sgd = functools.partial(products, update=lambda weight, gradient: weight - 0.01 * gradient)
+    with_step = jax.jit(each(lambda net, x: lax.scan(sgd, net, x)[0], over=None))
     gather = jax.jit(lambda params, who: decompose.gather(params, names, who))
     scatter = jax.jit(
         lambda params, nets, who: decompose.scatter(params, nets, names, who, disjoint=True),
@@ -100,6 +103,7 @@ def programs(inputs: int, hidden: tuple[int, ...], classes: int, batch: int):
 
     return {
         "products": lambda: bare(weights, x),
+        "with step": lambda: with_step(weights, x),
         "local phase": standardised,
         "bare net": bare_net,
         "round": whole_round,
@@ -135,6 +139,7 @@ def main() -> None:
     ratios = [
         ("local phase", "products"),
         ("bare net", "products"),
+        ("with step", "products"),
         ("round", "local phase"),
         ("gather", "local phase"),
         ("scatter", "local phase"),

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from ist_jax import axes, classify, method, normalise, partition, round, traffic, workers
+from ist_jax import axes, classify, decompose, method, normalise, partition, round, traffic, workers
 from ist_jax.data import Batches, Dataset
 from ist_jax.errors import InputError
 from ist_jax.models.cnn import CNN
@@ -21,15 +21,14 @@ MODELS = {"mlp": MLP, "cnn": CNN}
 class Plan(NamedTuple):
     """What a method costs; numbers per worker (the largest one), bytes and FLOPs per round."""
 
+    workers: int
     widths: dict[str, int]
     sub_widths: dict[str, int]
     net_parameters: int
     parameters: int
     bytes_sent: int
-    bytes_received: int
     bytes_once: int
     flops: int
-    flops_of_all: int  # workers together
 
 
 class Job(NamedTuple):
@@ -114,7 +113,8 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
     count = how.workers or config.workers
     model = model_of(config, data, how)
     init = jax.jit(lambda key: model.init(key, data.train_x[:1]))
-    shapes, names = axes.of(jax.eval_shape(init, jax.random.key(0)))
+    key = jax.random.key(0)  # for shapes only
+    shapes, names = axes.of(jax.eval_shape(init, key))
     widths = axes.widths(shapes, names)
     cut = partition.sub_widths(how.assign, widths, count)
     loss = classify.cross_entropy(normalise.subnet(model, cut))
@@ -146,30 +146,24 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
             skew=config.data.skew if count > 1 else 0.0,
         )
 
-    for_statistics = data.train_x[: config.statistics_examples]
-    accuracy = classify.accuracy(model, for_statistics)
-    key = jax.random.key(0)
-    subnet = jax.eval_shape(
-        lambda key: axes.of(normalise.subnet(model, cut).init(key, data.train_x[:1]))[0], key
-    )
-    step = jax.ShapeDtypeStruct((config.data.batch, *data.train_x.shape[1:]), np.float32)
-    labels = jax.ShapeDtypeStruct((config.data.batch,), np.int32)
-    flops = traffic.flops(jax.grad(loss), subnet, {"x": step, "y": labels}, key)
-    moved = trainer.moved
-    received, sent = (int(n.max()) for n in moved.of_steps(config.local_steps))
+    step = {
+        "x": jax.ShapeDtypeStruct((config.data.batch, *data.train_x.shape[1:]), np.float32),
+        "y": jax.ShapeDtypeStruct((config.data.batch,), np.int32),
+    }
+    who = jax.eval_shape(lambda key: how.assign(key, widths, count, 0), key)
+    subnet = jax.eval_shape(lambda net, who: decompose.gather_one(net, names, who, 0), shapes, who)
+    held = traffic.entries(shapes, names, traffic.held(shapes, names, how, count))
     plan = Plan(
+        workers=count,
         widths=widths,
         sub_widths=cut,
         net_parameters=int(traffic.entries(shapes, names, {})),
-        parameters=int(
-            np.max(traffic.entries(shapes, names, traffic.held(shapes, names, how, count)))
-        ),
-        bytes_sent=sent,
-        bytes_received=received,
-        bytes_once=int(moved.once.max()),
-        flops=flops * config.local_steps,
-        flops_of_all=flops * config.local_steps * count,
+        parameters=int(held.max()),
+        bytes_sent=int(trainer.moved.of_steps(config.local_steps)[1].max()),
+        bytes_once=int(trainer.moved.once.max()),
+        flops=traffic.flops(jax.grad(loss), subnet, step, key) * config.local_steps,
     )
+    accuracy = classify.accuracy(model, data.train_x[: config.statistics_examples])
     return Job(
         trainer=trainer,
         state=state,

@@ -31,7 +31,10 @@ def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> N
 
     rounds = build.rounds(config, data)
     runs = [(name, seed) for seed in config.seeds for name in jobs]
-    progress = Progress([jobs[name].plan.flops_of_all * rounds for name, _ in runs])
+    for job in jobs.values():  # a round each, thrown away: no clock below sees a compilation
+        job.trainer.round(job.state(config.seeds[0]), job.batches(config.seeds[0])(0))
+    plans = {name: job.plan for name, job in jobs.items()}
+    progress = Progress([plans[name].flops * plans[name].workers * rounds for name, _ in runs])
     with (workdir / METRICS).open("w") as metrics:
         for number, (name, seed) in enumerate(runs):
             board = tensorboard(workdir / TENSORBOARD / f"{name}_{seed}", config.tensorboard)
@@ -44,7 +47,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> N
 
     summary = {
         "config": config.to_dict(),
-        "plans": {name: job.plan._asdict() for name, job in jobs.items()},
+        "plans": {name: plan._asdict() for name, plan in plans.items()},
         "results": report.results(workdir / METRICS),
         "environment": {"jax": jax.__version__, "devices": [str(d) for d in jax.devices()]},
     }
@@ -58,14 +61,13 @@ def train(
 ) -> Iterator[dict[str, Any]]:
     """One method with one seed: a line of metrics at round 0, every few rounds, and at the end.
 
-    ``time/train_s`` is training alone, without compilation and evaluation.
+    ``time/train_s`` is training alone, without evaluation, and without compilation if the job's
+    program was compiled before (``run`` does that).
 
     Raises:
       InputError: a loss that is not finite, naming the method, the worker and the round.
     """
-    batches = job.batches(seed)
-    jax.block_until_ready(job.trainer.round(job.state(seed), batches(0)))  # compiles; thrown away
-    state = job.state(seed)
+    state, batches = job.state(seed), job.batches(seed)
     reports: list[Report] = []
     sent = received = 0
     seconds, since = 0.0, time.perf_counter()

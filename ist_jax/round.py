@@ -107,11 +107,13 @@ def build(
     expected = _shapes(params)
 
     def init(params: PyTree, key: Key[Array, ""]) -> State:
-        if _shapes(params) != expected:
-            raise InputError(
-                f"these are not the parameters the trainer was built for: expected {expected}, "
-                f"found {_shapes(params)}"
-            )
+        found = _shapes(params)
+        for path in expected | found:
+            if expected.get(path) != found.get(path):
+                raise InputError(
+                    f"leaf {path} does not fit the trainer: it was built for "
+                    f"{expected.get(path, 'none')}, found {found.get(path, 'none')}"
+                )
         # Copied, because the first round donates what it is given.
         params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
         rested = memory.rest(optimizer.init(params))

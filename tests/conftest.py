@@ -1,4 +1,7 @@
-"""Eight CPU devices, and small tools the tests share."""
+"""Eight CPU devices, and small tools the tests share.
+
+It must not import the library: types are checked only in what is imported after pytest has started.
+"""
 
 import os
 
@@ -10,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from configs import quickstart
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -88,3 +93,10 @@ def regression_batches(rounds, workers, steps, batch, inputs, outputs, seed=0):
         }
         for _ in range(rounds)
     ]
+
+
+def tiny(**changes):
+    config = quickstart.get_config("tiny")
+    config.methods = ("ist",)
+    config.update_from_flattened_dict(changes)
+    return config

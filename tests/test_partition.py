@@ -1,6 +1,7 @@
 import functools
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -149,3 +150,8 @@ def test_sub_widths(key):
 def test_bad_input(key, call, message):
     with pytest.raises(InputError, match=message):
         call(key)
+
+
+def test_types_are_checked_while_tests_run():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        partition.permutation("a key", {"h": 8}, 2)

@@ -1,0 +1,83 @@
+"""Configs: what is refused before anything is built, dry run and real run alike."""
+
+import pytest
+from conftest import tiny
+
+from configs import fashion_mnist, quickstart
+from experiments import build, check, train
+from ist_jax import data
+from ist_jax.errors import InputError
+
+
+def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
+    digits = data.load("digits")
+    assert build.rounds(tiny(epochs=2.0), digits) == 2  # 2 * 898 / (4 * 8 * 32), rounded up
+    assert build.rounds(tiny(epochs=0.01), digits) == 1
+    assert build.rounds(tiny(), digits) == 6
+
+
+@pytest.mark.parametrize("config", [quickstart, fashion_mnist], ids=lambda c: c.__name__)
+@pytest.mark.parametrize("variant", ["", "tiny"])
+def test_every_config_passes_its_own_check(config, variant):
+    check.check(config.get_config(variant))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"workers": 65}, "'hidden0' has 64 neurons, too few for 65 workers"),
+        ({"workers": 0}, "workers must be at least 1, found 0"),
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"data.batch": 1}, r"data\.batch must be at least 2 to standardise"),
+        ({"epochs": float("nan")}, "epochs must not be negative, found nan"),
+        ({"seeds": (-1,)}, "seeds must be integers from 0"),
+        ({"seeds": ("a",)}, "seeds must be integers from 0"),
+        ({"optimizer.lr": float("inf")}, "lr must be positive"),
+        ({"optimizer.name": "adam", "optimizer.momentum": 0.9}, "momentum is sgd's, found 'adam'"),
+        ({"data.batch": 0}, r"data\.batch must be at least 1"),
+        ({"methods": ("ist", "lokal_sgd")}, "unknown method 'lokal_sgd'; known: ist, local_sgd"),
+        ({"methods": ()}, "methods must be a tuple of different values"),
+        ({"seeds": (1, 1)}, "seeds must be a tuple of different values"),
+        ({"assignment": "random"}, "unknown assignment 'random'; known: permutation, balanced"),
+        ({"shares": (1, 2)}, "shares must be 4 positive numbers"),
+        ({"normalise": "batch"}, "normalise must be one of standardise, scale, none"),
+        ({"normalise": "scale", "shares": (2, 1, 1, 1)}, r"leave config\.shares empty"),
+        ({"optimiser_state": "forget"}, "optimiser_state must be 'reset' or 'keep'"),
+        ({"optimizer.name": "sdg"}, "name must be one of"),
+        ({"optimizer.lr": 0.0}, "lr must be positive"),
+        ({"optimizer.lr": float("nan")}, "lr must be positive"),
+        ({"optimizer.schedule": "linear"}, "schedule must be one of"),
+        ({"model.name": "mpl"}, r"model\.name must be one of"),
+        ({"data.name": "digit"}, "unknown data set 'digit'; known: digits, fashion_mnist"),
+        ({"data.path": "/nowhere"}, "take no data.path"),
+        ({"data.split": "half"}, "must be 'disjoint' or 'all'"),
+        ({"data.skew": -1.0}, "must be 0"),
+        ({"mesh.devices": 3}, "4 workers cannot be dealt out evenly to 3 devices"),
+        ({"mesh.devices": 99}, "asked for 99 devices, this process has 8"),
+        ({"statistics_examples": 10}, "must be at least 256"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_wrong_value_is_one_clear_complaint(changes, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        train.plan(tiny(**changes))
+    with pytest.raises(InputError, match=message):
+        train.run(tiny(**changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_keys_of_a_home_made_config_are_checked(tmp_path):
+    config = tiny()
+    with config.unlocked():
+        config.local_stepz = 5
+    with pytest.raises(InputError, match=r"config\.local_stepz; did you mean 'local_steps'"):
+        train.plan(config)
+    config = tiny()
+    config.model.widths = {"hidden0": 32.5}
+    with pytest.raises(InputError, match=r"widths\.hidden0 must be an integer >= 1, found 32\.5"):
+        train.plan(config)
+    config = tiny()
+    with config.unlocked():
+        del config.optimizer.momentum
+    with pytest.raises(InputError, match=r"config\.optimizer\.momentum is missing"):
+        train.plan(config)

@@ -1,0 +1,150 @@
+"""What each method does, against plain loops in optax."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
+from training import run, trainer_of
+
+from ist_jax import decompose, local, method, partition
+from ist_jax.errors import InputError
+from ist_jax.keys import fold
+from ist_jax.method import Method
+
+DIMS = (6, 12, 8, 3)
+KEY = jax.random.key(0)
+
+
+def everything(key, widths, workers, round=0):
+    return {g: jnp.tile(jnp.arange(n, dtype=jnp.int32), (workers, 1)) for g, n in widths.items()}
+
+
+def test_full_overlap_with_one_plain_step_is_data_parallel():
+    """Oracle 5, second half: mean of (w - lr g_s) and w - lr mean(g_s); equal up to rounding."""
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(3, 4, 1, 8, 6, 3)
+    full = Method("full", everything, disjoint=False)
+    states = [
+        run(params, names, how, batches)[0]
+        for how in (full, method.local_sgd(), method.data_parallel())
+    ]
+    for state in states[1:]:
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+            states[0].params,
+            state.params,
+        )
+    assert not same_bits(states[0].params, params)
+
+
+def test_data_parallel_is_the_mean_gradient_at_every_step():
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(2, 4, 3, 8, 6, 3)
+    optimizer = optax.adam(1e-2)
+    state, _ = run(params, names, method.data_parallel(), batches, optimizer=optimizer)
+    net, opt_state = params, optimizer.init(params)
+    for batch in batches:
+        for step in range(3):
+            grads = [
+                jax.grad(mlp_loss)(net, jax.tree.map(lambda b, w=w, j=step: b[w, j], batch), None)
+                for w in range(4)
+            ]
+            mean = jax.tree.map(lambda *g: sum(g) / 4, *grads)
+            updates, opt_state = optimizer.update(mean, opt_state, net)
+            net = optax.apply_updates(net, updates)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), state.params, net
+    )
+
+
+def test_an_ensemble_is_subnets_trained_apart_with_their_own_optimisers():
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(3, 4, 2, 8, 6, 3)
+    optimizer = optax.sgd(0.1, 0.9)
+    state, reports = run(params, names, method.ensemble(), batches, optimizer=optimizer)
+    who = partition.fixed(fold(jax.random.key(3), "draw"), {"h0": 12, "h1": 8}, 4)
+    nets = decompose.gather(state.params, names, who)
+    for worker in range(4):
+        net = decompose.gather_one(params, names, who, worker)
+        opt_state = optimizer.init(net)
+        for batch in batches:
+            mine = jax.tree.map(lambda b, w=worker: b[w], batch)
+            net, opt_state, _ = local.train(
+                jax.value_and_grad(mlp_loss), optimizer, net, opt_state, mine, jax.random.key(0)
+            )
+        jax.tree.map(
+            lambda a, b, w=worker: np.testing.assert_allclose(a[w], b, rtol=1e-5, atol=1e-6),
+            nets,
+            net,
+        )
+    assert (reports[0].bytes_sent == 0).all()
+
+
+def test_bytes_are_those_of_the_subnet_and_of_kept_moments():
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(1, 4, 2, 8, 6, 3)
+    subnet = 4 * (6 * 12 // 4 + 12 * 8 // 16 + 8 * 3 // 4)
+    whole = 4 * (6 * 12 + 12 * 8 + 8 * 3)
+    adam = optax.adam(1e-2)
+    for how, options, expected in (
+        (method.ist(), {}, subnet),
+        (method.ist(), {"optimizer": adam, "optimiser_state": "keep"}, 3 * subnet + 4),
+        (method.local_sgd(), {}, whole),
+        (method.data_parallel(), {"optimizer": adam}, 2 * whole),
+        (method.ensemble(), {}, 0),
+    ):
+        _, (report,) = run(params, names, how, batches, **options)
+        assert report.bytes_sent.tolist() == [expected] * 4, how.name
+        assert report.bytes_received.tolist() == [expected] * 4, how.name
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda p, n: trainer_of(p, n, method.ist(), 9),
+            "'h1' has 8 neurons, too few for 9 workers",
+        ),
+        (
+            lambda p, n: trainer_of(p, {"w0": None}, method.ist(), 4),
+            "does not match the parameters",
+        ),
+        (
+            lambda p, n: trainer_of(p, n, method.ist(), 4, optimiser_state="drop"),
+            "'reset' or 'keep'",
+        ),
+        (
+            lambda p, n: trainer_of(p, n, method.single(), 4),
+            "single is for 1 worker, found workers=4",
+        ),
+        (
+            lambda p, n: trainer_of(p, n, method.ist()._replace(exchange="steps"), 4),
+            "exchange must be 'round', 'step' or 'never', found 'steps'",
+        ),
+        (
+            lambda p, n: trainer_of(p, dict.fromkeys(p), method.ist(), 4),
+            "ist has nothing to cut",
+        ),
+        (
+            lambda p, n: trainer_of(p, {**n, "w2": None}, method.ensemble(), 4),
+            r"ensemble: leaf \['w2'\] has no axis to cut",
+        ),
+        (
+            lambda p, n: trainer_of(p, n, method.ist(), 4).init(mlp_tree((6, 16, 8, 3))[0], KEY),
+            r"leaf \['w0'\] .* built for float32\[6, 12\], found float32\[6, 16\]",
+        ),
+        (lambda p, n: method.named("isst"), "unknown method 'isst'; known: ist, local_sgd"),
+        (lambda p, n: method.named("ist", "random"), "unknown assignment 'random'"),
+        (
+            lambda p, n: method.named("ist", "balanced", (1, 2)),
+            "shares need assignment='permutation'",
+        ),
+    ],
+)
+def test_bad_builds(build, message):
+    with pytest.raises(InputError, match=message):
+        build(*mlp_tree(DIMS))
