@@ -1,7 +1,4 @@
-"""Eight CPU devices, and small tools the tests share.
-
-It must not import the library: types are checked only in what is imported after pytest has started.
-"""
+"""Eight CPU devices, and small tools the tests share."""
 
 import os
 

@@ -142,19 +142,42 @@ TREES = {
 @pytest.mark.parametrize("workers", [1, 3, 4])
 @pytest.mark.parametrize("draw", [partition.permutation, partition.balanced])
 def test_gather_then_scatter_is_the_identity(tree, workers, draw, key):
-    """Oracle 1, first half: any architecture, even and uneven widths, also negative zeros."""
+    """Oracle 1, first half: any architecture, even and uneven widths, also negative zeros.
+
+    Scattered into the net itself and into another one, so that doing nothing is not enough: there,
+    exactly the entries all of whose neurons have one worker must be the net's.
+    """
     shapes, names = TREES[tree]
     rng = np.random.default_rng(0)
     params = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
     for leaf in params.values():
         leaf.flat[::3] = -0.0
+    other = {k: leaf + 1 for k, leaf in params.items()}
     who = draw(key, axes.widths(params, names), workers)
     for disjoint in (True, False):
         gather, _, scatter = compiled(names, workers, disjoint)
-        back = scatter(params, gather(params, who), who, None)
+        nets = gather(params, who)
+        back, moved = scatter(params, nets, who, None), scatter(other, nets, who, None)
         if "stem" in back:  # shared: a mean of equal values, whose rounding is not promised
             np.testing.assert_allclose(back.pop("stem"), params["stem"], rtol=1e-6)
-        assert same_bits(jax.tree.map(np.asarray, back), {k: params[k] for k in back})
+        for leaf, value in back.items():
+            held = held_by_one(names[leaf], params[leaf].shape, who)
+            assert held.any()
+            assert same_bits(np.asarray(value), params[leaf])
+            expected = np.where(held, params[leaf], other[leaf])
+            assert same_bits(np.asarray(moved[leaf]), expected)
+
+
+def held_by_one(names, shape, who):
+    """Which entries of a leaf have one worker on all their cut axes, ``bool`` of its shape."""
+    owners = []
+    for axis, group in enumerate(names):
+        if group is not None:
+            owner = np.zeros(shape[axis], int)
+            for worker, ids in enumerate(np.asarray(who[group])):
+                owner[ids[ids < shape[axis]]] = worker
+            owners.append(owner.reshape([-1 if a == axis else 1 for a in range(len(shape))]))
+    return np.broadcast_to(np.all([o == owners[0] for o in np.broadcast_arrays(*owners)], 0), shape)
 
 
 def test_only_the_diagonal_blocks_of_an_inner_matrix_are_touched(key):
