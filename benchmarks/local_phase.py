@@ -67,7 +67,7 @@ def programs(inputs: int, hidden: tuple[int, ...], classes: int, batch: int):
         who = partition.permutation(key, widths, WORKERS)
         nets = decompose.gather(params, names, who)
         loss = classify.cross_entropy(normalise.subnet(model, sub_widths))
-        train = each(functools.partial(local.train, jax.value_and_grad(loss), optimizer), over=None)
+        train = each(functools.partial(local.train, jax.value_and_grad(loss), optimizer))
         compiled = jax.jit(train)
         states = jax.vmap(optimizer.init)(nets)
         return (lambda: compiled(nets, states, batches, keys)), (params, names, who, nets, loss)
@@ -78,9 +78,9 @@ def programs(inputs: int, hidden: tuple[int, ...], classes: int, batch: int):
     weights = [
         jax.random.normal(key, (WORKERS, a, b)) / a**0.5 for a, b in itertools.pairwise(dims)
     ]
-    bare = jax.jit(each(lambda net, x: lax.scan(products, net, x)[0], over=None))
+    bare = jax.jit(each(lambda net, x: lax.scan(products, net, x)[0]))
     sgd = functools.partial(products, update=lambda weight, gradient: weight - 0.01 * gradient)
-    with_step = jax.jit(each(lambda net, x: lax.scan(sgd, net, x)[0], over=None))
+    with_step = jax.jit(each(lambda net, x: lax.scan(sgd, net, x)[0]))
     gather = jax.jit(lambda params, who: decompose.gather(params, names, who))
     scatter = jax.jit(
         lambda params, nets, who: decompose.scatter(params, nets, names, who, disjoint=True),

@@ -37,7 +37,7 @@ class Job(NamedTuple):
     trainer: round.Trainer
     state: Callable[[int], round.State]  # of a seed
     batches: Callable[[int], Batches]  # of a seed
-    evaluate: Callable[[Any], float]
+    evaluate: Callable[[round.State], float]
     plan: Plan
 
 
@@ -168,7 +168,7 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
         trainer=trainer,
         state=state,
         batches=batches,
-        evaluate=lambda params: accuracy(params, data.test_x, data.test_y),
+        evaluate=lambda state: accuracy(trainer.whole(state).params, data.test_x, data.test_y),
         plan=plan,
     )
 

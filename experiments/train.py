@@ -83,7 +83,7 @@ def train(
                 "round": done,
                 "step": done * batches.local_steps,
                 **_losses(reports, name, seed, done),
-                "accuracy/test": job.evaluate(state.params),
+                "accuracy/test": job.evaluate(state),
                 "comm/bytes_sent": sent + (job.plan.bytes_once if done == rounds else 0),
                 "comm/bytes_received": received,
                 "compute/flops": job.plan.flops * done,

@@ -10,7 +10,6 @@ value is taken as it is. Several: their mean, added up in the order of the worke
 stays as it was. A leaf that no group cuts is held by all, and merged by the mean in the same way.
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,8 +19,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
-from ist_jax import axes, partition
+from ist_jax import axes, mean, partition
 from ist_jax.errors import InputError
+from ist_jax.indexing import lay, read, slots
 from ist_jax.partition import Assignment
 
 PyTree = Any
@@ -104,16 +104,16 @@ def scatter(
     took_part = jnp.ones(workers, bool) if took_part is None else jnp.asarray(took_part)
     if took_part.shape != (workers,):
         raise InputError(f"took_part must be bool[{workers}], found {list(took_part.shape)}")
-    slots = {g: _slots(jnp.asarray(ids), widths[g], took_part) for g, ids in who.items()}
+    tables = {g: slots(jnp.asarray(ids), widths[g], took_part) for g, ids in who.items()}
     out = []
     for (path, leaf, leaf_names), piece in zip(leaves, pieces, strict=True):
         leaf = jnp.asarray(leaf)
-        cut = _on_cut_axes(leaf_names, slots)
+        cut = _on_cut_axes(leaf_names, tables)
         m = {axis: ids.shape[1] for axis, ids in _on_cut_axes(leaf_names, who).items()}
         _check_piece(path, leaf, piece, m, workers)
         if not cut:
             out.append(_mean_over_workers(leaf, piece, took_part))
-        elif disjoint or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        elif disjoint:
             out.append(_put_back(leaf, piece, cut))
         else:
             out.append(_average(leaf, piece, cut))
@@ -129,12 +129,12 @@ def _take(params: PyTree, names: PyTree, who: Assignment, workers: int) -> PyTre
             return jnp.broadcast_to(leaf, (workers, *leaf.shape))
         ndim = max(cut) + 2
         where = [
-            _lay(cut[axis], (0, axis + 1), ndim)
+            lay(cut[axis], (0, axis + 1), ndim)
             if axis in cut
-            else _lay(jnp.arange(leaf.shape[axis]), (axis + 1,), ndim)
+            else lay(jnp.arange(leaf.shape[axis]), (axis + 1,), ndim)
             for axis in range(ndim - 1)
         ]
-        value, held = _read(leaf, where)
+        value, held = read(leaf, where)
         return jnp.where(held, value, jnp.zeros((), leaf.dtype))
 
     leaves = [
@@ -150,52 +150,17 @@ def _on_cut_axes(leaf_names: axes.AxisNames, of_group: Mapping[str, Any]) -> dic
     }
 
 
-def _read(
-    operand: Array, where: list[Array], lead: tuple[Array, ...] = ()
-) -> tuple[Array, Bool[Array, "..."]]:
-    """``operand[*lead, *where]``, and where it counts: an id equal to its axis's size is no entry.
-
-    Every axis up to the last cut one has an index, also those that are not cut: the result then
-    lies in memory as the leaf does, and XLA transposes nothing. Indices are clamped beforehand and
-    promised to be in bounds. (A 4096 x 4096 leaf cut on its last axis, two cores: 24 ms so, as long
-    as a copy; 66 ms with ``mode="fill"``, 130 with a slice for the first axis.)
-    """
-    sizes = operand.shape[len(lead) :]
-    limits = list(zip(where, sizes, strict=False))
-    inside = functools.reduce(jnp.logical_and, (ids < size for ids, size in limits))
-    index = (*lead, *(jnp.minimum(ids, size - 1) for ids, size in limits))
-    value = operand.at[index].get(mode="promise_in_bounds")
-    return value, jnp.expand_dims(inside, range(inside.ndim, value.ndim))
-
-
-def _lay(index: Array, on: tuple[int, ...], ndim: int) -> Array:
-    """Lays the axes of an index on the axes ``on`` of an ndim-dimensional result."""
-    shape = [1] * ndim
-    for axis, size in zip(on, index.shape, strict=True):
-        shape[axis] = size
-    return index.reshape(shape)
-
-
-def _slots(ids: Int[Array, "S m"], width: int, took_part: Bool[Array, " S"]) -> Int[Array, "S N"]:
-    """The slot in which each worker holds each neuron; m where it does not."""
-    workers, m = ids.shape
-    ids = jnp.where(took_part[:, None], ids, width)
-    table = jnp.full((workers, width + 1), m, jnp.int32)
-    table = table.at[jnp.arange(workers)[:, None], ids].set(jnp.arange(m, dtype=jnp.int32))
-    return table[:, :width]
-
-
 def _put_back(leaf: Array, piece: Array, slots: dict[int, Int[Array, "S _"]]) -> Array:
     """One leaf whose entries have at most one holder each; ``slots``: a table for each cut axis."""
     first, ndim = min(slots), max(slots) + 1
     owner = jnp.argmax(slots[first] < piece.shape[first + 1], axis=0)  # of each neuron on that axis
     own = jnp.take_along_axis(slots[first], owner[None], axis=0)[0]
-    where = [_lay(jnp.arange(leaf.shape[axis]), (axis,), ndim) for axis in range(ndim)]
+    where = [lay(jnp.arange(leaf.shape[axis]), (axis,), ndim) for axis in range(ndim)]
     for axis, table in slots.items():
         where[axis] = (
-            _lay(own, (axis,), ndim) if axis == first else _lay(table[owner], (first, axis), ndim)
+            lay(own, (axis,), ndim) if axis == first else lay(table[owner], (first, axis), ndim)
         )
-    value, held = _read(piece, where, (_lay(owner, (first,), ndim),))
+    value, held = read(piece, where, (lay(owner, (first,), ndim),))
     return jnp.where(held, value, leaf)
 
 
@@ -204,42 +169,26 @@ def _average(leaf: Array, piece: Array, slots: dict[int, Int[Array, "S _"]]) -> 
     ndim = max(slots) + 1
 
     def add(worker, total_and_count):
-        total, count = total_and_count
         where = [
-            _lay(slots[a][worker] if a in slots else jnp.arange(leaf.shape[a]), (a,), ndim)
+            lay(slots[a][worker] if a in slots else jnp.arange(leaf.shape[a]), (a,), ndim)
             for a in range(ndim)
         ]
-        value, held = _read(piece, where, (worker,))
-        return jnp.where(held, total + value, total), count + held.astype(jnp.int32)
+        return mean.add(*total_and_count, *read(piece, where, (worker,)))
 
     counts = [n if axis < ndim else 1 for axis, n in enumerate(leaf.shape)]
-    # Negative zero is the identity of addition for every float; zero is not (-0. + 0. = 0.).
-    start = jnp.full_like(leaf, -0.0), jnp.zeros(counts, jnp.int32)
-    total, count = lax.fori_loop(0, piece.shape[0], add, start)
-    return jnp.where(count > 0, total * _one_over(count, piece.shape[0], leaf.dtype), leaf)
+    total = lax.fori_loop(0, piece.shape[0], add, mean.start(leaf, counts))
+    return mean.end(*total, piece.shape[0], leaf)
 
 
 def _mean_over_workers(leaf: Array, piece: Array, took_part: Bool[Array, " S"]) -> Array:
     """A shared leaf: the mean over those who took part, added up in their order."""
-    anyone = took_part.any()
-    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-        return jnp.where(anyone, piece[jnp.argmax(took_part)], leaf)
     total = lax.fori_loop(
         0,
         piece.shape[0],
-        lambda s, total: jnp.where(took_part[s], total + piece[s], total),
-        jnp.full_like(leaf, -0.0),
+        lambda s, total: mean.add(*total, piece[s], took_part[s]),
+        mean.start(leaf, ()),
     )
-    return jnp.where(anyone, total * _one_over(took_part.sum(), len(piece), leaf.dtype), leaf)
-
-
-def _one_over(count: Array, most: int, dtype: Any) -> Array:
-    """1/count from a table (anything for 0).
-
-    XLA turns some divisions into products with a reciprocal and leaves others, by what it can see
-    of the divisor; a product with a number read from memory gives the same bits in every program.
-    """
-    return jnp.asarray(1 / np.maximum(np.arange(most + 1), 1), dtype)[count]
+    return mean.end(*total, piece.shape[0], leaf)
 
 
 def _check(params: PyTree, names: PyTree, who: Assignment) -> dict[str, int]:

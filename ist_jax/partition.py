@@ -5,8 +5,9 @@ An *assignment* gives, for every group that is cut, the neurons of each of S wor
 it in its natural order; an id equal to the group's width is an *empty slot* and stands at the end.
 A group that is absent from an assignment is not cut: every worker holds all of it.
 
-A partition is a pure function ``(key, widths, workers, round) -> assignment``; everything static
-about it (shares, shards) is bound with ``functools.partial``. The widths and m never depend on the
+A partition is a pure function ``(key, widths, workers, round, previous) -> assignment``, where
+``previous`` is the assignment of the round before, if there was one; everything static about it
+(shares, shards) is bound with ``functools.partial``. The widths and m never depend on the
 key or the round, so that one compiled program serves all rounds. Every group draws from a key of
 its own, folded with its name: adding a layer does not change the draws of the others.
 """
@@ -31,7 +32,12 @@ class Partition(Protocol):
     """What a new way to draw subnets has to be."""
 
     def __call__(
-        self, key: Key[Array, ""], widths: Mapping[str, int], workers: int, round: Number = 0
+        self,
+        key: Key[Array, ""],
+        widths: Mapping[str, int],
+        workers: int,
+        round: Number = 0,
+        previous: Assignment | None = None,
     ) -> Assignment: ...
 
 
@@ -40,6 +46,7 @@ def permutation(
     widths: Mapping[str, int],
     workers: int,
     round: Number = 0,
+    previous: Assignment | None = None,
     *,
     shares: Sequence[float | int] | None = None,
 ) -> Assignment:
@@ -74,6 +81,7 @@ def fixed(
     widths: Mapping[str, int],
     workers: int,
     round: Number = 0,
+    previous: Assignment | None = None,
     *,
     draw: Partition = permutation,
 ) -> Assignment:
@@ -86,6 +94,7 @@ def balanced(
     widths: Mapping[str, int],
     workers: int,
     round: Number = 0,
+    previous: Assignment | None = None,
     *,
     shards: int | None = None,
 ) -> Assignment:
@@ -114,7 +123,11 @@ def balanced(
 
 
 def uncut(
-    key: Key[Array, ""], widths: Mapping[str, int], workers: int, round: Number = 0
+    key: Key[Array, ""],
+    widths: Mapping[str, int],
+    workers: int,
+    round: Number = 0,
+    previous: Assignment | None = None,
 ) -> Assignment:
     """Nothing is cut: every worker holds the whole net, which is local SGD."""
     return {}

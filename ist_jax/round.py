@@ -18,26 +18,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from ist_jax import axes, decompose, local, partition, traffic
+from ist_jax import axes, exchange, local, partition, traffic
+from ist_jax import workers as devices
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
 from ist_jax.local import Loss
 from ist_jax.method import Method
-from ist_jax.workers import each, on_every_device, place, together
+from ist_jax.partition import Assignment
 
 PyTree = Any
 
 
 class State(NamedTuple):
-    """All that a run is between two rounds."""
+    """All that a run is between two rounds.
+
+    ``who`` is the assignment of the coming round. On several devices the leaves of ``params`` and
+    ``opt_state`` lie as ``exchange`` says; ``Trainer.whole`` gives them their natural shapes.
+    """
 
     params: PyTree
     opt_state: PyTree
     round: Int[Array, ""]
     key: Key[Array, ""]
+    who: Assignment
 
 
 class Report(NamedTuple):
@@ -55,10 +62,16 @@ class Report(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """Two pure functions, and the bytes they move; ``round`` donates the state it is given."""
+    """Pure functions, and the bytes they move; ``round`` donates the state it is given.
 
-    init: Callable[[PyTree, Key[Array, ""]], State]
+    ``init(params, key)`` takes a net, or a function ``key -> net``, which is run where its result
+    is to lie: no device ever holds all of it. ``whole(state)`` is the same state in natural shapes,
+    spread over the devices or not.
+    """
+
+    init: Callable[[Any, Key[Array, ""]], State]
     round: Callable[..., tuple[State, Report]]
+    whole: Callable[[State], State]
     moved: traffic.Moved
 
 
@@ -72,8 +85,9 @@ def build(
     workers: int,
     optimiser_state: str = "reset",
     mesh: Mesh | None = None,
+    exact: bool = False,
 ) -> Trainer:
-    """Compiles a method into the two functions that run it.
+    """Compiles a method into the functions that run it.
 
     Args:
       loss: ``loss(net, batch, key) -> scalar``, for a net of any of the widths that ``method``
@@ -84,84 +98,126 @@ def build(
       method: what is trained and exchanged.
       workers: S.
       optimiser_state: ``"reset"`` or ``"keep"``, unless the method has its own.
-      mesh: devices to spread the workers over (``workers.mesh``); one device if None. The results
-        are the same bits for every number of devices.
+      mesh: devices to spread the net and the workers over (``workers.mesh``); one if None. Where
+        every leaf is cut, the results are the same bits for every number of devices.
+      exact: the same also where leaves or gradients are averaged over all workers: they are added
+        up in the order of the workers, instead of the transport's.
 
     Returns:
-      ``Trainer(init, round, moved)``. ``round(state, batches, took_part=None)`` takes a tree of
-      arrays ``[S, J, ...]`` and, if not all take part, ``bool[S]``.
+      ``Trainer(init, round, whole, moved)``. ``round(state, batches, took_part=None)`` takes a
+      tree of arrays ``[S, J, ...]`` and, if not all take part, ``bool[S]``.
 
     Raises:
-      InputError: names that do not fit, more workers than neurons, nothing to cut, an unknown
-        policy; from ``init``, other parameters; from ``round``, batches of the wrong shape.
+      InputError: names that do not fit, more workers or devices than neurons, nothing to cut, an
+        unknown policy; from ``init``, other parameters; from ``round``, batches of a wrong shape.
     """
     widths = axes.widths(params, names)
     _check_method(method, params, names, workers)
+    mesh = mesh or devices.mesh(workers, 1)
     memory = local.memory(optimizer, method.memory or optimiser_state)
-    rest_names = memory.names(params, names)
-    synchronous = method.exchange == "step"
-    holders = 1 if synchronous else workers  # synchronous workers hold one net together
-    jax.eval_shape(lambda key: method.assign(key, widths, holders, 0), jax.random.key(0))
-    moved = traffic.per_round(params, names, method, workers, memory, optimizer)
 
+    def draw(key, round, previous=None):
+        return method.assign(fold(key, "draw"), widths, workers, round, previous)
+
+    def rested(net):
+        return net, memory.rest(optimizer.init(net))
+
+    ex = exchange.plan(
+        jax.eval_shape(rested, params),
+        (names, memory.names(params, names)),
+        jax.eval_shape(functools.partial(draw, round=0), jax.random.key(0)),
+        workers=workers,
+        devices=devices.groups(mesh),
+        disjoint=method.disjoint,
+        exact=exact,
+    )
+    moved = traffic.per_round(params, names, method, workers, memory, optimizer)
     expected = _shapes(params)
 
-    def init(params: PyTree, key: Key[Array, ""]) -> State:
-        found = _shapes(params)
+    def init(params: Any, key: Key[Array, ""]) -> State:
+        make = params if callable(params) else lambda key: params
+        found = _shapes(jax.eval_shape(make, key))
         for path in expected | found:
             if expected.get(path) != found.get(path):
                 raise InputError(
                     f"leaf {path} does not fit the trainer: it was built for "
                     f"{expected.get(path, 'none')}, found {found.get(path, 'none')}"
                 )
-        # Copied, because the first round donates what it is given.
-        params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
-        rested = memory.rest(optimizer.init(params))
-        key = jnp.array(key, copy=True)
-        return place(State(params, rested, jnp.int32(0), key), mesh, split=False)
+        who = draw(key, 0)
+        rest = devices.lay_down(ex, mesh, lambda key: rested(make(key)))(key, who)
+        whole = devices.place((jnp.int32(0), key, dict(who)), mesh)
+        return State(*rest, *whole)
 
     def train_one(gradient, net, opt_state, batches, key):
         net, opt_state, losses = local.train(gradient, optimizer, net, opt_state, batches, key)
         return net, memory.rest(opt_state), losses
 
-    @jax.jit(donate_argnums=0)
-    def compiled(state: State, batches: PyTree, took_part: Array):
-        gradient = jax.value_and_grad(loss)
-        present = took_part
-        if synchronous:
-            gradient = together(gradient, took_part, mesh)
-            batches = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1)[None], batches)
-            present = took_part.any()[None]
+    def apart(gradient, rest, batches, key, who, who_next, took_part):
+        """Subnets train on their own and are put back; losses ``[S / D, J]``."""
+        nets, states = exchange.out(ex, rest, who)
+        states = jax.vmap(memory.resume)(nets, states)
+        keys = jax.vmap(lambda worker: fold(key, worker))(exchange.here(ex))
+        train = devices.each(functools.partial(train_one, gradient))
+        *pieces, losses = train(nets, states, batches, keys)
+        return exchange.back(ex, rest, tuple(pieces), who, who_next, took_part), losses
 
-        who = method.assign(fold(state.key, "draw"), widths, holders, state.round)
-        whole, whole_names = (state.params, state.opt_state), (names, rest_names)
-        nets, rested = decompose.gather(whole, whole_names, who, holders)
-        opt_states = jax.vmap(memory.resume)(nets, rested)
-        round_key = fold(state.key, "train", state.round)
-        keys = jax.vmap(lambda worker: fold(round_key, worker))(jnp.arange(holders))
+    def in_step(gradient, rest, batches, key, who, who_next, took_part):
+        """All workers train one net, with the mean of their gradients."""
 
-        train = each(functools.partial(train_one, gradient), None if synchronous else mesh)
-        trained = train(nets, opt_states, batches, keys)
-        *pieces, losses = on_every_device(trained, mesh)
+        def of_all(net, batches, key):
+            keys = jax.vmap(lambda worker: fold(key, worker))(exchange.here(ex))
+            one = lambda mine: gradient(net, *mine)
+            losses, gradients = lax.map(one, (batches, keys))
+            zeros = jax.tree.map(jnp.zeros_like, net)
+            return losses, exchange.mean(ex, zeros, gradients, took_part)
 
-        params, opt_state = decompose.scatter(
-            whole, tuple(pieces), whole_names, who, present, disjoint=method.disjoint
-        )
-        state = State(params, opt_state, state.round + 1, state.key)
-        return state, losses.mean(axis=1).reshape(-1)
+        steps = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), batches)
+        start = rest[0], memory.resume(*rest)
+        *new, losses = train_one(of_all, *start, steps, fold(key, 0))
+        anyone = took_part.any()
+        new = jax.tree.map(lambda a, b: jnp.where(anyone, a, b), tuple(new), rest)
+        return new, losses.T
+
+    def on_a_device(state: State, batches: PyTree, took_part: Array):
+        """One round on one device, with its part of every array."""
+        train = in_step if method.exchange == "step" else apart
+        gradient = devices.averaged_in_group(jax.value_and_grad(loss), mesh)
+        who_next = draw(state.key, state.round + 1, state.who)
+        key = fold(state.key, "train", state.round)
+        rest = state.params, state.opt_state
+        rest, losses = train(gradient, rest, batches, key, state.who, who_next, took_part)
+        state = State(*rest, state.round + 1, state.key, dict(who_next))
+        return state, exchange.everyone(ex, losses.mean(axis=1))
+
+    lying = State(*devices.specs(ex), *(devices.EVERYWHERE,) * 3)
+    batch_spec = devices.batch_spec(mesh)
+    compiled = jax.jit(
+        devices.spread(
+            on_a_device,
+            mesh,
+            (lying, batch_spec, devices.EVERYWHERE),
+            (lying, devices.EVERYWHERE),
+        ),
+        donate_argnums=0,
+    )
 
     def one_round(state: State, batches: PyTree, took_part=None) -> tuple[State, Report]:
-        _check_batches(batches, workers)
+        steps = _check_batches(batches, workers)
         present = np.ones(workers, bool) if took_part is None else np.asarray(took_part, bool)
         if present.shape != (workers,):
             raise InputError(f"took_part must be bool[{workers}], found shape {present.shape}")
-        batches = place(batches, mesh, split=True)
-        state, losses = compiled(state, batches, present)
-        steps = jax.tree.leaves(batches)[0].shape[1]
+        state, losses = compiled(state, devices.place(batches, mesh, batch_spec), present)
         received, sent = (np.where(present, n, 0) for n in moved.of_steps(steps))
         return state, Report(losses, present, received, sent)
 
-    return Trainer(init, one_round, moved)
+    pick_up = devices.pick_up(ex, mesh)
+
+    def whole(state: State) -> State:
+        if ex.devices == 1:
+            return state
+        return State(*pick_up((state.params, state.opt_state), state.who), *state[2:])
+
+    return Trainer(init, one_round, whole, moved)
 
 
 def _check_method(method: Method, params: PyTree, names: PyTree, workers: int) -> None:
@@ -189,7 +245,8 @@ def _shapes(params: PyTree) -> dict[str, str]:
     }
 
 
-def _check_batches(batches: PyTree, workers: int) -> None:
+def _check_batches(batches: PyTree, workers: int) -> int:
+    """J, the local steps the batches are for."""
     leaves = jax.tree_util.tree_leaves_with_path(batches)
     if not leaves:
         raise InputError("the batches are an empty tree; expected arrays [S, J, B, ...]")
@@ -200,3 +257,4 @@ def _check_batches(batches: PyTree, workers: int) -> None:
             f"every leaf of the batches must begin with [S={workers} workers, J local steps >= 1], "
             f"the same J in all; found {shapes}"
         )
+    return next(iter(steps))[0]

@@ -1,115 +1,159 @@
-"""S workers on D devices: the only file that knows a mesh.
+"""S workers on D devices: the only file that makes a mesh.
 
 Whatever differs from worker to worker has a leading worker axis, and that axis lies over the
 devices: each takes S / D workers one after another (``lax.map``), so that a worker's program, and
 with it every bit of its result, is the same for every D.
 
-Both functions below give ``shard_map`` a worker axis on every output, and on every input that is
-differentiated or written. So there is no replicated value whose gradient could be summed over
-devices behind our back, nor one that could differ between them: what ``check_vma`` guards against
-cannot be written here. It is off, because it would refuse losses that scan from a constant (any
-Flax RNN).
+A second mesh axis makes a worker a group of devices that hold the same subnet and split its batch.
+
+``check_vma`` is off, because it would refuse losses that scan from a constant (any Flax RNN). What
+it guards against is kept out otherwise: gradients are taken of values on the device alone, never
+through a collective, and what leaves as one value for all devices comes out of a collective or of
+the same arithmetic on each (tests: the workers differ between exchanges, every device agrees).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool
 
-from ist_jax import decompose
+from ist_jax import exchange
 from ist_jax.errors import InputError
-from ist_jax.keys import fold
+from ist_jax.exchange import Exchange
 from ist_jax.local import Gradient
+from ist_jax.partition import Assignment
+from ist_jax.passes import DATA, WORKER
 
 PyTree = Any
-AXIS = "worker"
+EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(WORKER)
 
 
-def mesh(workers: int, devices: Sequence[jax.Device] | int | None = None) -> Mesh:
-    """A mesh over D devices (all of them by default; a number takes the first so many).
+def mesh(
+    workers: int, devices: Sequence[jax.Device] | int | None = None, *, data: int = 1
+) -> Mesh:
+    """A mesh over devices (all of them by default; a number takes the first so many).
+
+    Args:
+      workers: S, the workers to spread.
+      devices: the devices, or how many; D of them (D x ``data`` in all) hold different workers.
+      data: devices that share a worker and split its batch. Neighbours in the list share one.
 
     Raises:
-      InputError: more devices than there are, or a number that does not divide the workers.
+      InputError: more devices than there are or than workers, or numbers that do not divide.
     """
     present = jax.devices()
     if isinstance(devices, int):
         if not 1 <= devices <= len(present):
             raise InputError(
-                f"asked for {devices} devices, this process has {len(present)}. On CPU, more can "
-                "be had with jax.config.update('jax_num_cpu_devices', n) before anything runs."
+                f"asked for {devices} devices, there are {len(present)}. On CPU, more can be had "
+                "with jax.config.update('jax_num_cpu_devices', n) before anything runs."
             )
         devices = present[:devices]
     devices = present if devices is None else list(devices)
-    if workers % len(devices):
+    if data < 1 or len(devices) % data:
         raise InputError(
-            f"{workers} workers cannot be dealt out evenly to {len(devices)} devices. Use a number "
-            "of devices that divides the number of workers."
+            f"{len(devices)} devices cannot be grouped by {data}: mesh.data must divide them"
         )
-    return jax.make_mesh(
-        (len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=list(devices)
+    groups = len(devices) // data
+    if groups > workers:
+        raise InputError(
+            f"{groups} devices (or groups of them) for {workers} workers would leave some without "
+            f"any. Use at most {workers}, or let several share a worker (mesh.data)."
+        )
+    if workers % groups:
+        raise InputError(
+            f"{workers} workers cannot be dealt out evenly to {groups} devices. Use a number of "
+            "devices that divides the number of workers."
+        )
+    grid = np.asarray(devices, dtype=object).reshape(groups, data)
+    return Mesh(grid, (WORKER, DATA), axis_types=(AxisType.Auto,) * 2)
+
+
+def each(work: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """``work`` for every worker of a device; arguments and results have a leading worker axis."""
+    return lambda *arguments: lax.map(lambda mine: work(*mine), arguments)
+
+
+def spread(
+    function: Callable[..., Any], over: Mesh, inputs: PyTree, outputs: PyTree
+) -> Callable[..., Any]:
+    """``function`` on every device, with its part of arrays that lie as the specs say."""
+    return jax.shard_map(
+        function, mesh=over, in_specs=inputs, out_specs=outputs, check_vma=False
     )
 
 
-def each(work: Callable[..., PyTree], over: Mesh | None) -> Callable[..., PyTree]:
-    """``work`` for every worker; arguments and results carry a leading worker axis."""
-
-    def run(*arguments):
-        return lax.map(lambda mine: work(*mine), arguments)
-
-    if over is None:
-        return run
-    spec = PartitionSpec(AXIS)
-    return jax.shard_map(run, mesh=over, in_specs=spec, out_specs=spec, check_vma=False)
+def groups(over: Mesh) -> int:
+    """D: devices, or groups of them, that hold different workers."""
+    return over.shape[WORKER]
 
 
-def together(gradient: Gradient, took_part: Bool[Array, " S"], over: Mesh | None) -> Gradient:
-    """One gradient from S workers' batches: the mean over those that take part, in their order.
+def batch_spec(over: Mesh) -> PartitionSpec:
+    """How batches ``[S, J, B, ...]`` lie."""
+    return SPLIT if over.shape[DATA] == 1 else PartitionSpec(WORKER, None, DATA)
 
-    The batch gains a leading worker axis; the loss that comes back is ``[S]``, one a worker.
+
+def specs(ex: Exchange) -> PyTree:
+    """How a net at rest lies."""
+    return ex.tree.unflatten(SPLIT if leaf.split else EVERYWHERE for leaf in ex.leaves)
+
+
+def averaged_in_group(gradient: Gradient, over: Mesh) -> Gradient:
+    """The gradient of a worker's whole batch, of which every device of its group has a part."""
+    if over.shape[DATA] == 1:
+        return gradient
+    return lambda *arguments: lax.pmean(gradient(*arguments), DATA)
+
+
+def place(tree: PyTree, over: Mesh, spec: PartitionSpec = EVERYWHERE) -> PyTree:
+    """Puts whole arrays on the mesh; of each, a process keeps what its devices need."""
+    sharding = NamedSharding(over, spec)
+
+    def one(leaf):
+        if isinstance(leaf, jax.Array) and (leaf.sharding == sharding or len(leaf.devices()) > 1):
+            return jax.device_put(leaf, sharding)
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = one(np.asarray(jax.random.key_data(leaf)))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        return jax.make_array_from_callback(leaf.shape, sharding, np.asarray(leaf).__getitem__)
+
+    return jax.tree.map(one, tree)
+
+
+def lay_down(
+    ex: Exchange, over: Mesh, make: Callable[[Any], PyTree]
+) -> Callable[[Any, Assignment], PyTree]:
+    """``(key, who) -> `` the net ``make(key)`` at rest. Every device makes its own part, no more."""
+    lying = specs(ex)
+    shardings = jax.tree.map(lambda spec: NamedSharding(over, spec), lying)
+    depart = spread(functools.partial(exchange.depart, ex), over, (lying, EVERYWHERE), lying)
+
+    def run(key, who):
+        home = lax.with_sharding_constraint(exchange.at_home(ex, make(key)), shardings)
+        return depart(home, who)
+
+    compiled = jax.jit(run)
+    return lambda key, who: compiled(place(key, over), place(dict(who), over))
+
+
+def pick_up(ex: Exchange, over: Mesh) -> Callable[[PyTree, Assignment], PyTree]:
+    """``(rest, who) -> `` the net in its natural shape, spread by its rows.
+
+    Leaves with a number of rows that D does not divide come whole on every device.
     """
 
-    def averaged(params, batches, key):
-        def locally(params, batches, keys):
-            return lax.map(lambda mine: gradient(params, *mine), (batches, keys))
+    def natural_spec(leaf):
+        if not leaf.split or leaf.shape[leaf.axis] % ex.devices:
+            return NamedSharding(over, EVERYWHERE)
+        return NamedSharding(over, PartitionSpec(*(None,) * leaf.axis, WORKER))
 
-        run = locally
-        if over is not None:
-            spec = PartitionSpec(AXIS)
-            run = jax.shard_map(
-                locally,
-                mesh=over,
-                in_specs=(PartitionSpec(), spec, spec),
-                out_specs=spec,
-                check_vma=False,
-            )
-        keys = jax.vmap(lambda worker: fold(key, worker))(jax.numpy.arange(took_part.size))
-        losses, grads = run(params, batches, keys)
-        zeros = jax.tree.map(jax.numpy.zeros_like, params)
-        return losses, mean(zeros, on_every_device(grads, over), took_part)
-
-    return averaged
-
-
-def mean(otherwise: PyTree, trees: PyTree, took_part: Bool[Array, " S"]) -> PyTree:
-    """The mean over the leading worker axis: the scatter of a tree that nothing cuts."""
-    names = jax.tree.map(lambda leaf: (None,) * leaf.ndim, otherwise)
-    return decompose.scatter(otherwise, trees, names, {}, took_part)
-
-
-def on_every_device(tree: PyTree, over: Mesh | None) -> PyTree:
-    """The whole tree on each device: what follows is computed alike, bit for bit, on all."""
-    if over is None:
-        return tree
-    return lax.with_sharding_constraint(tree, NamedSharding(over, PartitionSpec()))
-
-
-def place(tree: PyTree, over: Mesh | None, split: bool) -> PyTree:
-    """Puts arrays where a round expects them: split along the worker axis, or whole everywhere."""
-    if over is None:
-        return tree
-    return jax.device_put(
-        tree, NamedSharding(over, PartitionSpec(AXIS) if split else PartitionSpec())
+    arrive = functools.partial(exchange.arrive, ex)
+    bring = spread(arrive, over, (specs(ex), EVERYWHERE), specs(ex))
+    return jax.jit(
+        lambda rest, who: exchange.natural(ex, bring(rest, who)),
+        out_shardings=ex.tree.unflatten(map(natural_spec, ex.leaves)),
     )

@@ -38,18 +38,23 @@ def recurrent_tree():
 
 
 @pytest.mark.parametrize(
-    "how",
-    [method.ist(), method.local_sgd(), method.data_parallel(), method.ensemble()],
-    ids=lambda m: m.name,
+    ("how", "net", "devices"),
+    [
+        (method.ist(), "mlp", (1, 2, 4, 8)),
+        (method.ist(partition.balanced), "mlp", (4, 8)),
+        (method.ist(), "recurrent", (1, 4)),
+        (method.local_sgd(), "recurrent", (1, 2, 8)),
+        (method.data_parallel(), "recurrent", (1, 2, 8)),
+        (method.ensemble(), "mlp", (1, 4)),
+    ],
+    ids=lambda value: getattr(value, "name", None),
 )
-@pytest.mark.parametrize("net", ["mlp", "recurrent"])
-def test_the_same_bits_on_1_2_4_and_8_devices(how, net):
+def test_the_same_bits_on_1_2_4_and_8_devices(how, net, devices):
     params, names = mlp_tree(DIMS) if net == "mlp" else recurrent_tree()
     loss = mlp_loss if net == "mlp" else recurrent_loss
     batches = regression_batches(3, 8, 2, 8, 6, 3)
     states = []
-    for devices in (None, 1, 2, 4, 8):
-        mesh = devices and workers.mesh(8, devices)
+    for count in (None, *devices):
         trainer = round.build(
             loss,
             optax.adam(1e-2),
@@ -58,12 +63,13 @@ def test_the_same_bits_on_1_2_4_and_8_devices(how, net):
             method=how,
             workers=8,
             optimiser_state="keep",
-            mesh=mesh,
+            mesh=count and workers.mesh(8, count),
+            exact=True,
         )
         state = trainer.init(params, jax.random.key(0))
         for batch in batches:
             state, report = trainer.round(state, batch, np.arange(8) != 3)
-        states.append((state.params, state.opt_state, np.asarray(report.loss)))
+        states.append((trainer.whole(state)[:2], np.asarray(report.loss)))
     for other in states[1:]:
         assert same_bits(states[0], other)
 
@@ -82,8 +88,11 @@ def local_phase(mesh, size=8):
         return local.train(gradient, optimizer, net, opt_state, batches, key)[0]
 
     keys = jax.random.split(jax.random.key(1), size)
-    arguments = workers.place((nets, batch, keys), mesh, split=True)
-    return jax.jit(workers.each(train, mesh)), arguments
+    return spread_out(train, mesh), workers.place((nets, batch, keys), mesh, workers.SPLIT)
+
+
+def spread_out(train, mesh):
+    return jax.jit(workers.spread(workers.each(train), mesh, workers.SPLIT, workers.SPLIT))
 
 
 @pytest.mark.parametrize("devices", [2, 8])
@@ -97,7 +106,7 @@ def test_the_compiled_local_phase_holds_no_collective(devices):
 def test_the_search_for_collectives_finds_them():
     """The test above can fail: a mean over workers shows up."""
     mesh = workers.mesh(8, 8)
-    x = workers.place(jnp.ones((8, 4)), mesh, split=True)
+    x = workers.place(jnp.ones((8, 4)), mesh, workers.SPLIT)
     program = jax.jit(lambda x: x.mean(axis=0)).lower(x).compile().as_text()
     assert re.findall(COLLECTIVES, program)
 
@@ -116,8 +125,8 @@ def test_workers_differ_between_exchanges():
         )[0]
 
     keys = jax.random.split(jax.random.key(1), 8)
-    arguments = workers.place((nets, batch, keys), mesh, split=True)
-    trained = jax.jit(workers.each(train, mesh))(*arguments)
+    arguments = workers.place((nets, batch, keys), mesh, workers.SPLIT)
+    trained = spread_out(train, mesh)(*arguments)
     for one in range(8):
         for other in range(one):
             assert (trained["w0"][one] != trained["w0"][other]).any()
@@ -127,22 +136,43 @@ def test_workers_differ_between_exchanges():
     )
 
 
-def test_the_gradient_of_synchronous_workers_is_a_mean_and_not_a_sum():
-    params, _ = mlp_tree(DIMS)
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("how", [method.data_parallel(), method.local_sgd()], ids=lambda m: m.name)
+def test_a_mean_over_all_workers_is_a_mean_and_not_a_sum(how, exact):
+    """One step of plain SGD: both methods take it along the mean of the workers' gradients."""
+    params, names = mlp_tree(DIMS)
     (batch,) = regression_batches(1, 8, 1, 8, 6, 3)
-    batch = jax.tree.map(lambda b: b[:, 0], batch)
-    mesh = workers.mesh(8, 4)
-    gradient = workers.together(jax.value_and_grad(mlp_loss), jnp.ones(8, bool), mesh)
-    _, got = jax.jit(gradient)(params, batch, jax.random.key(0))
+    trainer = round.build(
+        mlp_loss,
+        optax.sgd(0.1),
+        params,
+        names,
+        method=how,
+        workers=8,
+        mesh=workers.mesh(8, 4),
+        exact=exact,
+    )
+    present = np.arange(8) != 5
+    state, _ = trainer.round(trainer.init(params, jax.random.key(0)), batch, present)
     each = [
-        jax.grad(mlp_loss)(params, jax.tree.map(lambda b, w=w: b[w], batch), None) for w in range(8)
+        jax.grad(mlp_loss)(params, jax.tree.map(lambda b, w=w: b[w, 0], batch), None)
+        for w in range(8)
+        if present[w]
     ]
-    mean = jax.tree.map(lambda *g: sum(g) / 8, *each)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, mean)
+    expected = jax.tree.map(lambda p, *g: p - 0.1 * sum(g) / 7, params, *each)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        trainer.whole(state).params,
+        expected,
+    )
 
 
 def test_bad_meshes():
     with pytest.raises(InputError, match="6 workers cannot be dealt out evenly to 4 devices"):
         workers.mesh(6, 4)
-    with pytest.raises(InputError, match="asked for 99 devices, this process has 8"):
+    with pytest.raises(InputError, match="asked for 99 devices, there are 8"):
         workers.mesh(99, 99)
+    with pytest.raises(InputError, match="8 devices .* for 4 workers would leave some without"):
+        workers.mesh(4, 8)
+    with pytest.raises(InputError, match="8 devices cannot be grouped by 3"):
+        workers.mesh(8, 8, data=3)

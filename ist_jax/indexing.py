@@ -1,0 +1,41 @@
+"""Reading by index, at the speed of a copy: what ``decompose`` and ``exchange`` are made of."""
+
+import functools
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+
+def read(
+    operand: Array, where: list[Array], lead: tuple[Array, ...] = ()
+) -> tuple[Array, Bool[Array, "..."]]:
+    """``operand[*lead, *where]``, and where it counts: an id equal to its axis's size is no entry.
+
+    Every axis up to the last cut one has an index, also those that are not cut: the result then
+    lies in memory as the leaf does, and XLA transposes nothing. Indices are clamped beforehand and
+    promised to be in bounds. (A 4096 x 4096 leaf cut on its last axis, two cores: 24 ms so, as long
+    as a copy; 66 ms with ``mode="fill"``, 130 with a slice for the first axis.)
+    """
+    sizes = operand.shape[len(lead) :]
+    limits = list(zip(where, sizes, strict=False))
+    inside = functools.reduce(jnp.logical_and, (ids < size for ids, size in limits))
+    index = (*lead, *(jnp.minimum(ids, size - 1) for ids, size in limits))
+    value = operand.at[index].get(mode="promise_in_bounds")
+    return value, jnp.expand_dims(inside, range(inside.ndim, value.ndim))
+
+
+def lay(index: Array, on: tuple[int, ...], ndim: int) -> Array:
+    """Lays the axes of an index on the axes ``on`` of an ndim-dimensional result."""
+    shape = [1] * ndim
+    for axis, size in zip(on, index.shape, strict=True):
+        shape[axis] = size
+    return index.reshape(shape)
+
+
+def slots(ids: Int[Array, "S m"], width: int, took_part: Bool[Array, " S"]) -> Int[Array, "S N"]:
+    """The slot in which each worker holds each neuron; m where it does not."""
+    workers, m = ids.shape
+    ids = jnp.where(took_part[:, None], ids, width)
+    table = jnp.full((workers, width + 1), m, jnp.int32)
+    table = table.at[jnp.arange(workers)[:, None], ids].set(jnp.arange(m, dtype=jnp.int32))
+    return table[:, :width]

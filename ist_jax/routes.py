@@ -1,0 +1,106 @@
+"""Who sends which neurons to whom, when they are spread over devices.
+
+Neurons lie in *seats*. On one side every neuron has exactly one seat: at home (``home``: runs of
+consecutive neurons, one run a device), or with its only holder. On the other side are the slots of
+an assignment, where a neuron may sit many times or not at all. A ``Route`` lists, for every pair of
+devices, the neurons that have a seat on both; it is read in both directions.
+
+Lists have no fixed length, messages do. A *pass* carries ``capacity`` neurons of every pair's list,
+and there are as many passes as the longest list needs: no list can be too long, none is cut short.
+
+Where a neuron has several holders, their contributions must be added up in the order of the
+workers. So lists are kept apart by *rank*, the number of holders with a smaller number: a pass
+carries contributions of one rank, and ranks go one after another.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+MESSAGE_BYTES = 1 << 20
+PASSES = 8  # in which an even share is sent: finer ones waste less when shares are not even
+
+
+class Route(NamedTuple):
+    """Lists of neurons for every pair of devices; D devices, R ranks.
+
+    Attributes:
+      seats: the slots' seats ``[D n]``, sorted by (holder's device, other device, rank).
+      places: for each of these, its seat on the other side, counted within its device.
+      start, count: ``[D, D, R]``, where the list of (holder's device, other device, rank) begins
+        and how long it is.
+    """
+
+    seats: Int[Array, " seats"]
+    places: Int[Array, " seats"]
+    start: Int[Array, "D D R"]
+    count: Int[Array, "D D R"]
+
+    @property
+    def held(self) -> int:
+        """Slots a device has."""
+        return self.seats.size // len(self.start)
+
+    def passes(self, capacity: int) -> Int[Array, " R"]:
+        """Passes for each rank; what stays on its device does not travel, and does not count."""
+        away = jnp.where(jnp.eye(len(self.count), dtype=bool)[..., None], 0, self.count)
+        return -(-away.max(axis=(0, 1)) // capacity)
+
+
+def home(width: int) -> Int[Array, " N"]:
+    """The home seats of all neurons, ``ceil(N/D)`` a device: their numbers."""
+    return jnp.arange(width, dtype=jnp.int32)
+
+
+def seats_of(ids: Int[Array, "S m"], width: int) -> Int[Array, " N"]:
+    """The seat of every neuron of an assignment in which each has exactly one."""
+    return jnp.argsort(ids.ravel(), stable=True)[:width].astype(jnp.int32)
+
+
+def route(
+    ids: Int[Array, "S m"], seats: Int[Array, " N"], a_device: int, devices: int, ranks: int = 1
+) -> Route:
+    """The lists between an assignment's slots and the side where every neuron has one seat.
+
+    Args:
+      ids: the assignment of one group; ids from N on are empty slots.
+      seats: the one seat of every neuron, counted over all devices.
+      a_device: seats a device has on that side.
+      devices: D, a divisor of S.
+      ranks: the most holders a neuron can have.
+    """
+    width, flat = len(seats), ids.ravel()
+    seat = seats[jnp.minimum(flat, width - 1)]
+    holder = jnp.arange(flat.size) // (flat.size // devices)
+    key = (holder * devices + seat // a_device) * ranks + _rank(ids, width, ranks)
+    key = jnp.where(flat < width, key, devices * devices * ranks)
+    order = jnp.argsort(key, stable=True).astype(jnp.int32)
+    count = jnp.bincount(key, length=devices * devices * ranks).astype(jnp.int32)
+    shape = (devices, devices, ranks)
+    return Route(
+        seats=order,
+        places=(seat % a_device)[order],
+        start=(jnp.cumsum(count) - count).reshape(shape),
+        count=count.reshape(shape),
+    )
+
+
+def capacity(share: float, row_bytes: int) -> int:
+    """Neurons in a message: an eighth of an even share, or about 1 MB of them if that is less.
+
+    Of the numbers down to half of that, the one whose multiple fits the share best.
+    """
+    most = max(1, min(-(-share // PASSES), MESSAGE_BYTES // max(row_bytes, 1)))
+    fits = lambda c: (-(-share // c) * c, -c)
+    return int(min(range(int(-(-most // 2)), int(most) + 1), key=fits))
+
+
+def _rank(ids: Int[Array, "S m"], width: int, ranks: int) -> Int[Array, " seats"]:
+    """For each slot, how many earlier workers hold its neuron."""
+    if ranks == 1:
+        return jnp.zeros(ids.size, jnp.int32)
+    workers = jnp.arange(len(ids))[:, None]
+    holds = jnp.zeros((len(ids), width + 1), jnp.int32).at[workers, ids].set(1)
+    earlier = jnp.cumsum(holds, axis=0) - holds
+    return earlier[workers, ids].ravel()

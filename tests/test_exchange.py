@@ -1,0 +1,109 @@
+"""The exchange is gather and scatter, to the last bit, for any tree, any assignment, any D."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import same_bits
+
+from ist_jax import decompose, exchange, partition, workers
+
+WIDTHS = {"a": 12, "b": 9}
+
+
+def tree(seed=0):
+    """Every kind of leaf: cut once at the front and at the end, twice, with one name twice; shared;
+    a convolution; stacked blocks; integers; and negative zeros."""
+    draw = np.random.default_rng(seed)
+    names = {
+        "in": (None, "a"),
+        "bias": ("a",),
+        "inner": ("a", "b"),
+        "crossed": ("b", None, "a"),
+        "recurrent": ("b", "b"),
+        "conv": (None, None, "a", "b"),
+        "stacked": (None, "b", None),
+        "out": ("b", None),
+        "shared": (None, None),
+        "count": ("a",),
+        "half": (None, "b"),
+    }
+    sizes = {"in": (5, 0), "stacked": (3, 0, 2), "out": (0, 4), "shared": (3, 2), "half": (3, 0)}
+    params = {}
+    for leaf, axes_of in names.items():
+        given = sizes.get(leaf, (2,) * len(axes_of))
+        shape = [n if g is None else WIDTHS[g] for n, g in zip(given, axes_of, strict=True)]
+        values = draw.normal(size=shape)
+        values[draw.random(size=shape) < 0.2] = -0.0
+        kind = {"count": jnp.int32, "half": jnp.bfloat16}.get(leaf, jnp.float32)
+        params[leaf] = jnp.asarray(values * (10 if leaf == "count" else 1), kind)
+    return params, names
+
+
+def rolled(key, widths, workers, round=0, previous=None):
+    """The worst case: each worker takes over all that its neighbour had."""
+    return {
+        g: jnp.roll(ids, round, axis=0)
+        for g, ids in partition.permutation(key, widths, workers, 0).items()
+    }
+
+
+def overlapping(key, widths, workers, round=0, previous=None):
+    """Half of the neurons to each, drawn apart: some have many holders, some have none."""
+    keys = jax.random.split(jax.random.fold_in(key, round), workers)
+    return {
+        g: jnp.stack([jnp.sort(jax.random.permutation(k, n)[: n // 2]) for k in keys])
+        for g, n in widths.items()
+    }
+
+
+def everything(key, widths, workers, round=0, previous=None):
+    return {g: jnp.broadcast_to(jnp.arange(n), (workers, n)) for g, n in widths.items()}
+
+
+def only_a(key, widths, workers, round=0, previous=None):
+    return {"a": partition.permutation(key, widths, workers, round)["a"]}
+
+
+unequal = functools.partial(partition.permutation, shares=(1, 2, 1, 3))
+CASES = [  # assignment, disjoint, S, D
+    (partition.permutation, True, 6, 2),
+    (partition.balanced, True, 4, 4),
+    (unequal, True, 4, 2),
+    (rolled, True, 4, 4),
+    (only_a, True, 6, 3),
+    (overlapping, False, 6, 3),
+    (everything, False, 4, 2),
+]
+
+
+@pytest.mark.parametrize(("assign", "disjoint", "size", "devices"), CASES)
+def test_the_exchange_is_gather_and_scatter_to_the_last_bit(assign, disjoint, size, devices, key):
+    params, names = tree()
+    who, after = assign(key, WIDTHS, size, 1), assign(key, WIDTHS, size, 2)
+    mesh = workers.mesh(size, devices)
+    ex = exchange.plan(
+        params, names, who, workers=size, devices=devices, disjoint=disjoint, exact=True
+    )
+    lying, split, all_of_it = workers.specs(ex), workers.SPLIT, workers.EVERYWHERE
+    out = workers.spread(functools.partial(exchange.out, ex), mesh, (lying, all_of_it), split)
+    back = workers.spread(
+        functools.partial(exchange.back, ex), mesh, (lying, split, *(all_of_it,) * 3), lying
+    )
+
+    @jax.jit
+    def both(rest, who, after, took_part):
+        nets = out(rest, who)
+        trained = jax.tree.map(lambda leaf: leaf + (leaf * 3).astype(leaf.dtype), nets)
+        return nets, trained, back(rest, trained, who, after, took_part)
+
+    rest = workers.lay_down(ex, mesh, lambda key: params)(key, who)
+    pick_up = workers.pick_up(ex, mesh)
+    for took_part in (np.ones(size, bool), np.arange(size) != 1, np.zeros(size, bool)):
+        nets, trained, new = both(rest, who, after, took_part)
+        assert same_bits(nets, decompose.gather(params, names, who))
+        trained = jax.tree.map(np.asarray, trained)  # or scatter would run on the mesh, by XLA's rules
+        expected = decompose.scatter(params, trained, names, who, took_part, disjoint=disjoint)
+        assert same_bits(pick_up(new, after), expected)
