@@ -23,9 +23,7 @@ def start(leaf: Array, counts: Sequence[int]) -> Total:
     return nothing, jnp.zeros(tuple(counts), jnp.int32)
 
 
-def add(
-    total: Array, count: Int[Array, "..."], value: Array, held: Bool[Array, "..."]
-) -> Total:
+def add(total: Array, count: Int[Array, "..."], value: Array, held: Bool[Array, "..."]) -> Total:
     """One more worker's values, where it holds them."""
     if _has_mean(total):
         total = jnp.where(held, total + value, total)

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool
 
 from ist_jax import mean
-from ist_jax.passes import WORKER
+from ist_jax.passes import DATA, WORKER, over_slow_links
 
 
 def in_order(
@@ -23,18 +23,10 @@ def in_order(
     """
 
     def one(before: Array, flat: Array) -> Array:
-        parts = lax.all_to_all(flat, WORKER, split_axis=1, concat_axis=0, tiled=True)
-        total = lax.fori_loop(
-            0,
-            workers,
-            lambda s, total: mean.add(*total, parts[s], took_part[s]),
-            mean.start(parts[0], ()),
-        )
-        part = mean.end(*total, workers, parts[0])
-        whole = lax.all_gather(part, WORKER, tiled=True)[: before.size]
+        whole = over_slow_links(lambda part: _in_order(part, took_part), flat)[0, : before.size]
         return jnp.where(took_part.any(), whole, before)
 
-    return _fused(one, otherwise, pieces, pad_to=lax.axis_size(WORKER))
+    return _fused(one, otherwise, pieces, pad_to=lax.axis_size(WORKER) * lax.axis_size(DATA))
 
 
 def summed(
@@ -49,10 +41,24 @@ def summed(
         counts = took_part[number] if floats else (number == first) & took_part.any()
         local = jnp.where(counts[:, None], flat, jnp.zeros((), flat.dtype)).sum(axis=0)
         most = workers if floats else 1
-        total = lax.psum(local, WORKER), took_part.sum() if floats else took_part.any().astype(int)
-        return mean.end(*total, most, before)
+        total = over_slow_links(lambda part: lax.psum(part, WORKER), local)
+        count = took_part.sum() if floats else took_part.any().astype(jnp.int32)
+        return mean.end(total, count, most, before)
 
     return _fused(one, otherwise, pieces)
+
+
+def _in_order(flat: Array, took_part: Bool[Array, " S"]) -> Array:
+    """Means ``[1, L]`` over all workers of values ``[S / D, L]``."""
+    parts = lax.all_to_all(flat, WORKER, split_axis=1, concat_axis=0, tiled=True)
+    total = lax.fori_loop(
+        0,
+        len(parts),
+        lambda s, total: mean.add(*total, parts[s], took_part[s]),
+        mean.start(parts[0], ()),
+    )
+    part = mean.end(*total, len(parts), parts[0])
+    return lax.all_gather(part, WORKER, tiled=True)[None]
 
 
 def _fused(

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
+from ist_jax.layout import Journey
 from ist_jax.routes import Route
 
 WORKER, DATA = "worker", "data"  # the axes of a mesh
+SMALL_BYTES = 1 << 16
 
 
 class Rows(NamedTuple):
@@ -27,61 +30,94 @@ class Rows(NamedTuple):
 
 
 def travel(
+    journey: Journey,
     lists: Route,
-    m: int,
-    capacity: int,
     carry: list[Any],
     send: Callable[[Rows], list[Array]],
     receive: Callable[[list[Any], Rows, list[Array]], list[Any]],
     *,
     outward: bool,
-) -> list[Any]:
-    """All passes of all ranks; outward is towards the slots."""
-    me, devices = lax.axis_index(WORKER), len(lists.count)
+) -> tuple[list[Any], Int[Array, ""]]:
+    """All passes of all ranks, and how many those were.
 
-    def rows(start, count, first, whose=None):
+    In each, ``send(at)`` reads the rows ``[X, C, ...]`` of X devices' lists and ``receive(carry,
+    at, rows)`` puts those that came where they belong. Outward is towards the slots. What stays on
+    its device goes through the same two functions, without a message.
+    """
+    me, devices, capacity = lax.axis_index(WORKER), len(lists.count), journey.capacity
+    slots = lists.seats.size // journey.workers
+    beyond = jnp.iinfo(jnp.int32).max
+
+    def rows(start, count, first):
         number = first + jnp.arange(capacity)
         there = number < count[:, None]
-        if whose is not None:
-            there &= whose[:, None] != me
         at = jnp.where(there, start[:, None] + number, 0)
         seat, place = lists.seats[at], lists.places[at]
-        beyond = jnp.iinfo(jnp.int32).max
         return Rows(
             seat=jnp.where(there, seat % lists.held, beyond),
             place=place,
-            worker=seat // m,
+            worker=seat // slots,
             home=jnp.where(there, place, beyond),
         )
 
     def of_rank(rank, carry):
+        start, count = lists.start[..., rank], lists.count[..., rank]
+        others = jnp.where(jnp.arange(devices) == me, 0, count[me])
+        from_others = jnp.where(jnp.arange(devices) == me, 0, count[:, me])
+
         def away(number, carry):
-            everyone, first = jnp.arange(devices), number * capacity
-            start, count = lists.start[..., rank], lists.count[..., rank]
-            slots_here = rows(start[me], count[me], first, everyone)
-            slots_there = rows(start[:, me], count[:, me], first, everyone)
-            here, there = (slots_there, slots_here) if outward else (slots_here, slots_there)
+            near = rows(start[me], others, number * capacity)  # of slots on this device
+            far = rows(start[:, me], from_others, number * capacity)  # of slots elsewhere
+            here, there = (far, near) if outward else (near, far)
             return receive(carry, there, _swap(send(here)))
 
         def at_home(number, carry):
-            start, count = lists.start[me, me, rank, None], lists.count[me, me, rank, None]
-            own = rows(start, count, number * capacity)
+            own = rows(start[me, me][None], count[me, me][None], number * capacity)
             return receive(carry, own, send(own))
 
-        carry = lax.fori_loop(0, lists.passes(capacity)[rank], away, carry)
-        return lax.fori_loop(0, -(-lists.count[me, me, rank] // capacity), at_home, carry)
+        carry = lax.fori_loop(0, passes[rank], away, carry)
+        return lax.fori_loop(0, -(-count[me, me] // capacity), at_home, carry)
 
-    ranks = lists.count.shape[-1]
-    return of_rank(0, carry) if ranks == 1 else lax.fori_loop(0, ranks, of_rank, carry)
+    passes = lists.passes(capacity)
+    with jax.named_scope(journey.name):
+        if len(passes) == 1:
+            return of_rank(0, carry), passes.sum()
+        return lax.fori_loop(0, len(passes), of_rank, carry), passes.sum()
+
+
+def over_slow_links(move: Callable[[Array], Array], values: Array) -> Array:
+    """``move([..., L]) -> [..., L]`` between workers, where several devices share a worker.
+
+    Each of them moves its part, and they put the parts together over the links inside.
+    """
+    devices = lax.axis_size(DATA)
+    if devices == 1:
+        return move(values)
+    length = values.shape[-1]
+    padding = [(0, 0)] * (values.ndim - 1) + [(0, -length % devices)]
+    parts = jnp.pad(values, padding)
+    part = parts.shape[-1] // devices
+    own = lax.dynamic_slice_in_dim(parts, lax.axis_index(DATA) * part, part, axis=-1)
+    axis = values.ndim - 1
+    return lax.all_gather(move(own), DATA, axis=axis, tiled=True)[..., :length]
 
 
 def _swap(pieces: list[Array]) -> list[Array]:
-    """``[D, ...]``, a part for each device, for ``[D, ...]``, a part from each: one message."""
-    done = list(pieces)
-    for dtype in sorted({piece.dtype for piece in pieces}, key=str):
-        numbers = [n for n, piece in enumerate(pieces) if piece.dtype == dtype]
+    """``[D, ...]``, a part for each device, for ``[D, ...]``, a part from each.
+
+    Small pieces of one type share a message; a large one is a message, which saves copying it.
+    """
+    swap = lambda flat: lax.all_to_all(flat, WORKER, 0, 0, tiled=True)
+    done, small = list(pieces), {}
+    for n, piece in enumerate(pieces):
+        if piece[0].size * piece.dtype.itemsize >= SMALL_BYTES:
+            flat = piece.reshape(len(piece), -1)
+            done[n] = over_slow_links(swap, flat).reshape(piece.shape)
+        else:
+            small.setdefault(piece.dtype, []).append(n)
+    for numbers in small.values():
         flat = jnp.concatenate([pieces[n].reshape(len(pieces[n]), -1) for n in numbers], axis=1)
-        flat, start = lax.all_to_all(flat, WORKER, 0, 0, tiled=True), 0
+        flat, start = over_slow_links(swap, flat), 0
         for n in numbers:
             size = pieces[n][0].size
             done[n] = flat[:, start : start + size].reshape(pieces[n].shape)

@@ -22,7 +22,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from ist_jax import axes, exchange, local, partition, traffic
+from ist_jax import axes, exchange, layout, local, partition, traffic
 from ist_jax import workers as devices
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
@@ -52,13 +52,15 @@ class Report(NamedTuple):
 
     ``loss`` is each worker's mean over its local steps (not finite where its data or its net is
     not); bytes are those of the parameters, and of the optimiser's moments where they are kept,
-    that a worker receives and sends to take part in the round.
+    that a worker receives and sends to take part in the round. ``passes`` are those of each journey
+    between devices (``traffic.wire`` says what they come to).
     """
 
     loss: Float[Array, " S"]
     took_part: np.ndarray
     bytes_received: np.ndarray
     bytes_sent: np.ndarray
+    passes: dict[str, Array]
 
 
 class Trainer(NamedTuple):
@@ -122,7 +124,7 @@ def build(
     def rested(net):
         return net, memory.rest(optimizer.init(net))
 
-    ex = exchange.plan(
+    lying = layout.plan(
         jax.eval_shape(rested, params),
         (names, memory.names(params, names)),
         jax.eval_shape(functools.partial(draw, round=0), jax.random.key(0)),
@@ -144,7 +146,7 @@ def build(
                     f"{expected.get(path, 'none')}, found {found.get(path, 'none')}"
                 )
         who = draw(key, 0)
-        rest = devices.lay_down(ex, mesh, lambda key: rested(make(key)))(key, who)
+        rest = devices.lay_down(lying, mesh, lambda key: rested(make(key)))(key, who)
         whole = devices.place((jnp.int32(0), key, dict(who)), mesh)
         return State(*rest, *whole)
 
@@ -154,49 +156,52 @@ def build(
 
     def apart(gradient, rest, batches, key, who, who_next, took_part):
         """Subnets train on their own and are put back; losses ``[S / D, J]``."""
-        nets, states = exchange.out(ex, rest, who)
+        (nets, states), out_passes = exchange.out(lying, rest, who)
         states = jax.vmap(memory.resume)(nets, states)
-        keys = jax.vmap(lambda worker: fold(key, worker))(exchange.here(ex))
+        keys = jax.vmap(lambda worker: fold(key, worker))(exchange.here(lying))
         train = devices.each(functools.partial(train_one, gradient))
         *pieces, losses = train(nets, states, batches, keys)
-        return exchange.back(ex, rest, tuple(pieces), who, who_next, took_part), losses
+        rest, passes = exchange.back(lying, rest, tuple(pieces), who, who_next, took_part)
+        return rest, losses, out_passes | passes
 
     def in_step(gradient, rest, batches, key, who, who_next, took_part):
         """All workers train one net, with the mean of their gradients."""
 
         def of_all(net, batches, key):
-            keys = jax.vmap(lambda worker: fold(key, worker))(exchange.here(ex))
+            keys = jax.vmap(lambda worker: fold(key, worker))(exchange.here(lying))
             one = lambda mine: gradient(net, *mine)
             losses, gradients = lax.map(one, (batches, keys))
             zeros = jax.tree.map(jnp.zeros_like, net)
-            return losses, exchange.mean(ex, zeros, gradients, took_part)
+            return losses, exchange.mean(lying, zeros, gradients, took_part)
 
         steps = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), batches)
         start = rest[0], memory.resume(*rest)
         *new, losses = train_one(of_all, *start, steps, fold(key, 0))
-        anyone = took_part.any()
-        new = jax.tree.map(lambda a, b: jnp.where(anyone, a, b), tuple(new), rest)
-        return new, losses.T
+        if took_part is not None:
+            anyone = took_part.any()
+            new = jax.tree.map(lambda a, b: jnp.where(anyone, a, b), tuple(new), rest)
+        return tuple(new), losses.T, {}
 
-    def on_a_device(state: State, batches: PyTree, took_part: Array):
+    def on_a_device(state: State, batches: PyTree, took_part: Array | None):
         """One round on one device, with its part of every array."""
         train = in_step if method.exchange == "step" else apart
         gradient = devices.averaged_in_group(jax.value_and_grad(loss), mesh)
         who_next = draw(state.key, state.round + 1, state.who)
         key = fold(state.key, "train", state.round)
         rest = state.params, state.opt_state
-        rest, losses = train(gradient, rest, batches, key, state.who, who_next, took_part)
+        arguments = rest, batches, key, state.who, who_next, took_part
+        rest, losses, passes = train(gradient, *arguments)
         state = State(*rest, state.round + 1, state.key, dict(who_next))
-        return state, exchange.everyone(ex, losses.mean(axis=1))
+        return state, exchange.everyone(lying, losses.mean(axis=1)), passes
 
-    lying = State(*devices.specs(ex), *(devices.EVERYWHERE,) * 3)
+    specs = State(*devices.specs(lying), *(devices.EVERYWHERE,) * 3)
     batch_spec = devices.batch_spec(mesh)
     compiled = jax.jit(
         devices.spread(
             on_a_device,
             mesh,
-            (lying, batch_spec, devices.EVERYWHERE),
-            (lying, devices.EVERYWHERE),
+            (specs, batch_spec, devices.EVERYWHERE),
+            (specs, devices.EVERYWHERE, devices.EVERYWHERE),
         ),
         donate_argnums=0,
     )
@@ -206,14 +211,15 @@ def build(
         present = np.ones(workers, bool) if took_part is None else np.asarray(took_part, bool)
         if present.shape != (workers,):
             raise InputError(f"took_part must be bool[{workers}], found shape {present.shape}")
-        state, losses = compiled(state, devices.place(batches, mesh, batch_spec), present)
+        mask = None if took_part is None else devices.place(present, mesh)  # all: a program apart
+        state, losses, passes = compiled(state, devices.place(batches, mesh, batch_spec), mask)
         received, sent = (np.where(present, n, 0) for n in moved.of_steps(steps))
-        return state, Report(losses, present, received, sent)
+        return state, Report(losses, present, received, sent, passes)
 
-    pick_up = devices.pick_up(ex, mesh)
+    pick_up = devices.pick_up(lying, mesh)
 
     def whole(state: State) -> State:
-        if ex.devices == 1:
+        if lying.devices == 1:
             return state
         return State(*pick_up((state.params, state.opt_state), state.who), *state[2:])
 

@@ -23,7 +23,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ist_jax import exchange
 from ist_jax.errors import InputError
-from ist_jax.exchange import Exchange
+from ist_jax.layout import Layout
 from ist_jax.local import Gradient
 from ist_jax.partition import Assignment
 from ist_jax.passes import DATA, WORKER
@@ -32,9 +32,7 @@ PyTree = Any
 EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(WORKER)
 
 
-def mesh(
-    workers: int, devices: Sequence[jax.Device] | int | None = None, *, data: int = 1
-) -> Mesh:
+def mesh(workers: int, devices: Sequence[jax.Device] | int | None = None, *, data: int = 1) -> Mesh:
     """A mesh over devices (all of them by default; a number takes the first so many).
 
     Args:
@@ -82,9 +80,7 @@ def spread(
     function: Callable[..., Any], over: Mesh, inputs: PyTree, outputs: PyTree
 ) -> Callable[..., Any]:
     """``function`` on every device, with its part of arrays that lie as the specs say."""
-    return jax.shard_map(
-        function, mesh=over, in_specs=inputs, out_specs=outputs, check_vma=False
-    )
+    return jax.shard_map(function, mesh=over, in_specs=inputs, out_specs=outputs, check_vma=False)
 
 
 def groups(over: Mesh) -> int:
@@ -97,9 +93,9 @@ def batch_spec(over: Mesh) -> PartitionSpec:
     return SPLIT if over.shape[DATA] == 1 else PartitionSpec(WORKER, None, DATA)
 
 
-def specs(ex: Exchange) -> PyTree:
+def specs(layout: Layout) -> PyTree:
     """How a net at rest lies."""
-    return ex.tree.unflatten(SPLIT if leaf.split else EVERYWHERE for leaf in ex.leaves)
+    return layout.tree.unflatten(SPLIT if leaf.split else EVERYWHERE for leaf in layout.leaves)
 
 
 def averaged_in_group(gradient: Gradient, over: Mesh) -> Gradient:
@@ -125,35 +121,35 @@ def place(tree: PyTree, over: Mesh, spec: PartitionSpec = EVERYWHERE) -> PyTree:
 
 
 def lay_down(
-    ex: Exchange, over: Mesh, make: Callable[[Any], PyTree]
+    layout: Layout, over: Mesh, make: Callable[[Any], PyTree]
 ) -> Callable[[Any, Assignment], PyTree]:
     """``(key, who) -> `` the net ``make(key)`` at rest. Every device makes its own part, no more."""
-    lying = specs(ex)
+    lying = specs(layout)
     shardings = jax.tree.map(lambda spec: NamedSharding(over, spec), lying)
-    depart = spread(functools.partial(exchange.depart, ex), over, (lying, EVERYWHERE), lying)
+    depart = spread(functools.partial(exchange.depart, layout), over, (lying, EVERYWHERE), lying)
 
     def run(key, who):
-        home = lax.with_sharding_constraint(exchange.at_home(ex, make(key)), shardings)
+        home = lax.with_sharding_constraint(exchange.at_home(layout, make(key)), shardings)
         return depart(home, who)
 
     compiled = jax.jit(run)
     return lambda key, who: compiled(place(key, over), place(dict(who), over))
 
 
-def pick_up(ex: Exchange, over: Mesh) -> Callable[[PyTree, Assignment], PyTree]:
+def pick_up(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyTree]:
     """``(rest, who) -> `` the net in its natural shape, spread by its rows.
 
     Leaves with a number of rows that D does not divide come whole on every device.
     """
 
     def natural_spec(leaf):
-        if not leaf.split or leaf.shape[leaf.axis] % ex.devices:
+        if not leaf.split or leaf.shape[leaf.axis] % layout.devices:
             return NamedSharding(over, EVERYWHERE)
         return NamedSharding(over, PartitionSpec(*(None,) * leaf.axis, WORKER))
 
-    arrive = functools.partial(exchange.arrive, ex)
-    bring = spread(arrive, over, (specs(ex), EVERYWHERE), specs(ex))
+    arrive = functools.partial(exchange.arrive, layout)
+    bring = spread(arrive, over, (specs(layout), EVERYWHERE), specs(layout))
     return jax.jit(
-        lambda rest, who: exchange.natural(ex, bring(rest, who)),
-        out_shardings=ex.tree.unflatten(map(natural_spec, ex.leaves)),
+        lambda rest, who: exchange.natural(layout, bring(rest, who)),
+        out_shardings=layout.tree.unflatten(map(natural_spec, layout.leaves)),
     )

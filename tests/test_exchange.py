@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import same_bits
 
-from ist_jax import decompose, exchange, partition, workers
+from ist_jax import decompose, exchange, layout, partition, workers
 
 WIDTHS = {"a": 12, "b": 9}
 
@@ -84,26 +84,33 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(assign, disjoint, si
     params, names = tree()
     who, after = assign(key, WIDTHS, size, 1), assign(key, WIDTHS, size, 2)
     mesh = workers.mesh(size, devices)
-    ex = exchange.plan(
+    spread = layout.plan(
         params, names, who, workers=size, devices=devices, disjoint=disjoint, exact=True
     )
-    lying, split, all_of_it = workers.specs(ex), workers.SPLIT, workers.EVERYWHERE
-    out = workers.spread(functools.partial(exchange.out, ex), mesh, (lying, all_of_it), split)
+    lying, split, all_of_it = workers.specs(spread), workers.SPLIT, workers.EVERYWHERE
+    out = workers.spread(
+        functools.partial(exchange.out, spread), mesh, (lying, all_of_it), (split, all_of_it)
+    )
     back = workers.spread(
-        functools.partial(exchange.back, ex), mesh, (lying, split, *(all_of_it,) * 3), lying
+        functools.partial(exchange.back, spread),
+        mesh,
+        (lying, split, *(all_of_it,) * 3),
+        (lying, all_of_it),
     )
 
     @jax.jit
     def both(rest, who, after, took_part):
-        nets = out(rest, who)
+        nets, _ = out(rest, who)
         trained = jax.tree.map(lambda leaf: leaf + (leaf * 3).astype(leaf.dtype), nets)
-        return nets, trained, back(rest, trained, who, after, took_part)
+        return nets, trained, back(rest, trained, who, after, took_part)[0]
 
-    rest = workers.lay_down(ex, mesh, lambda key: params)(key, who)
-    pick_up = workers.pick_up(ex, mesh)
+    rest = workers.lay_down(spread, mesh, lambda key: params)(key, who)
+    pick_up = workers.pick_up(spread, mesh)
     for took_part in (np.ones(size, bool), np.arange(size) != 1, np.zeros(size, bool)):
         nets, trained, new = both(rest, who, after, took_part)
         assert same_bits(nets, decompose.gather(params, names, who))
-        trained = jax.tree.map(np.asarray, trained)  # or scatter would run on the mesh, by XLA's rules
+        trained = jax.tree.map(
+            np.asarray, trained
+        )  # or scatter would run on the mesh, by XLA's rules
         expected = decompose.scatter(params, trained, names, who, took_part, disjoint=disjoint)
         assert same_bits(pick_up(new, after), expected)

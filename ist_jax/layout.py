@@ -1,0 +1,171 @@
+"""How a net lies on D devices between two rounds.
+
+A cut leaf lies in *rows*, one for each neuron of its first cut axis, which stands in front; every
+device has an equal part of them. Two ways to lie:
+
+* *at home*: rows in the order of the neurons, a run of ``ceil(N/D)`` on each device;
+* *with the holders*: rows in the slots of the coming round's assignment. For leaves with one cut
+  axis, where every neuron has exactly one holder. They go straight from this round's holder to the
+  next one's, which is one exchange a round instead of two.
+
+A leaf that nothing cuts is whole on every device, and so is every leaf where there is one device.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ist_jax import axes, routes
+
+PyTree = Any
+
+
+class Leaf(NamedTuple):
+    """How a leaf lies at rest.
+
+    Attributes:
+      shape, dtype: of the leaf in the net.
+      axis: the axis whose neurons are rows; None if nothing cuts the leaf.
+      group: the group of that axis.
+      others: the groups of the other cut axes, by axis of a row (1 is the first).
+      travels: whether the rows lie with their holders.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    axis: int | None = None
+    group: str = ""
+    others: Mapping[int, str] = {}
+    travels: bool = False
+
+    @property
+    def split(self) -> bool:
+        """Whether every device has a part of it."""
+        return self.axis is not None
+
+    def row(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape of a row, with cut axes of these sizes."""
+        rest = [n for axis, n in enumerate(self.shape) if axis != self.axis]
+        for axis, group in self.others.items():
+            rest[axis - 1] = sizes.get(group, rest[axis - 1])
+        return tuple(rest)
+
+
+class Journey(NamedTuple):
+    """Leaves that go the same way in one message: those with rows of one group.
+
+    Attributes:
+      name: of the way, ``"out"`` (from home), ``"on"`` (from holder to holder) or ``"back"``, and
+        the group.
+      leaves: their numbers.
+      capacity: rows that a pass carries from each device to each.
+      workers: S.
+    """
+
+    name: str
+    group: str
+    leaves: list[int]
+    capacity: int
+    workers: int
+
+
+class Layout(NamedTuple):
+    """How a net lies on D devices, known before anything runs."""
+
+    leaves: list[Leaf]
+    names: PyTree
+    tree: Any
+    widths: dict[str, int]
+    slots: dict[str, int]  # m of each cut group
+    workers: int
+    devices: int
+    disjoint: bool
+    exact: bool
+
+    @property
+    def some(self) -> int:
+        """Workers on a device."""
+        return self.workers // self.devices
+
+    def home(self, group: str) -> int:
+        """Rows a device has at home."""
+        return -(-self.widths[group] // self.devices)
+
+    def held(self, group: str) -> int:
+        """Slots a device has."""
+        return self.some * self.slots[group]
+
+    def journeys(self, way: str) -> list[Journey]:
+        """All journeys ``"out"``, ``"on"`` or ``"back"``."""
+        found: dict[str, list[int]] = {}
+        for number, leaf in enumerate(self.leaves):
+            if leaf.split and leaf.travels == (way == "on"):
+                found.setdefault(leaf.group, []).append(number)
+        return [
+            Journey(
+                f"{way} {group}",
+                group,
+                numbers,
+                routes.capacity(self.held(group) / self.devices, self.row_bytes(numbers)),
+                self.workers,
+            )
+            for group, numbers in found.items()
+        ]
+
+    def row_bytes(self, numbers: list[int]) -> int:
+        """Of the rows of these leaves, cut to a slot."""
+        leaves = [self.leaves[number] for number in numbers]
+        return sum(math.prod(leaf.row(self.slots)) * leaf.dtype.itemsize for leaf in leaves)
+
+    def pass_bytes(self, journey: Journey) -> int:
+        """Bytes that a device receives from the others in one pass."""
+        return (self.devices - 1) * journey.capacity * self.row_bytes(journey.leaves)
+
+
+def plan(
+    params: PyTree,
+    names: PyTree,
+    who: Mapping[str, Any],
+    *,
+    workers: int,
+    devices: int,
+    disjoint: bool,
+    exact: bool,
+) -> Layout:
+    """How a net is spread; ``params`` and ``who`` may be shapes.
+
+    Args:
+      params: the net, and whatever else travels with its neurons.
+      names: the names of its axes.
+      who: an assignment of the kind that will be drawn.
+      workers: S.
+      devices: D, a divisor of S.
+      disjoint: every neuron always has exactly one holder.
+      exact: means of shared leaves are added up in the order of the workers, so that their bits do
+        not depend on D.
+    """
+
+    def rest(leaf, leaf_names):
+        shape, dtype = tuple(leaf.shape), jnp.dtype(leaf.dtype)
+        cut = [axis for axis, group in enumerate(leaf_names) if group in who]
+        if not cut or devices == 1:
+            return Leaf(shape, dtype)
+        first = cut[0]
+        others = {axis: leaf_names[axis] for axis in cut[1:]}
+        travels = disjoint and not others
+        return Leaf(shape, dtype, first, leaf_names[first], others, travels)
+
+    return Layout(
+        leaves=[rest(leaf, leaf_names) for _, leaf, leaf_names in axes.walk(params, names)],
+        names=names,
+        tree=jax.tree.structure(params),
+        widths=axes.widths(params, names),
+        slots={group: ids.shape[1] for group, ids in who.items()},
+        workers=workers,
+        devices=devices,
+        disjoint=disjoint,
+        exact=exact,
+    )
