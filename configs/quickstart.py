@@ -50,7 +50,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.schedule = "constant"  # or "cosine"
 
     config.mesh = ConfigDict()
-    config.mesh.devices = 1  # 0 is all of them
+    config.mesh.workers = (
+        1  # devices (or groups of them) that share the workers; 0 is all there are
+    )
+    config.mesh.data = 1  # devices that share a worker, and split its batch
+    config.mesh.exact = False  # means over workers in a fixed order: the same bits for every mesh
 
     config.eval_every = 5  # rounds
     config.statistics_examples = 2048  # of the training data, for the statistics of the whole net

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ist_jax import axes, classify, decompose, method, normalise, partition, round, traffic, workers
@@ -36,7 +37,8 @@ class Job(NamedTuple):
 
     trainer: round.Trainer
     state: Callable[[int], round.State]  # of a seed
-    batches: Callable[[int], Batches]  # of a seed
+    batches: Callable[[int], Batches]  # of a seed, for the workers of this process
+    place: Callable[[Any], Any]  # those batches on the mesh
     evaluate: Callable[[round.State], float]
     plan: Plan
 
@@ -119,6 +121,7 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
     cut = partition.sub_widths(how.assign, widths, count)
     loss = classify.cross_entropy(normalise.subnet(model, cut))
     optimizer = optimizer_of(config, rounds(config, data) * config.local_steps)
+    mesh = mesh_of(config, count)
     trainer = round.build(
         loss,
         optimizer,
@@ -127,7 +130,8 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
         method=how,
         workers=count,
         optimiser_state=config.optimiser_state,
-        mesh=mesh_of(config, count),
+        mesh=mesh,
+        exact=config.mesh.exact,
     )
 
     def state(seed: int) -> round.State:
@@ -139,6 +143,7 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
             data.train_x,
             data.train_y,
             workers=count,
+            of=workers.here(mesh, count),
             batch=config.data.batch,
             local_steps=config.local_steps,
             seed=seed,
@@ -163,17 +168,22 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
         bytes_once=int(trainer.moved.once.max()),
         flops=traffic.flops(jax.grad(loss), subnet, step, key) * config.local_steps,
     )
-    accuracy = classify.accuracy(model, data.train_x[: config.statistics_examples])
+    statistics_from = data.train_x[: config.statistics_examples]
+    accuracy = classify.accuracy(model, statistics_from, compiled=trainer.over)
     return Job(
         trainer=trainer,
         state=state,
         batches=batches,
-        evaluate=lambda state: accuracy(trainer.whole(state).params, data.test_x, data.test_y),
+        place=lambda tree: workers.place_own(tree, mesh, count),
+        evaluate=lambda state: accuracy(trainer.home(state), data.test_x, data.test_y),
         plan=plan,
     )
 
 
-def mesh_of(config: ConfigDict, count: int):
-    """Devices for S workers: none needed for one; a single worker takes one."""
-    devices = config.mesh.devices or len(jax.devices())
-    return None if devices == 1 or count == 1 else workers.mesh(count, devices)
+def mesh_of(config: ConfigDict, count: int) -> Mesh:
+    """The devices for S workers. A single worker trains in every process, on a device of its own."""
+    if count == 1:
+        return workers.mesh(1, jax.local_devices()[:1])
+    data = config.mesh.data
+    groups = config.mesh.workers or len(jax.devices()) // data
+    return workers.mesh(count, groups * data, data=data)

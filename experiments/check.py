@@ -3,6 +3,7 @@
 import difflib
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -19,11 +20,11 @@ def check(config: ConfigDict) -> None:
       InputError: naming the key, what was expected and what was found.
     """
     _check_keys(quickstart.get_config(), config, "config")
-    at_least_one = ("workers", "local_steps", "rounds", "eval_every", "data.batch")
+    at_least_one = ("workers", "local_steps", "rounds", "eval_every", "data.batch", "mesh.data")
     for key in at_least_one:
         if _at(config, key) < 1:
             raise InputError(f"config.{key} must be at least 1, found {_at(config, key)}")
-    for key in ("epochs", "mesh.devices", "optimizer.clip", "optimizer.weight_decay"):
+    for key in ("epochs", "mesh.workers", "optimizer.clip", "optimizer.weight_decay"):
         if not 0 <= _at(config, key) < np.inf:
             raise InputError(f"config.{key} must not be negative, found {_at(config, key)}")
     if not 0 < config.optimizer.lr < np.inf:
@@ -61,6 +62,22 @@ def check(config: ConfigDict) -> None:
             "config.normalise='scale' multiplies by N/m, the same in every worker, and needs "
             "workers of one size: leave config.shares empty, or use 'standardise'"
         )
+
+
+def devices(config: ConfigDict, processes: int) -> None:
+    """Has this process provide its part of the mesh's devices, where they are CPUs.
+
+    Raises:
+      InputError: a mesh that the processes do not divide.
+    """
+    wanted = config.mesh.workers * config.mesh.data
+    if wanted % processes:
+        raise InputError(
+            f"{wanted} devices (config.mesh.workers={config.mesh.workers} x config.mesh.data="
+            f"{config.mesh.data}) cannot be dealt out evenly to {processes} processes"
+        )
+    if wanted:  # of other platforms than CPU there are as many as there are
+        jax.config.update("jax_num_cpu_devices", wanted // processes)
 
 
 def _check_keys(known: ConfigDict, given: ConfigDict, where: str) -> None:

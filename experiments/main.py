@@ -3,6 +3,7 @@
     python -m experiments.main --config=configs/quickstart.py --workdir=runs/quickstart
     python -m experiments.main --config=configs/quickstart.py --dry_run
     python -m experiments.main --config=configs/quickstart.py --config.workers=8 --dry_run
+    python -m experiments.main --config=configs/quickstart.py --workdir=runs/four --distributed
 
 Exit codes: 0 done, 2 a mistake in what was asked for, 130 interrupted, anything else a failure.
 """
@@ -11,11 +12,10 @@ import os
 import pathlib
 import sys
 
-import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from experiments import check, train
+from experiments import check, team, train
 from ist_jax.errors import InputError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -24,6 +24,22 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for metrics, tables and figures.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be trained, and train nothing.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the finished run in --workdir.")
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "One of several processes. Slurm, Open MPI and Kubernetes say which; elsewhere give "
+    "--coordinator, --processes and --process.",
+)
+COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port where process 0 can be reached.")
+PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
+PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
+PATIENCE = flags.DEFINE_integer("patience", 60, "Seconds to wait for the other processes.")
+DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic",
+    False,
+    "The same bits for every number of devices, processes and CPUs: means over workers in a fixed "
+    "order, and one thread a process for sums on CPU.",
+)
 
 
 def main(argv: list[str]) -> int:
@@ -34,21 +50,41 @@ def main(argv: list[str]) -> int:
         return _mistake("--config is missing; try --config=configs/quickstart.py")
     config = CONFIG.value
     try:
-        check.check(config)
-        if config.mesh.devices > 1:  # of other platforms than CPU there are as many as there are
-            jax.config.update("jax_num_cpu_devices", config.mesh.devices)
+        if DETERMINISTIC.value:
+            os.environ["NPROC"] = "1"  # XLA's CPU threads; how many there are is how sums are split
+            config.mesh.exact = True
+        joined = _join(config)
+        with joined.together("check"):
+            check.check(config)
+        team.agree(joined, config)
         if DRY_RUN.value:
-            print(train.plan(config))
+            if joined.first:
+                print(train.plan(config))
             return 0
-        if not WORKDIR.value:
-            return _mistake("--workdir is missing; try --workdir=runs/quickstart")
-        train.run(config, pathlib.Path(WORKDIR.value), OVERWRITE.value)
+        with joined.together("workdir"):
+            if not WORKDIR.value:
+                raise InputError("--workdir is missing; try --workdir=runs/quickstart")
+        train.run(config, pathlib.Path(WORKDIR.value), OVERWRITE.value, joined)
     except InputError as error:
         return _mistake(str(error))
     except KeyboardInterrupt:
         print("\ninterrupted; what was measured is in the run folder", file=sys.stderr, flush=True)
         os._exit(130)  # at once: taking XLA down under running programs crashes now and then
     return 0
+
+
+def _join(config: ConfigDict) -> team.Team:
+    """Alone or in a team; on CPU, with as many devices as the mesh has for each process."""
+    if not DISTRIBUTED.value:
+        for flag in (COORDINATOR, PROCESSES, PROCESS):
+            if flag.value is not None:
+                raise InputError(f"--{flag.name} is for several processes: add --distributed")
+        check.devices(config, 1)
+        return team.Team()
+    joined = team.join(COORDINATOR.value, PROCESSES.value, PROCESS.value, PATIENCE.value)
+    with joined.together("mesh"):
+        check.devices(config, joined.count)
+    return joined
 
 
 def _mistake(text: str) -> int:

@@ -1,5 +1,6 @@
 """One experiment from top to bottom: every method with every seed, measured alike."""
 
+import contextlib
 import json
 import pathlib
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build, check, report
+from experiments.team import Team
 from ist_jax import data as datasets
 from ist_jax.errors import InputError
 from ist_jax.round import Report
@@ -21,28 +23,47 @@ CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
 FIGURE, TENSORBOARD = report.FIGURES[0], "tensorboard"
 
 
-def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> None:
-    """Leaves config.json, metrics.jsonl, summary.json and accuracy.png in ``workdir``."""
-    check.check(config)
-    data = datasets.load(config.data.name, config.data.path)
-    jobs = build.jobs(config, data)
-    claim(workdir, overwrite)
-    (workdir / CONFIG).write_text(config.to_json_best_effort(indent=2) + "\n")
+ALONE = Team()
+
+
+def run(
+    config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False, team: Team = ALONE
+) -> None:
+    """Leaves config.json, metrics.jsonl, summary.json and accuracy.png in ``workdir``.
+
+    Of a team, the first process writes them, and the others only train.
+    """
+    with team.together("start"):
+        check.check(config)
+        data = datasets.load(config.data.name, config.data.path)
+        jobs = build.jobs(config, data)
+        if team.first:
+            claim(workdir, overwrite)
+            (workdir / CONFIG).write_text(config.to_json_best_effort(indent=2) + "\n")
 
     rounds = build.rounds(config, data)
     runs = [(name, seed) for seed in config.seeds for name in jobs]
     for job in jobs.values():  # a round each, thrown away: no clock below sees a compilation
-        job.trainer.round(job.state(config.seeds[0]), job.batches(config.seeds[0])(0))
+        batches = job.place(job.batches(config.seeds[0])(0))
+        job.trainer.round(job.state(config.seeds[0]), batches)
     plans = {name: job.plan for name, job in jobs.items()}
     progress = Progress([plans[name].flops * plans[name].workers * rounds for name, _ in runs])
-    with (workdir / METRICS).open("w") as metrics:
+    with contextlib.ExitStack() as opened:
         for number, (name, seed) in enumerate(runs):
+            lines = train(jobs[name], name, seed, rounds, config.eval_every)
+            if not team.first:
+                for _ in lines:
+                    pass
+                continue
+            metrics = opened.enter_context((workdir / METRICS).open("a"))
             board = tensorboard(workdir / TENSORBOARD / f"{name}_{seed}", config.tensorboard)
-            for line in train(jobs[name], name, seed, rounds, config.eval_every):
+            for line in lines:
                 metrics.write(json.dumps(line) + "\n")
                 metrics.flush()
                 board(line)
                 progress.show(number, line["round"] / rounds, line)
+    if not team.first:
+        return
     progress.end()
 
     summary = {
@@ -91,7 +112,7 @@ def train(
             }
             reports, since = [], time.perf_counter()
         if done < rounds:
-            state, report = job.trainer.round(state, batches(done))
+            state, report = job.trainer.round(state, job.place(batches(done)))
             reports.append(report)
 
 

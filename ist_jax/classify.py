@@ -31,27 +31,31 @@ def cross_entropy(model: nn.Module) -> Loss:
 
 
 def accuracy(
-    model: nn.Module, statistics_from: np.ndarray, batch: int = 2000
+    model: nn.Module,
+    statistics_from: np.ndarray,
+    batch: int = 2000,
+    compiled: Callable[..., Any] = jax.jit,
 ) -> Callable[[PyTree, np.ndarray, np.ndarray], float]:
     """``evaluate(params, x, y) -> share of examples classified right``, with the whole net.
 
     Statistics are recomputed over ``statistics_from`` (training inputs), so that the answer for an
     example depends on no other test example; ``batch`` only bounds memory. A model without the
-    attribute ``normalise`` has no statistics.
+    attribute ``normalise`` has no statistics. A net that is spread over devices is looked at where
+    it lies: with ``compiled=trainer.over`` the parameters are ``trainer.home(state)``.
 
     Raises:
       InputError: from ``evaluate``, labels that are not ``int [n]``.
     """
-    recompute = jax.jit(lambda params: normalise.statistics(model, params, statistics_from))
+    recompute = compiled(lambda params, x: normalise.statistics(model, params, x))
 
-    @jax.jit
+    @compiled
     def right(params, statistics, x, y):
         logits: Any = model.apply({**params, **statistics}, x, train=False)
         return jnp.sum(jnp.argmax(logits, axis=-1) == y)
 
     def evaluate(params: PyTree, x: np.ndarray, y: np.ndarray) -> float:
         check_labels(x, y)
-        statistics = recompute(params)
+        statistics = recompute(params, statistics_from)
         starts = range(0, len(x), batch)
         total = [right(params, statistics, x[i : i + batch], y[i : i + batch]) for i in starts]
         return float(sum(int(n) for n in total)) / len(x)

@@ -68,7 +68,7 @@ def back(
 def mean(
     layout: Layout, otherwise: PyTree, trees: PyTree, took_part: Bool[Array, " S"] | None = None
 ) -> PyTree:
-    """The mean over all workers of trees ``[S / D, ...]``; where nobody took part, ``otherwise``."""
+    """The mean over all workers of trees ``[S / D, ...]``; ``otherwise`` where nobody took part."""
     if layout.devices == 1:
         names = jax.tree.map(lambda leaf: (None,) * leaf.ndim, otherwise)
         return decompose.scatter(otherwise, trees, names, {}, took_part)

@@ -19,8 +19,10 @@ import jax
 import jax.numpy as jnp
 
 from ist_jax import axes, routes
+from ist_jax.errors import InputError
 
 PyTree = Any
+SMALL_BYTES = 1 << 16  # less than that does not travel alone
 
 
 class Leaf(NamedTuple):
@@ -120,16 +122,34 @@ class Layout(NamedTuple):
         leaves = [self.leaves[number] for number in numbers]
         return sum(math.prod(leaf.row(self.slots)) * leaf.dtype.itemsize for leaf in leaves)
 
-    def pass_bytes(self, journey: Journey) -> int:
-        """Bytes that a device receives from the others in one pass."""
-        return (self.devices - 1) * journey.capacity * self.row_bytes(journey.leaves)
+    def messages(self, journey: Journey) -> list["Message"]:
+        """What a pass sends from each device to each: large leaves alone, small ones together."""
+        alone, together = [], {}
+        for number in journey.leaves:
+            leaf = self.leaves[number]
+            size = journey.capacity * math.prod(leaf.row(self.slots))
+            if size * leaf.dtype.itemsize >= SMALL_BYTES:
+                alone.append(Message([number], size, leaf.dtype.itemsize))
+            else:
+                found = together.setdefault(leaf.dtype, [[], 0])
+                found[0].append(number)
+                found[1] += size
+        return alone + [Message(*found, dtype.itemsize) for dtype, found in together.items()]
+
+
+class Message(NamedTuple):
+    """Numbers of leaves, elements, and bytes of each."""
+
+    leaves: list[int]
+    size: int
+    itemsize: int
 
 
 def plan(
     params: PyTree,
     names: PyTree,
-    who: Mapping[str, Any],
     *,
+    who: Mapping[str, Any],
     workers: int,
     devices: int,
     disjoint: bool,
@@ -148,6 +168,14 @@ def plan(
         not depend on D.
     """
 
+    widths = axes.widths(params, names)
+    for group in who:
+        if widths[group] < devices:
+            raise InputError(
+                f"group {group!r} has {widths[group]} neurons for {devices} devices. Use fewer "
+                "devices, or let several share a worker (mesh.data)."
+            )
+
     def rest(leaf, leaf_names):
         shape, dtype = tuple(leaf.shape), jnp.dtype(leaf.dtype)
         cut = [axis for axis, group in enumerate(leaf_names) if group in who]
@@ -162,7 +190,7 @@ def plan(
         leaves=[rest(leaf, leaf_names) for _, leaf, leaf_names in axes.walk(params, names)],
         names=names,
         tree=jax.tree.structure(params),
-        widths=axes.widths(params, names),
+        widths=widths,
         slots={group: ids.shape[1] for group, ids in who.items()},
         workers=workers,
         devices=devices,

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
-from ist_jax.layout import Journey
+from ist_jax.layout import SMALL_BYTES, Journey
 from ist_jax.routes import Route
 
 WORKER, DATA = "worker", "data"  # the axes of a mesh
-SMALL_BYTES = 1 << 16
 
 
 class Rows(NamedTuple):

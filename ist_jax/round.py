@@ -67,13 +67,20 @@ class Trainer(NamedTuple):
     """Pure functions, and the bytes they move; ``round`` donates the state it is given.
 
     ``init(params, key)`` takes a net, or a function ``key -> net``, which is run where its result
-    is to lie: no device ever holds all of it. ``whole(state)`` is the same state in natural shapes,
-    spread over the devices or not.
+    is to lie: no device ever holds all of it. To look at the net between rounds without gathering
+    it, ``over(function)(home(state), ...)`` runs ``function(net, ...)`` on the net as it lies;
+    ``whole(state)`` is the state in natural shapes, all of it on every device. ``wire(report, J)``
+    is what every device received from others in that round, in bytes, and ``lower`` gives the
+    round's program, to compile and look at.
     """
 
     init: Callable[[Any, Key[Array, ""]], State]
     round: Callable[..., tuple[State, Report]]
+    home: Callable[[State], PyTree]
+    over: Callable[[Callable[..., Any]], Callable[..., Any]]
     whole: Callable[[State], State]
+    lower: Callable[..., jax.stages.Lowered]
+    wire: Callable[[Report, int], float]
     moved: traffic.Moved
 
 
@@ -106,7 +113,7 @@ def build(
         up in the order of the workers, instead of the transport's.
 
     Returns:
-      ``Trainer(init, round, whole, moved)``. ``round(state, batches, took_part=None)`` takes a
+      A ``Trainer``. ``round(state, batches, took_part=None)`` takes a
       tree of arrays ``[S, J, ...]`` and, if not all take part, ``bool[S]``.
 
     Raises:
@@ -124,15 +131,16 @@ def build(
     def rested(net):
         return net, memory.rest(optimizer.init(net))
 
-    lying = layout.plan(
-        jax.eval_shape(rested, params),
-        (names, memory.names(params, names)),
-        jax.eval_shape(functools.partial(draw, round=0), jax.random.key(0)),
+    plan = functools.partial(
+        layout.plan,
+        who=jax.eval_shape(functools.partial(draw, round=0), jax.random.key(0)),
         workers=workers,
         devices=devices.groups(mesh),
         disjoint=method.disjoint,
         exact=exact,
     )
+    net = plan(params, names)
+    lying = plan(jax.eval_shape(rested, params), (names, memory.names(params, names)))
     moved = traffic.per_round(params, names, method, workers, memory, optimizer)
     expected = _shapes(params)
 
@@ -185,7 +193,7 @@ def build(
     def on_a_device(state: State, batches: PyTree, took_part: Array | None):
         """One round on one device, with its part of every array."""
         train = in_step if method.exchange == "step" else apart
-        gradient = devices.averaged_in_group(jax.value_and_grad(loss), mesh)
+        gradient = devices.alone(jax.value_and_grad(loss), mesh)
         who_next = draw(state.key, state.round + 1, state.who)
         key = fold(state.key, "train", state.round)
         rest = state.params, state.opt_state
@@ -216,14 +224,33 @@ def build(
         received, sent = (np.where(present, n, 0) for n in moved.of_steps(steps))
         return state, Report(losses, present, received, sent, passes)
 
-    pick_up = devices.pick_up(lying, mesh)
+    def lower(state: State, batches: PyTree, took_part=None) -> jax.stages.Lowered:
+        return compiled.lower(state, batches, took_part)
+
+    def wire(report: Report, steps: int) -> float:
+        gradient = params if method.exchange == "step" else None
+        group = devices.in_group(mesh)
+        return traffic.wire(lying, report.passes, gradient=gradient, steps=steps, data=group)
+
+    def over(function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.jit(
+            lambda rows, *arguments: function(devices.natural(net, mesh, rows), *arguments)
+        )
+
+    bring_home = devices.bring_home(net, mesh)
+    bring_all_home = devices.bring_home(lying, mesh)
+    everywhere = jax.jit(
+        lambda rest: devices.natural(lying, mesh, rest), out_shardings=devices.everywhere(mesh)
+    )
+
+    def home(state: State) -> PyTree:
+        return bring_home(state.params, state.who)
 
     def whole(state: State) -> State:
-        if lying.devices == 1:
-            return state
-        return State(*pick_up((state.params, state.opt_state), state.who), *state[2:])
+        rest = bring_all_home((state.params, state.opt_state), state.who)
+        return State(*everywhere(rest), *state[2:])
 
-    return Trainer(init, one_round, whole, moved)
+    return Trainer(init, one_round, home, over, whole, lower, wire, moved)
 
 
 def _check_method(method: Method, params: PyTree, names: PyTree, workers: int) -> None:

@@ -13,12 +13,13 @@ workers. So lists are kept apart by *rank*, the number of holders with a smaller
 carries contributions of one rank, and ranks go one after another.
 """
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-MESSAGE_BYTES = 1 << 20
+LEAST_BYTES, MESSAGE_BYTES = 1 << 16, 1 << 20
 PASSES = 8  # in which an even share is sent: finer ones waste less when shares are not even
 
 
@@ -87,13 +88,14 @@ def route(
 
 
 def capacity(share: float, row_bytes: int) -> int:
-    """Neurons in a message: an eighth of an even share, or about 1 MB of them if that is less.
+    """Neurons in a message: an eighth of an even share, but from 64 kB (or all of it) to 1 MB.
 
     Of the numbers down to half of that, the one whose multiple fits the share best.
     """
-    most = max(1, min(-(-share // PASSES), MESSAGE_BYTES // max(row_bytes, 1)))
+    row = max(row_bytes, 1)
+    most = min(max(share / PASSES, LEAST_BYTES / row), share, MESSAGE_BYTES / row)
     fits = lambda c: (-(-share // c) * c, -c)
-    return int(min(range(int(-(-most // 2)), int(most) + 1), key=fits))
+    return int(min(range(max(1, math.ceil(most / 2)), max(1, math.ceil(most)) + 1), key=fits))
 
 
 def _rank(ids: Int[Array, "S m"], width: int, ranks: int) -> Int[Array, " seats"]:

@@ -4,8 +4,9 @@ A worker that takes part in a round receives the entries it is to train and send
 back: for a leaf with axes of N_1 x N_2 x ... neurons, of which it holds c_1, c_2, ..., the product
   of
 the c (N where the axis is not cut). Data parallel receives and sends the whole net's gradient at
-every step instead, an ensemble moves its subnets once. What a transport adds to this, or saves by
-leaving entries where they are, is not counted here.
+every step instead, an ensemble moves its subnets once: ``per_round``. What a program moves between
+devices is another number, since entries stay where they are needed next and messages have a fixed
+size: ``passes`` and ``wire``.
 
 For a fully connected net with widths N_0 .. N_t and S workers, the inflow of all sites per gradient
 step is (N_0 N_1 + N_{t-1} N_t)/J + sum_{i=2..t-1} N_{i-1} N_i / (S J) for IST, and S sum N_{i-1}
@@ -14,7 +15,7 @@ twice).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,8 +23,10 @@ import numpy as np
 import optax
 
 from ist_jax import axes
+from ist_jax.layout import Layout
 from ist_jax.local import Memory
 from ist_jax.method import Method
+from ist_jax.partition import Assignment
 
 PyTree = Any
 
@@ -75,6 +78,90 @@ def held(params: PyTree, names: PyTree, method: Method, workers: int) -> dict[st
 def entries(params: PyTree, names: PyTree, counts: dict[str, np.ndarray]) -> np.ndarray:
     """Parameters each worker holds, ``int64[S]`` (``int64[]`` where nothing is cut)."""
     return _total(params, names, counts, lambda leaf: 1)
+
+
+def passes(
+    layout: Layout,
+    who: Assignment,
+    who_next: Assignment | None = None,
+    took_part: np.ndarray | None = None,
+) -> dict[str, int]:
+    """Passes of each journey in a round that goes from one assignment to the next.
+
+    As many as the longest list of neurons that one device has for another one needs.
+    """
+    everyone = np.ones(layout.workers, bool) if took_part is None else np.asarray(took_part)
+    found = {}
+    for way in ("out", "on", "back"):
+        for journey in layout.journeys(way):
+            width = layout.widths[journey.group]
+            ids = np.asarray(who[journey.group])
+            lies = np.arange(width) // layout.home(journey.group)  # the device of each neuron
+            if way == "on" and who_next is not None:
+                holders, slots = np.nonzero(ids < width)
+                lies[ids[holders, slots]] = holders // layout.some
+                ids = np.asarray(who_next[journey.group])
+            if way == "back":
+                ids = np.where(everyone[:, None], ids, width)
+            ranks = 1 if way != "back" or layout.disjoint else layout.workers
+            earlier = np.zeros(width, int)  # holders with a smaller number
+            lists = np.zeros((ranks, layout.devices, layout.devices), int)
+            for worker, row in enumerate(ids):
+                held, device = row[row < width], worker // layout.some
+                rank = earlier[held] if ranks > 1 else 0 * held
+                np.add.at(lists, (rank, device, lies[held]), lies[held] != device)
+                earlier[held] += 1
+            longest = lists.max(axis=(1, 2))
+            found[journey.name] = int((-(-longest // journey.capacity)).sum())
+    return found
+
+
+def wire(
+    layout: Layout,
+    passes: Mapping[str, Any],
+    *,
+    gradient: PyTree | None = None,
+    steps: int = 1,
+    data: int = 1,
+) -> float:
+    """Bytes that every device receives from those of other workers in a round.
+
+    Args:
+      layout: how the net lies.
+      passes: of each journey (``Report.passes``, or ``passes`` above).
+      gradient: what is averaged at every step, where something is (data parallel).
+      steps: J.
+      data: devices that share a worker; each moves its part.
+
+    Returns:
+      Bytes of the messages; a device does not send to itself. An all-reduce counts as a ring's,
+      which passes every byte but a D-th twice. Losses, four bytes for each worker, are counted too.
+    """
+    if layout.devices == 1:
+        return 0.0
+    others = layout.devices - 1
+    total = 4.0 * layout.some * others
+    for way in ("out", "on", "back"):
+        for journey in layout.journeys(way):
+            for message in layout.messages(journey):
+                each = -(-message.size // data) * message.itemsize
+                total += int(passes[journey.name]) * others * each
+    if gradient is not None:
+        return total + steps * _merged(layout, jax.tree.leaves(gradient), data)
+    return total + _merged(layout, [leaf for leaf in layout.leaves if not leaf.split], data)
+
+
+def _merged(layout: Layout, leaves: Sequence[Any], data: int) -> float:
+    """Bytes a device receives where these leaves are averaged over all workers."""
+    others, total = layout.devices - 1, 0.0
+    for dtype in {jax.numpy.dtype(leaf.dtype) for leaf in leaves}:
+        size = sum(math.prod(leaf.shape) for leaf in leaves if leaf.dtype == dtype)
+        if layout.exact:
+            part = -(-size // (layout.devices * data))
+            total += others * (layout.some + 1) * part * dtype.itemsize
+        else:
+            total += 2 * others / layout.devices * -(-size // data) * dtype.itemsize
+    return total
 
 
 def flops(function: Callable[..., Any], *arguments: PyTree) -> int:

@@ -88,9 +88,14 @@ def groups(over: Mesh) -> int:
     return over.shape[WORKER]
 
 
+def in_group(over: Mesh) -> int:
+    """Devices that share a worker."""
+    return over.shape[DATA]
+
+
 def batch_spec(over: Mesh) -> PartitionSpec:
     """How batches ``[S, J, B, ...]`` lie."""
-    return SPLIT if over.shape[DATA] == 1 else PartitionSpec(WORKER, None, DATA)
+    return SPLIT if in_group(over) == 1 else PartitionSpec(WORKER, None, DATA)
 
 
 def specs(layout: Layout) -> PyTree:
@@ -98,11 +103,19 @@ def specs(layout: Layout) -> PyTree:
     return layout.tree.unflatten(SPLIT if leaf.split else EVERYWHERE for leaf in layout.leaves)
 
 
-def averaged_in_group(gradient: Gradient, over: Mesh) -> Gradient:
-    """The gradient of a worker's whole batch, of which every device of its group has a part."""
-    if over.shape[DATA] == 1:
-        return gradient
-    return lambda *arguments: lax.pmean(gradient(*arguments), DATA)
+def alone(gradient: Gradient, over: Mesh) -> Gradient:
+    """A worker's gradient, as if there were no mesh; the mean over the devices of its group.
+
+    Flax layers that see a mesh take the names of axes for its own, and these are groups of neurons.
+    """
+
+    def hidden(*arguments):
+        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+            return gradient(*arguments)
+
+    if in_group(over) == 1:
+        return hidden
+    return lambda *arguments: lax.pmean(hidden(*arguments), DATA)
 
 
 def place(tree: PyTree, over: Mesh, spec: PartitionSpec = EVERYWHERE) -> PyTree:
@@ -120,10 +133,36 @@ def place(tree: PyTree, over: Mesh, spec: PartitionSpec = EVERYWHERE) -> PyTree:
     return jax.tree.map(one, tree)
 
 
+def here(over: Mesh, workers: int) -> list[int]:
+    """The numbers of the workers that devices of this process train."""
+    some = workers // groups(over)
+    own = [
+        group
+        for group, devices in enumerate(over.devices)
+        if any(device.process_index == jax.process_index() for device in devices)
+    ]
+    return [group * some + worker for group in own for worker in range(some)]
+
+
+def place_own(batches: PyTree, over: Mesh, workers: int) -> PyTree:
+    """Batches ``[S, J, B, ...]`` on the mesh; a process gives those of its own workers."""
+    own = here(over, workers)
+    sharding = NamedSharding(over, batch_spec(over))
+
+    def one(leaf):
+        def part(index):
+            rows = range(*index[0].indices(workers))
+            return leaf[own.index(rows[0]) : own.index(rows[-1]) + 1][:, *index[1:]]
+
+        return jax.make_array_from_callback((workers, *leaf.shape[1:]), sharding, part)
+
+    return jax.tree.map(one, batches)
+
+
 def lay_down(
     layout: Layout, over: Mesh, make: Callable[[Any], PyTree]
 ) -> Callable[[Any, Assignment], PyTree]:
-    """``(key, who) -> `` the net ``make(key)`` at rest. Every device makes its own part, no more."""
+    """``(key, who) -> `` the net ``make(key)`` at rest; every device makes its own part."""
     lying = specs(layout)
     shardings = jax.tree.map(lambda spec: NamedSharding(over, spec), lying)
     depart = spread(functools.partial(exchange.depart, layout), over, (lying, EVERYWHERE), lying)
@@ -136,20 +175,25 @@ def lay_down(
     return lambda key, who: compiled(place(key, over), place(dict(who), over))
 
 
-def pick_up(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyTree]:
-    """``(rest, who) -> `` the net in its natural shape, spread by its rows.
-
-    Leaves with a number of rows that D does not divide come whole on every device.
-    """
-
-    def natural_spec(leaf):
-        if not leaf.split or leaf.shape[leaf.axis] % layout.devices:
-            return NamedSharding(over, EVERYWHERE)
-        return NamedSharding(over, PartitionSpec(*(None,) * leaf.axis, WORKER))
-
+def bring_home(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyTree]:
+    """``(rest, who) -> `` the net with all its rows at home."""
     arrive = functools.partial(exchange.arrive, layout)
-    bring = spread(arrive, over, (specs(layout), EVERYWHERE), specs(layout))
-    return jax.jit(
-        lambda rest, who: exchange.natural(layout, bring(rest, who)),
-        out_shardings=layout.tree.unflatten(map(natural_spec, layout.leaves)),
-    )
+    if layout.devices == 1:
+        return lambda rest, who: rest
+    return jax.jit(spread(arrive, over, (specs(layout), EVERYWHERE), specs(layout)))
+
+
+def everywhere(over: Mesh) -> NamedSharding:
+    """Whole on every device."""
+    return NamedSharding(over, EVERYWHERE)
+
+
+def natural(layout: Layout, over: Mesh, home: PyTree) -> PyTree:
+    """Rows at home in their natural shapes, inside a program; each device keeps its own."""
+
+    def spec(leaf):
+        lies = PartitionSpec(*(None,) * leaf.axis, WORKER) if leaf.split else EVERYWHERE
+        return NamedSharding(over, lies)
+
+    shardings = layout.tree.unflatten(map(spec, layout.leaves))
+    return lax.with_sharding_constraint(exchange.natural(layout, home), shardings)

@@ -85,7 +85,7 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(assign, disjoint, si
     who, after = assign(key, WIDTHS, size, 1), assign(key, WIDTHS, size, 2)
     mesh = workers.mesh(size, devices)
     spread = layout.plan(
-        params, names, who, workers=size, devices=devices, disjoint=disjoint, exact=True
+        params, names, who=who, workers=size, devices=devices, disjoint=disjoint, exact=True
     )
     lying, split, all_of_it = workers.specs(spread), workers.SPLIT, workers.EVERYWHERE
     out = workers.spread(
@@ -105,7 +105,10 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(assign, disjoint, si
         return nets, trained, back(rest, trained, who, after, took_part)[0]
 
     rest = workers.lay_down(spread, mesh, lambda key: params)(key, who)
-    pick_up = workers.pick_up(spread, mesh)
+    home = workers.bring_home(spread, mesh)
+    pick_up = jax.jit(
+        lambda rows: exchange.natural(spread, rows), out_shardings=workers.everywhere(mesh)
+    )
     for took_part in (np.ones(size, bool), np.arange(size) != 1, np.zeros(size, bool)):
         nets, trained, new = both(rest, who, after, took_part)
         assert same_bits(nets, decompose.gather(params, names, who))
@@ -113,4 +116,4 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(assign, disjoint, si
             np.asarray, trained
         )  # or scatter would run on the mesh, by XLA's rules
         expected = decompose.scatter(params, trained, names, who, took_part, disjoint=disjoint)
-        assert same_bits(pick_up(new, after), expected)
+        assert same_bits(pick_up(home(new, after)), expected)

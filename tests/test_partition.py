@@ -77,6 +77,33 @@ def test_balanced_draws_equally_from_every_home(key):
     assert (np.stack([np.bincount(row // 8, minlength=8) for row in ids]) == 2).all()
 
 
+def test_balanced_sends_equally_many_from_every_holder_to_every_holder(key):
+    """64 neurons, 4 workers: 16 pairs of holders with 4 each, from 4 homes, round after round."""
+    draw = jax.jit(functools.partial(partition.balanced, widths={"h": 64}, workers=4))
+    before = draw(key, round=0)
+    for number in range(1, 6):
+        after = draw(key, round=number, previous=before)
+        was, now = np.zeros(64, int), np.zeros(64, int)
+        for worker in range(4):
+            was[before["h"][worker]], now[after["h"][worker]] = worker, worker
+        triples = np.bincount(16 * (np.arange(64) // 16) + 4 * was + now, minlength=64)
+        assert (triples == 1).all()
+        before = after
+
+
+def test_balanced_goes_on_mixing_where_a_place_holds_a_single_neuron(key):
+    """16 neurons, 4 workers: over 3,000 rounds in a row each is with each a quarter of the time."""
+
+    def step(previous, number):
+        who = partition.balanced(key, {"h": 16}, 4, number, previous)
+        return who, who["h"]
+
+    start = partition.balanced(key, {"h": 16}, 4)
+    _, ids = jax.jit(lambda: jax.lax.scan(step, start, np.arange(1, 3001)))()
+    share = np.stack([(np.asarray(ids) == n).any(axis=2).mean(axis=0) for n in range(16)])
+    assert np.abs(share - 0.25).max() < 4.5 * np.sqrt(0.25 * 0.75 / 3000)
+
+
 @given(st.integers(1, 90), st.integers(1, 6), st.integers(1, 7), st.integers(0, 3))
 @settings(max_examples=15, deadline=None)
 def test_balanced_counts_differ_by_one_at_most_and_never_change(width, workers, shards, round):

@@ -172,7 +172,7 @@ def test_bad_meshes():
         workers.mesh(6, 4)
     with pytest.raises(InputError, match="asked for 99 devices, there are 8"):
         workers.mesh(99, 99)
-    with pytest.raises(InputError, match="8 devices .* for 4 workers would leave some without"):
+    with pytest.raises(InputError, match="for 4 workers would leave some without"):
         workers.mesh(4, 8)
     with pytest.raises(InputError, match="8 devices cannot be grouped by 3"):
         workers.mesh(8, 8, data=3)

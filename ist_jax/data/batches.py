@@ -6,7 +6,7 @@ shard may be smaller than a batch. Nothing is stored between steps: resuming nee
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,6 +28,8 @@ class Batches:
       skew: 0 for shards that are alike; otherwise the concentration of the Dirichlet law from which
         each class draws its shares of the workers, so that a small value means few classes a worker
         (Hsu et al., 2019). Shards then differ in size.
+      of: the workers whose batches are wanted, in place of all; of ``x``, only their examples are
+        read (it may lie in a file: ``numpy.memmap``).
 
     Raises:
       InputError: labels that are not ``int [n]``, numbers below one, an unknown split, fewer
@@ -45,6 +47,7 @@ class Batches:
         seed: int,
         split: str = "disjoint",
         skew: float = 0.0,
+        of: Sequence[int] | None = None,
     ):
         for name, value in (("workers", workers), ("batch", batch), ("local_steps", local_steps)):
             if value < 1:
@@ -52,14 +55,13 @@ class Batches:
         check_labels(x, y)
         self._x, self._y = x, y
         self._batch, self.local_steps, self._seed = batch, local_steps, seed
+        self._of = range(workers) if of is None else tuple(of)
         self.shards = shards(y, workers, seed=seed, split=split, skew=skew)
 
     def __call__(self, round: int) -> Mapping[str, np.ndarray]:
-        """All batches of a round."""
+        """All batches of a round; S is the number of workers asked for."""
         steps = range(round * self.local_steps, (round + 1) * self.local_steps)
-        chosen = np.stack(
-            [np.stack([self.indices(w, step) for step in steps]) for w in range(len(self.shards))]
-        )
+        chosen = np.stack([np.stack([self.indices(w, step) for step in steps]) for w in self._of])
         return {"x": self._x[chosen], "y": self._y[chosen]}
 
     def indices(self, worker: int, step: int) -> np.ndarray:

@@ -1,0 +1,157 @@
+"""Several processes that train one net: how they find each other, agree, and fail together.
+
+One process (number 0) keeps the address where all meet, writes logs and prints. Before anything is
+compiled they compare what they were started with; whatever one of them cannot do is told to all,
+so that none waits for another that has gone.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import platform
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jaxlib
+from jax._src import distributed  # its key-value store is the only way to talk before compiling
+from ml_collections import ConfigDict
+
+from ist_jax.errors import InputError
+
+
+class Team(NamedTuple):
+    """Process ``number`` of ``count``; ``patience`` is how long to wait for another, in seconds."""
+
+    number: int = 0
+    count: int = 1
+    patience: int = 60
+
+    @property
+    def first(self) -> bool:
+        return self.number == 0
+
+    def share(self, topic: str, value: Any) -> list[Any]:
+        """What every process has to say on a topic, in their order; each topic is shared once."""
+        if self.count == 1:
+            return [value]
+        client = distributed.global_state.client
+        client.key_value_set(f"ist_jax/{topic}/{self.number}", json.dumps(value))
+        told = []
+        for other in range(self.count):
+            try:
+                text = client.blocking_key_value_get(
+                    f"ist_jax/{topic}/{other}", 1000 * self.patience
+                )
+            except jax.errors.JaxRuntimeError:
+                raise InputError(
+                    f"process {self.number} waited {self.patience} s for process {other} "
+                    f"({topic}). Is it running? Its own output says what became of it."
+                ) from None
+            told.append(json.loads(text))
+        return told
+
+    @contextlib.contextmanager
+    def together(self, topic: str) -> Iterator[None]:
+        """Goes on only if every process got through what is inside.
+
+        Raises:
+          InputError: in all of them, what was wrong in the first that was not.
+        """
+        mistake = None
+        try:
+            yield
+        except InputError as error:
+            mistake = str(error)
+        for number, other in enumerate(self.share(topic, mistake)):
+            if other is not None:
+                own = number == self.number
+                raise InputError(other if own else f"process {number} stopped: {other}")
+
+
+def join(coordinator: str | None, count: int | None, number: int | None, patience: int) -> Team:
+    """Meets the other processes.
+
+    Args:
+      coordinator: ``host:port`` of process 0; None where Slurm, Open MPI or Kubernetes tell.
+      count, number: how many processes there are, and which this is; None likewise.
+      patience: seconds to wait for them.
+
+    Raises:
+      InputError: an address or numbers that cannot be, nobody at the address in time, or nothing
+        that tells where to meet.
+    """
+    given = [value is not None for value in (coordinator, count, number)]
+    if any(given) and not all(given):
+        raise InputError("--coordinator, --processes and --process belong together: give all three")
+    if coordinator is not None and count is not None and number is not None:
+        if not 0 <= number < count:
+            raise InputError(f"--process must be 0 to {count - 1}, found {number}")
+        host, _, port = coordinator.rpartition(":")
+        if not host or not port.isdigit():
+            raise InputError(f"--coordinator must be host:port, found {coordinator!r}")
+        if number > 0:
+            _wait_for(host, int(port), patience)
+    try:
+        jax.distributed.initialize(coordinator, count, number, initialization_timeout=patience)
+    except ValueError as error:
+        raise InputError(
+            f"--distributed found no cluster that says where to meet ({error}). Give "
+            "--coordinator=host:port --processes=N --process=0, 1, ..."
+        ) from None
+    except jax.errors.JaxRuntimeError as error:
+        raise InputError(
+            f"the processes did not come together within {patience} s: "
+            f"{str(error).splitlines()[0]}. Are all started, with the same --coordinator?"
+        ) from None
+    found = distributed.global_state  # jax.process_index() would start the devices too early
+    return Team(found.process_id, found.num_processes, patience)
+
+
+def agree(team: Team, config: ConfigDict) -> None:
+    """Compares configs and versions of all processes.
+
+    Raises:
+      InputError: naming what differs, in every process.
+    """
+    facts = {f"config.{key}": repr(value) for key, value in _flat(config.to_dict()).items()}
+    facts |= {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
+    facts |= {"ist_jax": importlib.metadata.version("ist_jax")}
+    facts |= {"python": ".".join(platform.python_version_tuple()[:2])}
+    everyone = team.share("configuration", facts)
+    for number, other in enumerate(everyone):
+        for key in sorted(everyone[0].keys() | other.keys()):
+            mine, theirs = everyone[0].get(key, "nothing"), other.get(key, "nothing")
+            if mine != theirs:
+                raise InputError(
+                    f"the processes were not started alike: {key} is {mine} in process 0 and "
+                    f"{theirs} in process {number}"
+                )
+
+
+def _wait_for(host: str, port: int, patience: int) -> None:
+    """Knocks until somebody is there: JAX itself would abort the process."""
+    ends = time.monotonic() + patience
+    while True:
+        try:
+            with socket.create_connection((host, port), timeout=1):
+                return
+        except OSError as error:
+            if time.monotonic() > ends:
+                raise InputError(
+                    f"no coordinator at {host}:{port} within {patience} s ({error}). Start process "
+                    "0 first, or check the address, the port and the firewall between."
+                ) from None
+            time.sleep(0.1)
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    found = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{above}{key}.")
+        else:
+            found[above + key] = value
+    return found

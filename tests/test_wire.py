@@ -1,0 +1,137 @@
+"""Bytes between devices: the closed form, the compiled program, and what it says it did."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import mlp_loss, mlp_tree, regression_batches
+
+from ist_jax import axes, classify, layout, local, method, normalise, partition, round, traffic
+from ist_jax import workers as devices
+from ist_jax.models.cnn import CNN
+
+SIZES = {"f32": 4, "s32": 4, "bf16": 2, "u32": 4, "pred": 1}
+
+
+def program_bytes(text, passes, steps, size):
+    """What a device receives: every collective's bytes, times the passes of the loop it is in."""
+    total, seen = 0.0, 0
+    for line in text.splitlines():
+        found = re.match(
+            r"\s*%\S+ = (.+?) (all-to-all|all-reduce|all-gather|collective-permute)\(", line
+        )
+        if not found:
+            continue
+        seen += 1
+        shapes = re.findall(r"(\w+)\[([\d,]*)\]", found[1])
+        nbytes = sum(SIZES[t] * np.prod([int(n) for n in d.split(",") if n]) for t, d in shapes)
+        name = re.search(r'op_name="([^"]*)"', line)[1]
+        journey = next((j for j in passes if f"/{j}/" in name), None)
+        times = int(passes[journey]) if journey else steps if "/while/body/" in name else 1
+        share = (size - 1) / size * (2 if found[2] == "all-reduce" else 1)
+        total += times * share * nbytes
+    assert seen, "a program without a collective is not the one we mean"
+    return total
+
+
+def mlp(dims):
+    params, names = mlp_tree(dims)
+    inputs, outputs = dims[0], dims[-1]
+    return (
+        params,
+        names,
+        lambda cut: mlp_loss,
+        lambda s, j: regression_batches(1, s, j, 4, inputs, outputs)[0],
+    )
+
+
+def cnn():
+    """Convolutions with norms and a shared bias, images of 8 x 8."""
+    model = CNN({"filters0": 8, "filters1": 12, "hidden0": 16}, classes=3)
+    x = jnp.ones((1, 8, 8, 1))
+    params, names = axes.of(model.init(jax.random.key(0), x))
+    make = lambda cut: classify.cross_entropy(normalise.subnet(model, cut))
+    draw = np.random.default_rng(0)
+    batches = lambda s, j: {
+        "x": draw.normal(size=(s, j, 4, 8, 8, 1)).astype(np.float32),
+        "y": draw.integers(0, 3, (s, j, 4)).astype(np.int32),
+    }
+    return params, names, make, batches
+
+
+NETS = {"one hidden": mlp((40, 64, 3)), "two hidden": mlp((6, 32, 24, 3)), "cnn": cnn()}
+METHODS = {
+    "ist": method.ist(),
+    "balanced": method.ist(partition.balanced),
+    "local_sgd": method.local_sgd(),
+    "data_parallel": method.data_parallel(),
+    "ensemble": method.ensemble(),
+}
+
+
+def check(net, how, size, many, exact=False, policy="reset", optimizer=None):
+    params, names, loss, batches = NETS[net]
+    how, optimizer = METHODS[how], optimizer or optax.sgd(0.1)
+    widths = axes.widths(params, names)
+    trainer = round.build(
+        loss(partition.sub_widths(how.assign, widths, size)),
+        optimizer,
+        params,
+        names,
+        method=how,
+        workers=size,
+        optimiser_state=policy,
+        mesh=devices.mesh(size, many),
+        exact=exact,
+    )
+    state = trainer.init(params, jax.random.key(1))
+    who, steps = jax.tree.map(np.asarray, state.who), 3
+    data = batches(size, steps)
+    text = trainer.lower(state, data).compile().as_text()
+    state, report = trainer.round(state, data)
+    memory = local.memory(optimizer, how.memory or policy)
+    rest = jax.eval_shape(lambda net: (net, memory.rest(optimizer.init(net))), params)
+    spread = layout.plan(
+        rest,
+        (names, memory.names(params, names)),
+        who=who,
+        workers=size,
+        devices=many,
+        disjoint=how.disjoint,
+        exact=exact,
+    )
+    synchronous = how.exchange == "step"
+    passes = {} if synchronous else traffic.passes(spread, who, state.who)
+    assert {name: int(n) for name, n in report.passes.items()} == passes
+    closed = traffic.wire(spread, passes, gradient=params if synchronous else None, steps=steps)
+    assert closed == pytest.approx(program_bytes(text, passes, steps, many), abs=0.5)
+    assert closed == trainer.wire(report, steps)
+    return closed
+
+
+@pytest.mark.parametrize(
+    ("net", "how", "size", "many", "options"),
+    [
+        ("one hidden", "ist", 4, 4, {}),
+        ("two hidden", "balanced", 4, 2, {"policy": "keep", "optimizer": optax.adam(0.1)}),
+        ("cnn", "local_sgd", 4, 4, {}),
+        ("two hidden", "local_sgd", 4, 2, {"exact": True}),
+        ("two hidden", "data_parallel", 4, 4, {}),
+    ],
+)
+def test_the_closed_form_is_what_the_compiled_program_moves(net, how, size, many, options):
+    check(net, how, size, many, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "many"), [(2, 2), (4, 2), (4, 4), (8, 8)])
+@pytest.mark.parametrize("how", METHODS)
+@pytest.mark.parametrize("net", NETS)
+def test_the_closed_form_for_every_method_net_and_number_of_devices(net, how, size, many):
+    if (net, how) == ("cnn", "ensemble"):
+        pytest.skip("an ensemble has no shared leaves, and this net has one")
+    check(net, how, size, many)
+    check(net, how, size, many, exact=True, policy="keep", optimizer=optax.adam(0.1))
