@@ -181,7 +181,7 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
 
 
 def mesh_of(config: ConfigDict, count: int) -> Mesh:
-    """The devices for S workers. A single worker trains in every process, on a device of its own."""
+    """The devices for S workers; a single worker trains in every process, on a device of its."""
     if count == 1:
         return workers.mesh(1, jax.local_devices()[:1])
     data = config.mesh.data

@@ -1,0 +1,64 @@
+"""This library, one process a worker: IST, local SGD and data parallel over gloo."""
+
+import os
+
+from benchmarks.peers import protocol
+
+
+def main() -> None:
+    task = protocol.task()
+    os.environ["NPROC"] = str(task.threads)
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+    import numpy as np
+    import optax
+
+    from ist_jax import axes, classify, method, normalise, partition, round, workers
+    from ist_jax.models.mlp import MLP
+
+    jax.config.update("jax_num_cpu_devices", 1)
+    if task.workers > 1:
+        jax.distributed.initialize(task.address, task.workers, task.rank)
+    inputs, *hidden, classes = protocol.NETS[task.net]
+    model = MLP({f"hidden{i}": n for i, n in enumerate(hidden)}, classes)
+    draw = np.random.default_rng(task.rank)
+    shape = (1, task.local_steps, task.batch)
+    x = draw.normal(size=(*shape, inputs)).astype(np.float32)
+    batches = {"x": x, "y": draw.integers(0, classes, shape).astype(np.int32)}
+    net = lambda key: axes.of(model.init(key, x[0, 0, :1]))[0]
+    shapes, names = axes.of(jax.eval_shape(lambda key: model.init(key, x[0, 0, :1]), _key(jax)))
+    mesh = workers.mesh(task.workers)
+    batches = workers.place_own(batches, mesh, task.workers)
+
+    def rounds_of(how):
+        cut = partition.sub_widths(how.assign, axes.widths(shapes, names), task.workers)
+        loss = classify.cross_entropy(normalise.subnet(model, cut))
+        trainer = round.build(
+            loss, optax.sgd(0.01), shapes, names, method=how, workers=task.workers, mesh=mesh
+        )
+        state = trainer.init(net, _key(jax))
+
+        def run():
+            nonlocal state
+            state, report = trainer.round(state, batches)
+            jax.block_until_ready((state, report.loss))
+
+        return run
+
+    protocol.serve(
+        task.answers,
+        {
+            "ist": rounds_of(method.ist()),
+            "ist_balanced": rounds_of(method.ist(partition.balanced)),
+            "local_sgd": rounds_of(method.local_sgd()),
+            "data_parallel": rounds_of(method.data_parallel()),
+        },
+    )
+
+
+def _key(jax):
+    return jax.random.key(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""How a benchmark talks to the processes it compares: a method's name in, its bytes out.
+
+A peer prints ``ready`` when everything is compiled, then trains one round of a method for every
+line it is sent. Between two of them it sleeps, so that peers of several kinds can take turns.
+"""
+
+import json
+import os
+import pathlib
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TextIO
+
+NETS = {"speech_2layer": (4096, 4096, 35), "speech_3layer": (4096, 4096, 4096, 35)}  # Yuan et al.
+
+
+class Task(NamedTuple):
+    """What a peer is one of ``workers`` in."""
+
+    rank: int
+    workers: int
+    address: str  # host:port where all meet
+    net: str
+    local_steps: int
+    batch: int
+    threads: int
+    answers: TextIO
+
+
+def task() -> Task:
+    """The task this process was started with; its host is named as its network knows it.
+
+    Only answers go to standard output: what libraries print there goes to standard error.
+    """
+    values = json.loads(sys.argv[1])
+    values["answers"] = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    if name := values.pop("host", None):
+        socket.sethostname(name)
+    return Task(**values)
+
+
+def serve(answers: TextIO, rounds: Mapping[str, Callable[[], None]]) -> None:
+    """Runs every method once, then whatever is asked for, until there is nothing more."""
+    for run in rounds.values():
+        run()
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        before = _received()
+        rounds[line.strip()]()
+        print(_received() - before, file=answers, flush=True)
+
+
+def _received() -> int:
+    """Bytes that have come in over the network, of all interfaces but loopback."""
+    counters = pathlib.Path("/sys/class/net").glob("*/statistics/rx_bytes")
+    return sum(int(path.read_text()) for path in counters if path.parts[-3] != "lo")

@@ -1,0 +1,192 @@
+"""Rounds over slow links: this library beside PyTorch, both over gloo, in one run.
+
+    python -m benchmarks.slow_links --workers 4 --gbps 1 --net speech_2layer --rounds 3 \\
+        --json out.json
+
+Every worker is a process on a computer of its own (``network``: namespaces, links of the given
+rate). Methods take turns, round by round, so that other load on the machine falls on all alike; a
+round is timed from its start to the last worker's end, and bytes are those that the interface of
+the worker that received most has counted. Without ``--gbps`` the links are as fast as the machine.
+
+PyTorch is needed for its half only: ``pip install torch==2.13.0`` (in any environment:
+``--torch-python``). Without it, this library's methods run alone.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+from benchmarks.network import Network, NotPossible, network
+from benchmarks.peers.protocol import NETS
+
+ROOT = pathlib.Path(__file__).parent.parent
+OURS = ("ist", "ist_balanced", "local_sgd", "data_parallel")
+PYTORCH = ("torch_ist_server", "torch_local_sgd", "torch_ddp")
+
+
+class Team(NamedTuple):
+    """The processes of one library, a worker each."""
+
+    processes: list[subprocess.Popen]
+
+    def round(self, method: str) -> tuple[float, int]:
+        """Seconds, and bytes that the worker that received most received."""
+        started = time.perf_counter()
+        for process in self.processes:
+            process.stdin.write(f"{method}\n")
+            process.stdin.flush()
+        received = [int(_answer(process)) for process in self.processes]
+        return time.perf_counter() - started, max(received)
+
+
+def measure(
+    net: str,
+    workers: int,
+    gbps: float | None,
+    rounds: int,
+    local_steps: int,
+    batch: int,
+    torch: str,
+) -> list[dict]:
+    """The rows of the table, a method each; medians over rounds."""
+    seconds: dict[str, list[float]] = {}
+    received: dict[str, list[int]] = {}
+    with network(workers, gbps) as links:
+        threads = max(1, len(os.sched_getaffinity(0)) // workers)
+        settings = {"net": net, "local_steps": local_steps, "batch": batch, "threads": threads}
+        teams: list[tuple[Team, tuple[str, ...]]] = []
+        try:
+            for module, python, methods in (
+                ("ours", sys.executable, OURS),
+                ("pytorch", torch, PYTORCH),
+            ):
+                if python:
+                    team = _start(links, module, python, settings, port=5000 + len(teams))
+                    teams.append((team, methods))
+                    for process in team.processes:
+                        if (said := _answer(process)) != "ready":
+                            raise RuntimeError(f"{module} said {said!r}")
+            for _ in range(rounds):
+                for team, methods in teams:
+                    for method in methods:
+                        took, most = team.round(method)
+                        seconds.setdefault(method, []).append(took)
+                        received.setdefault(method, []).append(most)
+        finally:
+            for team, _ in teams:
+                for process in team.processes:
+                    process.kill()
+    return [
+        {
+            "method": method,
+            "workers": workers,
+            "gbps": gbps,
+            "net": net,
+            "local_steps": local_steps,
+            "round_s": round(statistics.median(times), 4),
+            "round_s_all": [round(t, 4) for t in times],
+            "bytes_received": int(statistics.median(received[method])),
+        }
+        for method, times in seconds.items()
+    ]
+
+
+def table(rows: list[dict]) -> str:
+    """Rows with ratios to IST."""
+    ist = next(row for row in rows if row["method"] == "ist")
+    lines = [
+        "| method | s / round | x IST | MB received | x IST |",
+        "| --- | --: | --: | --: | --: |",
+    ]
+    for row in rows:
+        times, nbytes = row["round_s"], row["bytes_received"]
+        lines.append(
+            f"| {row['method']} | {times:.2f} | {times / ist['round_s']:.1f} "
+            f"| {nbytes / 1e6:.1f} | {nbytes / max(ist['bytes_received'], 1):.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _start(links: Network, module: str, python: str, settings: dict, port: int) -> Team:
+    processes = []
+    for rank in range(links.computers):
+        task = dict(
+            settings,
+            rank=rank,
+            workers=links.computers,
+            address=f"{links.address(0)}:{port}",
+            host=links.name(rank),
+        )
+        processes.append(
+            links.start(
+                rank,
+                [python, "-m", f"benchmarks.peers.{module}", json.dumps(task)],
+                cwd=ROOT,
+                env={**os.environ, "GLOO_SOCKET_IFNAME": "net0"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=None if os.environ.get("VERBOSE") else subprocess.DEVNULL,
+                text=True,
+            )
+        )
+    return Team(processes)
+
+
+def _answer(process: subprocess.Popen) -> str:
+    """The next line a process says."""
+    text = process.stdout.readline()
+    if not text:
+        raise RuntimeError(f"a worker stopped with code {process.wait()}; VERBOSE=1 shows why")
+    return text.strip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.slow_links",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument(
+        "--gbps", type=float, help="10^9 bits a second, each way; default: no limit"
+    )
+    parser.add_argument("--net", choices=sorted(NETS), default="speech_2layer")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--local_steps", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--torch-python", default=sys.executable, help="a Python that has PyTorch")
+    parser.add_argument("--json", type=pathlib.Path, help="where to write the rows")
+    options = parser.parse_args()
+    if options.workers < 2 or options.rounds < 1 or (options.gbps or 1) <= 0:
+        parser.error("--workers must be at least 2, --rounds at least 1, --gbps positive")
+    torch = options.torch_python
+    if subprocess.run([torch, "-c", "import torch"], capture_output=True).returncode:
+        print(f"{torch} has no PyTorch (pip install torch==2.13.0): left out", file=sys.stderr)
+        torch = ""
+    try:
+        rows = measure(
+            options.net,
+            options.workers,
+            options.gbps,
+            options.rounds,
+            options.local_steps,
+            options.batch,
+            torch,
+        )
+    except NotPossible as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(table(rows))
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""One of several processes that train one small net; prints what all of them must agree on.
+
+python tests/one_process.py HOST:PORT COUNT NUMBER
+"""
+
+import hashlib
+import sys
+
+import jax
+import numpy as np
+import optax
+from conftest import mlp_loss, mlp_tree, regression_batches
+
+from ist_jax import method, partition, round, workers
+
+DEVICES, ROUNDS, DIMS = 4, 4, (6, 96, 64, 3)
+METHODS = (method.ist(), method.ist(partition.balanced), method.local_sgd())
+
+
+def main(address, count, number):
+    jax.config.update("jax_num_cpu_devices", DEVICES // count)
+    if count > 1:
+        jax.distributed.initialize(address, count, number, initialization_timeout=60)
+    assert len(jax.devices()) == DEVICES
+    mesh = workers.mesh(8, DEVICES)
+    own = workers.here(mesh, 8)
+    assert len(own) == 8 // count, "a process has batches of its own workers only"
+    params, names = mlp_tree(DIMS)
+    for how in METHODS:
+        trainer = round.build(
+            mlp_loss,
+            optax.sgd(0.1, momentum=0.9),
+            params,
+            names,
+            method=how,
+            workers=8,
+            optimiser_state="keep",
+            mesh=mesh,
+            exact=True,
+        )
+        state = trainer.init(params, jax.random.key(0))
+        for leaf in jax.tree.leaves(state.params):
+            split = leaf.sharding.spec != workers.EVERYWHERE
+            part = sum(shard.data.size for shard in leaf.addressable_shards)
+            assert not split or part * count == leaf.size, "and its own part of the net"
+        for batches in regression_batches(ROUNDS, 8, 3, 16, DIMS[0], DIMS[-1]):
+            mine = jax.tree.map(lambda leaf: leaf[own], batches)
+            state, report = trainer.round(state, workers.place_own(mine, mesh, 8))
+        found = [np.asarray(leaf) for leaf in jax.tree.leaves(trainer.whole(state)[:2])]
+        found.append(np.asarray(report.loss))
+        digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in found)).hexdigest()
+        print(how.name, digest, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

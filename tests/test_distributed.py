@@ -1,0 +1,164 @@
+"""Several processes: the same bits, their own data, and failures that all of them hear of."""
+
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def environment(**changes):
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+        "JAX_PLATFORMS": "cpu",
+        **changes,
+    }
+
+
+def run_all(commands, timeout=120, **changes):
+    """(exit code, output) of commands that run side by side; all are gone afterwards."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=environment(**changes),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for command in commands
+    ]
+    try:
+        outputs = [process.communicate(timeout=timeout)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, text) for process, text in zip(processes, outputs, strict=True)]
+
+
+def digests(count, **changes):
+    address = f"127.0.0.1:{free_port()}"
+    commands = [["tests/one_process.py", address, str(count), str(n)] for n in range(count)]
+    results = run_all(commands, **changes)
+    found = [re.findall(r"^\w+ [0-9a-f]{64}$", text, re.M) for _, text in results]
+    assert [code for code, _ in results] == [0] * count, results
+    assert all(len(one) == 3 and one == found[0] for one in found), results
+    return found[0]
+
+
+def test_the_same_bits_in_1_2_and_4_processes():
+    """Where every process has as many threads (NPROC is how XLA's CPU backend counts them)."""
+    alone = digests(1, NPROC="1")
+    assert digests(2, NPROC="1") == alone
+    assert digests(4, NPROC="1") == alone
+
+
+TINY = ["--config=configs/quickstart.py:tiny", "--config.methods=('ist',)"]
+
+
+def main(*flags):
+    return ["-m", "experiments.main", *TINY, *flags]
+
+
+def team(tmp_path, per_process=((), ()), patience=20):
+    """Commands of processes that meet, with flags of their own."""
+    address = f"--coordinator=127.0.0.1:{free_port()}"
+    shared = [f"--workdir={tmp_path / 'run'}", "--distributed", address, f"--patience={patience}"]
+    shared += [f"--processes={len(per_process)}", "--config.mesh.workers=4"]
+    return [
+        main(*shared, f"--process={number}", *flags) for number, flags in enumerate(per_process)
+    ]
+
+
+def test_a_team_of_processes_gives_what_one_gives_and_only_the_first_writes(tmp_path):
+    alone = main(f"--workdir={tmp_path / 'alone'}")
+    ((code, text),) = run_all([alone])
+    assert code == 0, text
+    launch = ["-m", "experiments.launch", "--processes=2", "--", *TINY]
+    ((code, text),) = run_all(
+        [[*launch, f"--workdir={tmp_path / 'two'}", "--config.mesh.workers=4"]]
+    )
+    assert code == 0, text
+    assert text.count("| ist ") == 1, "one table"
+    names = {path.name for path in (tmp_path / "two").iterdir()}
+    assert names == {path.name for path in (tmp_path / "alone").iterdir()}
+    metrics = [(tmp_path / run / "metrics.jsonl").read_text() for run in ("alone", "two")]
+    drop_times = lambda text: re.sub(r'"time/train_s": [\d.]+', "", text)
+    rows = [drop_times(text).splitlines() for text in metrics]
+    assert len(rows[0]) == len(rows[1]) == 4
+    accuracies = [re.findall(r'"accuracy/test": ([\d.]+)', text) for text in metrics]
+    assert accuracies[0] == accuracies[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            (("--config.rounds=7",), ("--config.rounds=8",)),
+            "config.rounds is 7 in process 0 and 8 in process 1",
+        ),
+        (((), ("--config.workers=0",)), "config.workers must be at least 1, found 0"),
+        (((), ("--config.data.path=/nowhere",)), "config.data.path"),
+        ((("--workdir=/dev/null/x",), ()), "--workdir=/dev/null/x cannot be written"),
+    ],
+)
+def test_what_one_process_cannot_do_stops_all(tmp_path, flags, said):
+    started = time.monotonic()
+    results = run_all(team(tmp_path, flags))
+    for code, text in results:
+        assert code == 2, text
+        assert said in text
+        assert "Traceback" not in text
+    assert time.monotonic() - started < 60
+
+
+def test_a_coordinator_that_is_not_there():
+    flags = ["--distributed", f"--coordinator=127.0.0.1:{free_port()}", "--patience=3"]
+    command = main(*flags, "--workdir=/nowhere", "--processes=2", "--process=1")
+    ((code, text),) = run_all([command])
+    assert code == 2, text
+    assert "no coordinator at 127.0.0.1" in text
+    assert "Start process 0 first" in text
+
+
+def test_others_that_never_come(tmp_path):
+    ((code, text),) = run_all(team(tmp_path, ((), ()), patience=5)[:1])
+    assert code == 2, text
+    assert "did not come together within 5 s" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--process=1"], "add --distributed"),
+        (["--distributed", "--process=1"], "belong together: give all three"),
+        (["--distributed", "--coordinator=x", "--processes=2", "--process=0"], "must be host:port"),
+        (["--distributed", "--coordinator=x:1", "--processes=2", "--process=2"], "0 to 1, found 2"),
+        (["--distributed"], "found no cluster that says where to meet"),
+        (["--config.mesh.workers=8", "--config.workers=4"], "8 devices .* for 4 workers"),
+        (["--config.mesh.workers=3"], "4 workers cannot be dealt out evenly to 3 devices"),
+        (["--config.mesh.data=0"], "config.mesh.data must be at least 1"),
+        (
+            ["--config.workers=8", "--config.mesh.workers=8", "--config.model.widths.hidden0=4"],
+            "hidden0",
+        ),
+    ],
+)
+def test_meshes_and_teams_that_cannot_be(tmp_path, flags, said):
+    ((code, text),) = run_all([main(f"--workdir={tmp_path}", *flags)])
+    assert code == 2, text
+    assert re.search(said, text), text
+    assert "Traceback" not in text
