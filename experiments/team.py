@@ -21,6 +21,8 @@ from ml_collections import ConfigDict
 
 from ist_jax.errors import InputError
 
+GO = b"go"
+
 
 class Team(NamedTuple):
     """Process ``number`` of ``count``; ``patience`` is how long to wait for another, in seconds."""
@@ -92,8 +94,7 @@ def join(coordinator: str | None, count: int | None, number: int | None, patienc
         host, _, port = coordinator.rpartition(":")
         if not host or not port.isdigit():
             raise InputError(f"--coordinator must be host:port, found {coordinator!r}")
-        if number > 0:
-            _wait_for(host, int(port), patience)
+        _meet(host, int(port), count, number, patience)
     try:
         jax.distributed.initialize(coordinator, count, number, initialization_timeout=patience)
     except ValueError as error:
@@ -131,20 +132,53 @@ def agree(team: Team, config: ConfigDict) -> None:
                 )
 
 
-def _wait_for(host: str, port: int, patience: int) -> None:
-    """Knocks until somebody is there: JAX itself would abort the process."""
+def _meet(host: str, port: int, count: int, number: int, patience: int) -> None:
+    """Waits until all are there, on JAX's own port: it would abort if one were missing."""
     ends = time.monotonic() + patience
-    while True:
+    if number:
+        return _knock(host, port, number, ends, patience)
+    with contextlib.ExitStack() as opened:
         try:
-            with socket.create_connection((host, port), timeout=1):
-                return
+            door = opened.enter_context(socket.create_server(("", port), backlog=count))
         except OSError as error:
-            if time.monotonic() > ends:
+            raise InputError(f"process 0 cannot listen on port {port}: {error}") from None
+        guests: dict[int, socket.socket] = {}
+        while missing := sorted(set(range(1, count)) - guests.keys()):
+            door.settimeout(max(0.01, ends - time.monotonic()))
+            try:
+                guest, _ = door.accept()
+            except TimeoutError:
                 raise InputError(
-                    f"no coordinator at {host}:{port} within {patience} s ({error}). Start process "
-                    "0 first, or check the address, the port and the firewall between."
+                    f"the processes did not come together within {patience} s: no word of "
+                    f"{', '.join(map(str, missing))}. Are all started, with the same --coordinator?"
                 ) from None
-            time.sleep(0.1)
+            opened.enter_context(guest)
+            guest.settimeout(1)
+            with contextlib.suppress(OSError, ValueError):  # a stranger who says nothing, or noise
+                guests[int(guest.recv(16))] = guest
+        for guest in guests.values():
+            guest.sendall(GO)
+            guest.settimeout(1)
+            with contextlib.suppress(OSError):
+                guest.recv(1)  # the guest hangs up first, so that the port is free at once
+
+
+def _knock(host: str, port: int, number: int, ends: float, patience: int) -> None:
+    problem: object = "it does not let us in"
+    while time.monotonic() < ends:
+        try:
+            with socket.create_connection((host, port), timeout=1) as door:
+                door.sendall(b"%d" % number)
+                door.settimeout(max(0.01, ends - time.monotonic()))
+                if door.recv(len(GO)) == GO:
+                    return
+        except OSError as error:
+            problem = error
+        time.sleep(0.1)
+    raise InputError(
+        f"no coordinator at {host}:{port} within {patience} s ({problem}). Start process 0 first, "
+        "or check the address, the port, and what lies between."
+    )
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:

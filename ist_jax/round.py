@@ -145,8 +145,8 @@ def build(
     expected = _shapes(params)
 
     def init(params: Any, key: Key[Array, ""]) -> State:
-        make = params if callable(params) else lambda key: params
-        found = _shapes(jax.eval_shape(make, key))
+        make, start = (params, key) if callable(params) else (lambda net: net, params)
+        found = _shapes(jax.eval_shape(make, start))
         for path in expected | found:
             if expected.get(path) != found.get(path):
                 raise InputError(
@@ -154,7 +154,7 @@ def build(
                     f"{expected.get(path, 'none')}, found {found.get(path, 'none')}"
                 )
         who = draw(key, 0)
-        rest = devices.lay_down(lying, mesh, lambda key: rested(make(key)))(key, who)
+        rest = devices.lay_down(lying, mesh, lambda start: rested(make(start)))(start, who)
         whole = devices.place((jnp.int32(0), key, dict(who)), mesh)
         return State(*rest, *whole)
 

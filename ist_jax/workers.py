@@ -162,17 +162,17 @@ def place_own(batches: PyTree, over: Mesh, workers: int) -> PyTree:
 def lay_down(
     layout: Layout, over: Mesh, make: Callable[[Any], PyTree]
 ) -> Callable[[Any, Assignment], PyTree]:
-    """``(key, who) -> `` the net ``make(key)`` at rest; every device makes its own part."""
+    """``(start, who) -> `` the net ``make(start)`` at rest; every device makes its own part."""
     lying = specs(layout)
     shardings = jax.tree.map(lambda spec: NamedSharding(over, spec), lying)
     depart = spread(functools.partial(exchange.depart, layout), over, (lying, EVERYWHERE), lying)
 
-    def run(key, who):
-        home = lax.with_sharding_constraint(exchange.at_home(layout, make(key)), shardings)
+    def run(start, who):
+        home = lax.with_sharding_constraint(exchange.at_home(layout, make(start)), shardings)
         return depart(home, who)
 
     compiled = jax.jit(run)
-    return lambda key, who: compiled(place(key, over), place(dict(who), over))
+    return lambda start, who: compiled(place(start, over), place(dict(who), over))
 
 
 def bring_home(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyTree]:

@@ -13,8 +13,8 @@ from conftest import mlp_loss, mlp_tree, regression_batches
 
 from ist_jax import method, partition, round, workers
 
-DEVICES, ROUNDS, DIMS = 4, 4, (6, 96, 64, 3)
-METHODS = (method.ist(), method.ist(partition.balanced), method.local_sgd())
+DEVICES, ROUNDS, DIMS = 4, 3, (6, 96, 64, 3)
+METHODS = (method.ist(partition.balanced), method.local_sgd())
 
 
 def main(address, count, number):
@@ -22,9 +22,9 @@ def main(address, count, number):
     if count > 1:
         jax.distributed.initialize(address, count, number, initialization_timeout=60)
     assert len(jax.devices()) == DEVICES
-    mesh = workers.mesh(8, DEVICES)
-    own = workers.here(mesh, 8)
-    assert len(own) == 8 // count, "a process has batches of its own workers only"
+    mesh = workers.mesh(4, DEVICES)
+    own = workers.here(mesh, 4)
+    assert len(own) == 4 // count, "a process has batches of its own workers only"
     params, names = mlp_tree(DIMS)
     for how in METHODS:
         trainer = round.build(
@@ -33,7 +33,7 @@ def main(address, count, number):
             params,
             names,
             method=how,
-            workers=8,
+            workers=4,
             optimiser_state="keep",
             mesh=mesh,
             exact=True,
@@ -43,9 +43,9 @@ def main(address, count, number):
             split = leaf.sharding.spec != workers.EVERYWHERE
             part = sum(shard.data.size for shard in leaf.addressable_shards)
             assert not split or part * count == leaf.size, "and its own part of the net"
-        for batches in regression_batches(ROUNDS, 8, 3, 16, DIMS[0], DIMS[-1]):
+        for batches in regression_batches(ROUNDS, 4, 3, 16, DIMS[0], DIMS[-1]):
             mine = jax.tree.map(lambda leaf: leaf[own], batches)
-            state, report = trainer.round(state, workers.place_own(mine, mesh, 8))
+            state, report = trainer.round(state, workers.place_own(mine, mesh, 4))
         found = [np.asarray(leaf) for leaf in jax.tree.leaves(trainer.whole(state)[:2])]
         found.append(np.asarray(report.loss))
         digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in found)).hexdigest()

@@ -68,14 +68,15 @@ def only_a(key, widths, workers, round=0, previous=None):
 
 
 unequal = functools.partial(partition.permutation, shares=(1, 2, 1, 3))
+slow = pytest.mark.slow
 CASES = [  # assignment, disjoint, S, D
-    (partition.permutation, True, 6, 2),
-    (partition.balanced, True, 4, 4),
     (unequal, True, 4, 2),
-    (rolled, True, 4, 4),
-    (only_a, True, 6, 3),
     (overlapping, False, 6, 3),
-    (everything, False, 4, 2),
+    (rolled, True, 4, 4),
+    pytest.param(partition.permutation, True, 6, 2, marks=slow),
+    pytest.param(partition.balanced, True, 4, 4, marks=slow),
+    pytest.param(only_a, True, 6, 3, marks=slow),
+    pytest.param(everything, False, 4, 2, marks=slow),
 ]
 
 

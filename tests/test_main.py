@@ -86,7 +86,7 @@ def test_the_same_command_gives_the_same_metrics(finished, tmp_path):
 
 def test_two_devices_give_the_same_metrics(finished, tmp_path):
     folder, _ = finished
-    train.run(tiny(**{"mesh.devices": 2}), tmp_path / "two")
+    train.run(tiny(**{"mesh.workers": 2}), tmp_path / "two")
     first = [r for r in lines(folder) if (r["method"], r["seed"]) == ("ist", 0)]
     assert timeless(lines(tmp_path / "two")) == timeless(first)
 

@@ -19,7 +19,7 @@ DIMS = (6, 12, 8, 3)
 KEY = jax.random.key(0)
 
 
-def everything(key, widths, workers, round=0):
+def everything(key, widths, workers, round=0, previous=None):
     return {g: jnp.tile(jnp.arange(n, dtype=jnp.int32), (workers, 1)) for g, n in widths.items()}
 
 

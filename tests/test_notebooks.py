@@ -72,7 +72,7 @@ def test_the_one_from_scratch_agrees_with_the_library(tmp_path):
     def tree(which):
         return {"params": {n: {"kernel": kept[f"{which}{i}"]} for i, n in enumerate(layers)}}
 
-    def given(key, widths, workers, round=0):
+    def given(key, widths, workers, round=0, previous=None):
         return {group: jnp.asarray(kept[group])[round] for group in widths}
 
     loss = classify.cross_entropy(normalise.subnet(model, {"hidden0": 64, "hidden1": 64}))

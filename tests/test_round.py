@@ -53,7 +53,7 @@ def test_ist_is_the_numpy_oracle(hidden, momentum, policy):
             for i in range(len(hidden))
         }
 
-        def given(key, widths, workers, round=0):
+        def given(key, widths, workers, round=0, previous=None):
             return {group: ids[round] for group, ids in table.items()}
 
         sub = normalise.subnet(model, {g: ids.shape[-1] for g, ids in table.items()})
