@@ -83,7 +83,7 @@ def _join(config: ConfigDict) -> team.Team:
         return team.Team()
     joined = team.join(COORDINATOR.value, PROCESSES.value, PROCESS.value, PATIENCE.value)
     with joined.together("mesh"):
-        check.devices(config, joined.count)
+        check.devices(config, joined.size)
     return joined
 
 

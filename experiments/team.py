@@ -25,10 +25,10 @@ GO = b"go"
 
 
 class Team(NamedTuple):
-    """Process ``number`` of ``count``; ``patience`` is how long to wait for another, in seconds."""
+    """Process ``number`` of ``size``; ``patience`` is how long to wait for another, in seconds."""
 
     number: int = 0
-    count: int = 1
+    size: int = 1
     patience: int = 60
 
     @property
@@ -37,12 +37,12 @@ class Team(NamedTuple):
 
     def share(self, topic: str, value: Any) -> list[Any]:
         """What every process has to say on a topic, in their order; each topic is shared once."""
-        if self.count == 1:
+        if self.size == 1:
             return [value]
-        client = distributed.global_state.client
+        client: Any = distributed.global_state.client
         client.key_value_set(f"ist_jax/{topic}/{self.number}", json.dumps(value))
         told = []
-        for other in range(self.count):
+        for other in range(self.size):
             try:
                 text = client.blocking_key_value_get(
                     f"ist_jax/{topic}/{other}", 1000 * self.patience
@@ -182,7 +182,7 @@ def _knock(host: str, port: int, number: int, ends: float, patience: int) -> Non
 
 
 def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
             found |= _flat(value, f"{above}{key}.")

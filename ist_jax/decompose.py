@@ -168,16 +168,16 @@ def _average(leaf: Array, piece: Array, slots: dict[int, Int[Array, "S _"]]) -> 
     """One leaf whose entries may have many holders: their sum, in order, over their count."""
     ndim = max(slots) + 1
 
-    def add(worker, total_and_count):
+    def add(worker, so_far):
         where = [
             lay(slots[a][worker] if a in slots else jnp.arange(leaf.shape[a]), (a,), ndim)
             for a in range(ndim)
         ]
-        return mean.add(*total_and_count, *read(piece, where, (worker,)))
+        return mean.add(so_far, *read(piece, where, (worker,)))
 
     counts = [n if axis < ndim else 1 for axis, n in enumerate(leaf.shape)]
     total = lax.fori_loop(0, piece.shape[0], add, mean.start(leaf, counts))
-    return mean.end(*total, piece.shape[0], leaf)
+    return mean.end(total, piece.shape[0], leaf)
 
 
 def _mean_over_workers(leaf: Array, piece: Array, took_part: Bool[Array, " S"]) -> Array:
@@ -185,10 +185,10 @@ def _mean_over_workers(leaf: Array, piece: Array, took_part: Bool[Array, " S"]) 
     total = lax.fori_loop(
         0,
         piece.shape[0],
-        lambda s, total: mean.add(*total, piece[s], took_part[s]),
+        lambda s, total: mean.add(total, piece[s], took_part[s]),
         mean.start(leaf, ()),
     )
-    return mean.end(*total, piece.shape[0], leaf)
+    return mean.end(total, piece.shape[0], leaf)
 
 
 def _check(params: PyTree, names: PyTree, who: Assignment) -> dict[str, int]:

@@ -26,7 +26,8 @@ def out(layout: Layout, rest: PyTree, who: Assignment) -> tuple[PyTree, Passes]:
     """The subnets of this device's workers, ``[S / D, ...]``, out of the net at rest."""
     if layout.devices == 1:
         return decompose.gather(rest, layout.names, who, layout.workers), {}
-    rows, passes = dict(enumerate(layout.tree.flatten_up_to(rest))), {}
+    passes: Passes = {}
+    rows = dict(enumerate(layout.tree.flatten_up_to(rest)))
     for journey in layout.journeys("out"):
         moved, passes[journey.name] = journeys.from_home(layout, journey, rows, who)
         rows |= moved
@@ -46,10 +47,11 @@ def back(
     if layout.devices == 1:
         net = decompose.scatter(rest, nets, layout.names, who, took_part, disjoint=layout.disjoint)
         return net, {}
-    old, passes = dict(enumerate(layout.tree.flatten_up_to(rest))), {}
+    passes: Passes = {}
+    old = dict(enumerate(layout.tree.flatten_up_to(rest)))
     pieces = dict(enumerate(layout.tree.flatten_up_to(nets)))
     rows = {n: _rows_of(leaf, pieces[n]) for n, leaf in enumerate(layout.leaves) if leaf.split}
-    new = {}
+    new: dict[int, Array] = {}
     for journey in layout.journeys("on"):
         absent = None if took_part is None else ~took_part[here(layout)]
         moved, passes[journey.name] = journeys.to_next(
@@ -73,6 +75,7 @@ def mean(
         names = jax.tree.map(lambda leaf: (None,) * leaf.ndim, otherwise)
         return decompose.scatter(otherwise, trees, names, {}, took_part)
     took_part = jnp.ones(layout.workers, bool) if took_part is None else took_part
+    tree: Any
     leaves, tree = jax.tree.flatten(otherwise)
     join = merge.in_order if layout.exact else merge.summed
     return tree.unflatten(join(leaves, tree.flatten_up_to(trees), took_part, layout.workers))
@@ -143,5 +146,6 @@ def _net_of(layout: Layout, leaf: Leaf, rows: Array) -> Array:
 
 def _rows_of(leaf: Leaf, net: Array) -> Array:
     """The inverse of ``_net_of`` for a cut leaf."""
+    assert leaf.axis is not None
     rows = jnp.moveaxis(net, leaf.axis + 1, 1)
     return rows.reshape(-1, *rows.shape[2:])

@@ -3,6 +3,7 @@
 import functools
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int
 
 
@@ -32,7 +33,9 @@ def lay(index: Array, on: tuple[int, ...], ndim: int) -> Array:
     return index.reshape(shape)
 
 
-def slots(ids: Int[Array, "S m"], width: int, took_part: Bool[Array, " S"]) -> Int[Array, "S N"]:
+def slots(
+    ids: Int[Array | np.ndarray, "S m"], width: int, took_part: Bool[Array, " S"]
+) -> Int[Array, "S N"]:
     """The slot in which each worker holds each neuron; m where it does not."""
     workers, m = ids.shape
     ids = jnp.where(took_part[:, None], ids, width)

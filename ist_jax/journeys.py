@@ -124,7 +124,7 @@ def to_home(
     if layout.disjoint:
         return {n: home for n, (home,) in zip(leaves, totals, strict=True)}, passes
     return {
-        n: mean.end(*total, layout.workers, homes[n])
+        n: mean.end(total, layout.workers, homes[n])
         for n, total in zip(leaves, totals, strict=True)
     }, passes
 
@@ -171,5 +171,9 @@ def _settle(
             where.append(lay(jnp.arange(piece.shape[axis]), (axis,), ndim))
     value, held = read(piece, where)
     near = [t.at[at.place].get(mode="promise_in_bounds") for t in total]
-    rows = (jnp.where(held, value, near[0]),) if layout.disjoint else mean.add(*near, value, held)
+    rows = (
+        (jnp.where(held, value, near[0]),)
+        if layout.disjoint
+        else mean.add((near[0], near[1]), value, held)
+    )
     return tuple(t.at[at.home].set(r, mode="drop") for t, r in zip(total, rows, strict=True))

@@ -56,6 +56,14 @@ class Leaf(NamedTuple):
         return tuple(rest)
 
 
+class Message(NamedTuple):
+    """What a device sends to each other one in a pass; ``parts``: which leaves of the journey."""
+
+    parts: list[int]
+    size: int  # elements
+    itemsize: int  # bytes of each
+
+
 class Journey(NamedTuple):
     """Leaves that go the same way in one message: those with rows of one group.
 
@@ -64,6 +72,8 @@ class Journey(NamedTuple):
         the group.
       leaves: their numbers.
       capacity: rows that a pass carries from each device to each.
+      messages: how they go in a pass; small leaves of one type together, which saves messages, and
+        a large one alone, which saves a copy.
       workers: S.
     """
 
@@ -71,6 +81,7 @@ class Journey(NamedTuple):
     group: str
     leaves: list[int]
     capacity: int
+    messages: list[Message]
     workers: int
 
 
@@ -79,7 +90,7 @@ class Layout(NamedTuple):
 
     leaves: list[Leaf]
     names: PyTree
-    tree: Any
+    tree: Any  # its structure
     widths: dict[str, int]
     slots: dict[str, int]  # m of each cut group
     workers: int
@@ -106,43 +117,27 @@ class Layout(NamedTuple):
         for number, leaf in enumerate(self.leaves):
             if leaf.split and leaf.travels == (way == "on"):
                 found.setdefault(leaf.group, []).append(number)
-        return [
-            Journey(
-                f"{way} {group}",
-                group,
-                numbers,
-                routes.capacity(self.held(group) / self.devices, self.row_bytes(numbers)),
-                self.workers,
-            )
-            for group, numbers in found.items()
-        ]
+        return [self._journey(f"{way} {group}", group, found[group]) for group in found]
+
+    def _journey(self, name: str, group: str, numbers: list[int]) -> Journey:
+        capacity = routes.capacity(self.held(group) / self.devices, self.row_bytes(numbers))
+        alone: list[Message] = []
+        together: dict[Any, Message] = {}
+        for part, number in enumerate(numbers):
+            leaf = self.leaves[number]
+            size, itemsize = capacity * math.prod(leaf.row(self.slots)), leaf.dtype.itemsize
+            if size * itemsize >= SMALL_BYTES:
+                alone.append(Message([part], size, itemsize))
+            else:
+                others = together.get(leaf.dtype, Message([], 0, itemsize))
+                together[leaf.dtype] = Message([*others.parts, part], others.size + size, itemsize)
+        messages = [*alone, *together.values()]
+        return Journey(name, group, numbers, capacity, messages, self.workers)
 
     def row_bytes(self, numbers: list[int]) -> int:
         """Of the rows of these leaves, cut to a slot."""
         leaves = [self.leaves[number] for number in numbers]
         return sum(math.prod(leaf.row(self.slots)) * leaf.dtype.itemsize for leaf in leaves)
-
-    def messages(self, journey: Journey) -> list["Message"]:
-        """What a pass sends from each device to each: large leaves alone, small ones together."""
-        alone, together = [], {}
-        for number in journey.leaves:
-            leaf = self.leaves[number]
-            size = journey.capacity * math.prod(leaf.row(self.slots))
-            if size * leaf.dtype.itemsize >= SMALL_BYTES:
-                alone.append(Message([number], size, leaf.dtype.itemsize))
-            else:
-                found = together.setdefault(leaf.dtype, [[], 0])
-                found[0].append(number)
-                found[1] += size
-        return alone + [Message(*found, dtype.itemsize) for dtype, found in together.items()]
-
-
-class Message(NamedTuple):
-    """Numbers of leaves, elements, and bytes of each."""
-
-    leaves: list[int]
-    size: int
-    itemsize: int
 
 
 def plan(

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool
 
-Total = tuple[Array, Int[Array, "..."]]
+Total = tuple[Array, Array]  # sum and count
 
 
 def start(leaf: Array, counts: Sequence[int]) -> Total:
@@ -23,8 +23,9 @@ def start(leaf: Array, counts: Sequence[int]) -> Total:
     return nothing, jnp.zeros(tuple(counts), jnp.int32)
 
 
-def add(total: Array, count: Int[Array, "..."], value: Array, held: Bool[Array, "..."]) -> Total:
+def add(so_far: Total, value: Array, held: Bool[Array, "..."]) -> Total:
     """One more worker's values, where it holds them."""
+    total, count = so_far
     if _has_mean(total):
         total = jnp.where(held, total + value, total)
     else:
@@ -32,8 +33,9 @@ def add(total: Array, count: Int[Array, "..."], value: Array, held: Bool[Array, 
     return total, count + held.astype(jnp.int32)
 
 
-def end(total: Array, count: Int[Array, "..."], most: int, otherwise: Array) -> Array:
+def end(so_far: Total, most: int, otherwise: Array) -> Array:
     """The mean, of at most ``most`` workers; where there was none, the value of ``otherwise``."""
+    total, count = so_far
     if _has_mean(total):
         one_over = jnp.asarray(1 / np.maximum(np.arange(most + 1), 1), total.dtype)
         total = total * one_over[count]

@@ -43,7 +43,7 @@ def summed(
         most = workers if floats else 1
         total = over_slow_links(lambda part: lax.psum(part, WORKER), local)
         count = took_part.sum() if floats else took_part.any().astype(jnp.int32)
-        return mean.end(total, count, most, before)
+        return mean.end((total, count), most, before)
 
     return _fused(one, otherwise, pieces)
 
@@ -54,10 +54,10 @@ def _in_order(flat: Array, took_part: Bool[Array, " S"]) -> Array:
     total = lax.fori_loop(
         0,
         len(parts),
-        lambda s, total: mean.add(*total, parts[s], took_part[s]),
+        lambda s, total: mean.add(total, parts[s], took_part[s]),
         mean.start(parts[0], ()),
     )
-    part = mean.end(*total, len(parts), parts[0])
+    part = mean.end(total, len(parts), parts[0])
     return lax.all_gather(part, WORKER, tiled=True)[None]
 
 

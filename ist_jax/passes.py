@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
-from ist_jax.layout import SMALL_BYTES, Journey
+from ist_jax.layout import Journey
 from ist_jax.routes import Route
 
 WORKER, DATA = "worker", "data"  # the axes of a mesh
@@ -43,7 +43,7 @@ def travel(
     at, rows)`` puts those that came where they belong. Outward is towards the slots. What stays on
     its device goes through the same two functions, without a message.
     """
-    me, devices, capacity = lax.axis_index(WORKER), len(lists.count), journey.capacity
+    me, devices, capacity = lax.axis_index(WORKER), len(lists.lengths), journey.capacity
     slots = lists.seats.size // journey.workers
     beyond = jnp.iinfo(jnp.int32).max
 
@@ -60,7 +60,7 @@ def travel(
         )
 
     def of_rank(rank, carry):
-        start, count = lists.start[..., rank], lists.count[..., rank]
+        start, count = lists.starts[..., rank], lists.lengths[..., rank]
         others = jnp.where(jnp.arange(devices) == me, 0, count[me])
         from_others = jnp.where(jnp.arange(devices) == me, 0, count[:, me])
 
@@ -68,7 +68,7 @@ def travel(
             near = rows(start[me], others, number * capacity)  # of slots on this device
             far = rows(start[:, me], from_others, number * capacity)  # of slots elsewhere
             here, there = (far, near) if outward else (near, far)
-            return receive(carry, there, _swap(send(here)))
+            return receive(carry, there, _swap(journey, send(here)))
 
         def at_home(number, carry):
             own = rows(start[me, me][None], count[me, me][None], number * capacity)
@@ -101,24 +101,15 @@ def over_slow_links(move: Callable[[Array], Array], values: Array) -> Array:
     return lax.all_gather(move(own), DATA, axis=axis, tiled=True)[..., :length]
 
 
-def _swap(pieces: list[Array]) -> list[Array]:
-    """``[D, ...]``, a part for each device, for ``[D, ...]``, a part from each.
-
-    Small pieces of one type share a message; a large one is a message, which saves copying it.
-    """
+def _swap(journey: Journey, pieces: list[Array]) -> list[Array]:
+    """``[D, ...]``, a part for each device, for ``[D, ...]``, a part from each."""
     swap = lambda flat: lax.all_to_all(flat, WORKER, 0, 0, tiled=True)
-    done, small = list(pieces), {}
-    for n, piece in enumerate(pieces):
-        if piece[0].size * piece.dtype.itemsize >= SMALL_BYTES:
-            flat = piece.reshape(len(piece), -1)
-            done[n] = over_slow_links(swap, flat).reshape(piece.shape)
-        else:
-            small.setdefault(piece.dtype, []).append(n)
-    for numbers in small.values():
-        flat = jnp.concatenate([pieces[n].reshape(len(pieces[n]), -1) for n in numbers], axis=1)
-        flat, start = over_slow_links(swap, flat), 0
-        for n in numbers:
-            size = pieces[n][0].size
-            done[n] = flat[:, start : start + size].reshape(pieces[n].shape)
+    done = list(pieces)
+    for message in journey.messages:
+        flat = [pieces[part].reshape(len(pieces[part]), -1) for part in message.parts]
+        came, start = over_slow_links(swap, jnp.concatenate(flat, axis=1)), 0
+        for part in message.parts:
+            size = pieces[part][0].size
+            done[part] = came[:, start : start + size].reshape(pieces[part].shape)
             start += size
     return done

@@ -154,9 +154,10 @@ def build(
                     f"{expected.get(path, 'none')}, found {found.get(path, 'none')}"
                 )
         who = draw(key, 0)
-        rest = devices.lay_down(lying, mesh, lambda start: rested(make(start)))(start, who)
-        whole = devices.place((jnp.int32(0), key, dict(who)), mesh)
-        return State(*rest, *whole)
+        lay_down = devices.lay_down(lying, mesh, lambda start: rested(make(start)))
+        params, opt_state = lay_down(start, who)
+        number, key, who = devices.place((jnp.int32(0), key, dict(who)), mesh)
+        return State(params, opt_state, number, key, who)
 
     def train_one(gradient, net, opt_state, batches, key):
         net, opt_state, losses = local.train(gradient, optimizer, net, opt_state, batches, key)
@@ -199,10 +200,12 @@ def build(
         rest = state.params, state.opt_state
         arguments = rest, batches, key, state.who, who_next, took_part
         rest, losses, passes = train(gradient, *arguments)
-        state = State(*rest, state.round + 1, state.key, dict(who_next))
+        params, opt_state = rest
+        state = State(params, opt_state, state.round + 1, state.key, dict(who_next))
         return state, exchange.everyone(lying, losses.mean(axis=1)), passes
 
-    specs = State(*devices.specs(lying), *(devices.EVERYWHERE,) * 3)
+    net_specs, opt_specs = devices.specs(lying)
+    specs = State(net_specs, opt_specs, *(devices.EVERYWHERE,) * 3)
     batch_spec = devices.batch_spec(mesh)
     compiled = jax.jit(
         devices.spread(
@@ -248,7 +251,8 @@ def build(
 
     def whole(state: State) -> State:
         rest = bring_all_home((state.params, state.opt_state), state.who)
-        return State(*everywhere(rest), *state[2:])
+        params, opt_state = everywhere(rest)
+        return state._replace(params=params, opt_state=opt_state)
 
     return Trainer(init, one_round, home, over, whole, lower, wire, moved)
 

@@ -17,6 +17,7 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 LEAST_BYTES, MESSAGE_BYTES = 1 << 16, 1 << 20
@@ -29,23 +30,23 @@ class Route(NamedTuple):
     Attributes:
       seats: the slots' seats ``[D n]``, sorted by (holder's device, other device, rank).
       places: for each of these, its seat on the other side, counted within its device.
-      start, count: ``[D, D, R]``, where the list of (holder's device, other device, rank) begins
+      starts, lengths: ``[D, D, R]``, where the list of (holder's device, other device, rank) begins
         and how long it is.
     """
 
     seats: Int[Array, " seats"]
     places: Int[Array, " seats"]
-    start: Int[Array, "D D R"]
-    count: Int[Array, "D D R"]
+    starts: Int[Array, "D D R"]
+    lengths: Int[Array, "D D R"]
 
     @property
     def held(self) -> int:
         """Slots a device has."""
-        return self.seats.size // len(self.start)
+        return self.seats.size // len(self.starts)
 
     def passes(self, capacity: int) -> Int[Array, " R"]:
         """Passes for each rank; what stays on its device does not travel, and does not count."""
-        away = jnp.where(jnp.eye(len(self.count), dtype=bool)[..., None], 0, self.count)
+        away = jnp.where(jnp.eye(len(self.lengths), dtype=bool)[..., None], 0, self.lengths)
         return -(-away.max(axis=(0, 1)) // capacity)
 
 
@@ -54,13 +55,17 @@ def home(width: int) -> Int[Array, " N"]:
     return jnp.arange(width, dtype=jnp.int32)
 
 
-def seats_of(ids: Int[Array, "S m"], width: int) -> Int[Array, " N"]:
+def seats_of(ids: Int[Array | np.ndarray, "S m"], width: int) -> Int[Array, " N"]:
     """The seat of every neuron of an assignment in which each has exactly one."""
-    return jnp.argsort(ids.ravel(), stable=True)[:width].astype(jnp.int32)
+    return jnp.argsort(jnp.asarray(ids).ravel(), stable=True)[:width].astype(jnp.int32)
 
 
 def route(
-    ids: Int[Array, "S m"], seats: Int[Array, " N"], a_device: int, devices: int, ranks: int = 1
+    ids: Int[Array | np.ndarray, "S m"],
+    seats: Int[Array, " N"],
+    a_device: int,
+    devices: int,
+    ranks: int = 1,
 ) -> Route:
     """The lists between an assignment's slots and the side where every neuron has one seat.
 
@@ -71,6 +76,7 @@ def route(
       devices: D, a divisor of S.
       ranks: the most holders a neuron can have.
     """
+    ids = jnp.asarray(ids)
     width, flat = len(seats), ids.ravel()
     seat = seats[jnp.minimum(flat, width - 1)]
     holder = jnp.arange(flat.size) // (flat.size // devices)
@@ -82,8 +88,8 @@ def route(
     return Route(
         seats=order,
         places=(seat % a_device)[order],
-        start=(jnp.cumsum(count) - count).reshape(shape),
-        count=count.reshape(shape),
+        starts=(jnp.cumsum(count) - count).reshape(shape),
+        lengths=count.reshape(shape),
     )
 
 

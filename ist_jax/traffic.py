@@ -143,7 +143,7 @@ def wire(
     total = 4.0 * layout.some * others
     for way in ("out", "on", "back"):
         for journey in layout.journeys(way):
-            for message in layout.messages(journey):
+            for message in journey.messages:
                 each = -(-message.size // data) * message.itemsize
                 total += int(passes[journey.name]) * others * each
     if gradient is not None:

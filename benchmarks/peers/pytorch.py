@@ -76,7 +76,7 @@ def main():
                 if server is not None:
                     parts = [torch.empty_like(parameter) for _ in range(task.workers)]
                 dist.gather(parameter.detach(), parts, dst=0)
-                if server is not None:
+                if server is not None and parts is not None:
                     leaf = list(server.parameters())[number]
                     for worker, part in enumerate(parts):
                         leaf[rows_and_columns(leaf, number, who, worker)] = part
