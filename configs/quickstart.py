@@ -56,6 +56,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.mesh.data = 1  # devices that share a worker, and split its batch
     config.mesh.exact = False  # means over workers in a fixed order: the same bits for every mesh
 
+    config.link_gbps = 0.0  # of every worker's link: --dry_run then predicts seconds per round
+    config.link_latency_ms = 0.2
+
     config.eval_every = 5  # rounds
     config.statistics_examples = 2048  # of the training data, for the statistics of the whole net
     config.tensorboard = False

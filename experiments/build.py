@@ -1,5 +1,7 @@
 """From a config to the things that train: data, model, optimiser, one trainer for each method."""
 
+import functools
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +12,19 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from ist_jax import axes, classify, decompose, method, normalise, partition, round, traffic, workers
+from ist_jax import (
+    axes,
+    classify,
+    cost,
+    decompose,
+    local,
+    method,
+    normalise,
+    partition,
+    round,
+    traffic,
+    workers,
+)
 from ist_jax.data import Batches, Dataset
 from ist_jax.errors import InputError
 from ist_jax.models.cnn import CNN
@@ -40,6 +54,8 @@ class Job(NamedTuple):
     batches: Callable[[int], Batches]  # of a seed, for the workers of this process
     place: Callable[[Any], Any]  # those batches on the mesh
     evaluate: Callable[[round.State], float]
+    step_s: Callable[[], float]  # measures a local step of one worker, in seconds
+    exchanged: Callable[[], cost.Exchanged]  # where every worker is a machine of its own
     plan: Plan
 
 
@@ -158,6 +174,7 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
     who = jax.eval_shape(lambda key: how.assign(key, widths, count, 0), key)
     subnet = jax.eval_shape(lambda net, who: decompose.gather_one(net, names, who, 0), shapes, who)
     held = traffic.entries(shapes, names, traffic.held(shapes, names, how, count))
+    memory = local.memory(optimizer, how.memory or config.optimiser_state)
     plan = Plan(
         workers=count,
         widths=widths,
@@ -168,6 +185,19 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
         bytes_once=int(trainer.moved.once.max()),
         flops=traffic.flops(jax.grad(loss), subnet, step, key) * config.local_steps,
     )
+
+    def step_s() -> float:
+        """The fastest of five gradients; an optimiser's step is small beside one."""
+        zeros = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), (subnet, step))
+        gradient = jax.jit(jax.grad(loss))
+        jax.block_until_ready(gradient(*zeros, key))
+        seconds = []
+        for _ in range(5):
+            started = time.perf_counter()
+            jax.block_until_ready(gradient(*zeros, key))
+            seconds.append(time.perf_counter() - started)
+        return min(seconds)
+
     statistics_from = data.train_x[: config.statistics_examples]
     accuracy = classify.accuracy(model, statistics_from, compiled=trainer.over)
     return Job(
@@ -177,6 +207,10 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
         place=lambda tree: workers.place_own(tree, mesh, count),
         evaluate=lambda state: accuracy(trainer.home(state), data.test_x, data.test_y),
         plan=plan,
+        step_s=step_s,
+        exchanged=functools.partial(
+            cost.exchanged, shapes, names, how, count, memory, optimizer, config.local_steps
+        ),
     )
 
 

@@ -24,7 +24,14 @@ def check(config: ConfigDict) -> None:
     for key in at_least_one:
         if _at(config, key) < 1:
             raise InputError(f"config.{key} must be at least 1, found {_at(config, key)}")
-    for key in ("epochs", "mesh.workers", "optimizer.clip", "optimizer.weight_decay"):
+    for key in (
+        "epochs",
+        "mesh.workers",
+        "link_gbps",
+        "link_latency_ms",
+        "optimizer.clip",
+        "optimizer.weight_decay",
+    ):
         if not 0 <= _at(config, key) < np.inf:
             raise InputError(f"config.{key} must not be negative, found {_at(config, key)}")
     if not 0 < config.optimizer.lr < np.inf:

@@ -14,6 +14,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from ist_jax import cost
 from ist_jax.errors import InputError
 
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
@@ -125,6 +126,27 @@ def plan_table(plans: dict, rounds: int) -> str:
             ]
         )
     return _aligned(rows)
+
+
+def time_table(
+    compute: dict[str, float], exchanged: dict[str, cost.Exchanged], link: cost.Link
+) -> str:
+    """Seconds of a round where every worker is a machine like this one, with a link of its own."""
+    seconds = {name: link.seconds(compute[name], exchanged[name]) for name in compute}
+    rows = [
+        ["method", "received / round", "computing (s)", "link (s)", "a round (s)", "x ist"],
+        ["---"] + ["---:"] * 5,
+    ]
+    for name in compute:
+        nbytes = _quantity(exchanged[name].bytes_received, "B")
+        ratio = f"{seconds[name] / seconds['ist']:.1f}" if "ist" in seconds else "-"
+        waiting = seconds[name] - compute[name]
+        times = [f"{value:.3g}" for value in (compute[name], waiting, seconds[name])]
+        rows.append([name, nbytes, *times, ratio])
+    return (
+        f"every worker a machine like this, links of {link.rate * 8 / 1e9:g} Gbit/s, "
+        f"{link.latency * 1e3:g} ms:\n{_aligned(rows)}"
+    )
 
 
 def figure(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from experiments import build, check, report
 from experiments.team import Team
+from ist_jax import cost
 from ist_jax import data as datasets
 from ist_jax.errors import InputError
 from ist_jax.round import Report
@@ -121,7 +122,8 @@ def plan(config: ConfigDict) -> str:
     check.check(config)
     data = datasets.load(config.data.name, config.data.path)
     rounds = build.rounds(config, data)
-    plans = {name: job.plan for name, job in build.jobs(config, data).items()}
+    jobs = build.jobs(config, data)
+    plans = {name: job.plan for name, job in jobs.items()}
     lines = [
         f"{data.name}: {len(data.train_x)} training and {len(data.test_x)} test examples of shape "
         f"{data.train_x.shape[1:]}, {data.classes} classes",
@@ -131,7 +133,13 @@ def plan(config: ConfigDict) -> str:
     for name, p in plans.items():
         groups = ", ".join(f"{g} {n} -> {p.sub_widths[g]}" for g, n in p.widths.items())
         lines.append(f"{name}: {groups}")
-    return "\n".join(lines) + "\n\n" + report.plan_table(plans, rounds)
+    told = "\n".join(lines) + "\n\n" + report.plan_table(plans, rounds)
+    if not config.link_gbps:
+        return told
+    link = cost.Link(config.link_gbps * 1e9 / 8, config.link_latency_ms / 1e3)
+    compute = {name: config.local_steps * job.step_s() for name, job in jobs.items()}
+    exchanged = {name: job.exchanged() for name, job in jobs.items()}
+    return f"{told}\n\n{report.time_table(compute, exchanged, link)}"
 
 
 def claim(workdir: pathlib.Path, overwrite: bool) -> None:

@@ -204,8 +204,9 @@ def build(
         state = State(params, opt_state, state.round + 1, state.key, dict(who_next))
         return state, exchange.everyone(lying, losses.mean(axis=1)), passes
 
+    one: Any = devices.EVERYWHERE
     net_specs, opt_specs = devices.specs(lying)
-    specs = State(net_specs, opt_specs, *(devices.EVERYWHERE,) * 3)
+    specs = State(net_specs, opt_specs, one, one, one)
     batch_spec = devices.batch_spec(mesh)
     compiled = jax.jit(
         devices.spread(
