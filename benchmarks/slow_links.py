@@ -82,6 +82,7 @@ def measure(
             for team, _ in teams:
                 for process in team.processes:
                     process.kill()
+                    process.wait()
     return [
         {
             "method": method,

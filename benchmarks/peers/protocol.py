@@ -12,7 +12,11 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TextIO
 
-NETS = {"speech_2layer": (4096, 4096, 35), "speech_3layer": (4096, 4096, 4096, 35)}  # Yuan et al.
+NETS = {
+    "speech_2layer": (4096, 4096, 35),  # Yuan et al.
+    "speech_3layer": (4096, 4096, 4096, 35),
+    "tiny": (64, 64, 64, 8),  # to try it out
+}
 
 
 class Task(NamedTuple):

@@ -1,0 +1,117 @@
+"""Links of a given rate between processes on one machine, and what goes over them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import jax
+import pytest
+from conftest import mlp_tree
+from test_distributed import ROOT, environment
+
+from benchmarks import network
+from benchmarks.peers.protocol import NETS
+from ist_jax import cost, local, method, partition
+
+missing = [tool for tool in ("ip", "tc", "unshare") if not shutil.which(tool)]
+needs_network = pytest.mark.skipif(
+    os.geteuid() != 0 or bool(missing), reason="needs root, and iproute2's ip and tc"
+)
+
+
+def namespaces():
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
+    return [line.split()[0] for line in listed.splitlines() if line.startswith(network.PREFIX)]
+
+
+def bench(tmp_path, *flags, timeout=300):
+    command = [sys.executable, "-m", "benchmarks.slow_links", "--torch-python=/bin/false", *flags]
+    out = tmp_path / "out.json"
+    done = subprocess.run(
+        [*command, f"--json={out}"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "has no PyTorch" in done.stderr
+    return {row["method"]: row for row in json.loads(out.read_text())}
+
+
+@needs_network
+def test_a_row_for_each_method_and_nothing_left_behind(tmp_path):
+    rows = bench(tmp_path, "--workers=2", "--gbps=0.1", "--net=tiny", "--rounds=2")
+    assert list(rows) == ["ist", "ist_balanced", "local_sgd", "data_parallel"]
+    for row in rows.values():
+        assert row["workers"] == 2
+        assert row["gbps"] == 0.1
+        assert row["net"] == "tiny"
+        assert 0 < row["round_s"] < 30
+        assert row["bytes_received"] > 0
+    assert rows["data_parallel"]["bytes_received"] > 5 * rows["local_sgd"]["bytes_received"]
+    assert namespaces() == []
+
+
+@needs_network
+def test_what_a_killed_run_leaves_is_removed_by_the_next():
+    code = """if True:
+        import time
+        from benchmarks.network import network
+        with network(2, 1.0):
+            print("up", flush=True)
+            time.sleep(60)
+    """
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout.readline() == "up\n"
+        killed.send_signal(signal.SIGKILL)
+    assert len(namespaces()) == 3
+    with network.network(2, None) as links:
+        assert all(str(killed.pid) not in name for name in namespaces())
+        ping = links.start(
+            0,
+            [
+                sys.executable,
+                "-c",
+                f"import socket; socket.create_server(('{links.address(0)}', 0))",
+            ],
+        )
+        assert ping.wait(30) == 0, "a computer has its address"
+    assert namespaces() == []
+
+
+def test_it_says_why_where_it_may_not_run(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(shutil, "which", lambda tool: f"/bin/{tool}")
+    with pytest.raises(network.NotPossible, match="needs root"), network.network(2, 1.0):
+        pass
+    monkeypatch.setattr(shutil, "which", lambda tool: None)
+    complaint = pytest.raises(network.NotPossible, match="apt-get install iproute2")
+    with complaint, network.network(2, 1.0):
+        pass
+
+
+@pytest.mark.slow
+@needs_network
+@pytest.mark.parametrize("size", [2, 4])
+def test_bytes_on_the_wire_are_the_closed_form_within_two_per_cent(tmp_path, size):
+    import optax
+
+    rows = bench(tmp_path, f"--workers={size}", "--net=speech_2layer", "--rounds=2")
+    params, names = mlp_tree(NETS["speech_2layer"])
+    params |= {name: jax.numpy.zeros(4096) for name in ("scale", "shift")}
+    names |= {"scale": ("h0",), "shift": ("h0",)}
+    optimizer = optax.sgd(0.1)
+    for name, how in {
+        "ist_balanced": method.ist(partition.balanced),
+        "local_sgd": method.local_sgd(),
+        "data_parallel": method.data_parallel(),
+    }.items():
+        memory = local.memory(optimizer, how.memory or "reset")
+        told = cost.exchanged(params, names, how, size, memory, optimizer, 8).bytes_received
+        assert rows[name]["bytes_received"] == pytest.approx(told, rel=0.02)
