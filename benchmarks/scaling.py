@@ -1,0 +1,148 @@
+"""Rounds of IST with 1 to 64 workers, and a model of them that goes on to 1,024.
+
+    python -m benchmarks.scaling
+
+Workers are devices of one process here: its cores do all the arithmetic, and its memory is the
+link. So a round takes
+
+    seconds = FLOPs of all workers / a + bytes that all receive / b + waits of all * c
+
+with a, b and c taken from three of the sizes, and the others predicted. The second table is the
+same model for workers that are machines of their own (``ist_jax.cost``).
+"""
+
+import argparse
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from ist_jax import axes, classify, cost, local, method, normalise, partition, round, traffic
+from ist_jax import workers as devices
+from ist_jax.models.mlp import MLP
+
+SIZES, CALIBRATED = (1, 2, 4, 8, 16, 32, 64), (1, 8, 64)
+INPUTS, WIDTH, CLASSES, BATCH, STEPS = 1024, 4096, 35, 64, 8
+HOW = method.ist(partition.balanced)
+
+
+class Size(NamedTuple):
+    """What is known of S workers before they run, and a function that runs a round."""
+
+    flops: float  # of all workers
+    nbytes: float  # that all receive
+    waits: float  # of all
+    memory: float  # bytes of a device: arguments and temporaries
+    run: Any
+
+
+def build(workers: int) -> Size:
+    model, optimizer = MLP({"hidden0": WIDTH}, CLASSES), optax.sgd(0.01)
+    x = np.random.default_rng(0).normal(size=(workers, STEPS, BATCH, INPUTS)).astype(np.float32)
+    init = lambda key: axes.of(model.init(key, x[0, 0, :1]))[0]
+    key = jax.random.key(0)
+    shapes, names = axes.of(jax.eval_shape(lambda key: model.init(key, x[0, 0, :1]), key))
+    cut = partition.sub_widths(HOW.assign, axes.widths(shapes, names), workers)
+    loss = classify.cross_entropy(normalise.subnet(model, cut))
+    mesh = devices.mesh(workers, workers)
+    trainer = round.build(loss, optimizer, shapes, names, method=HOW, workers=workers, mesh=mesh)
+    y = np.zeros((workers, STEPS, BATCH), np.int32)
+    batches = devices.place({"x": x, "y": y}, mesh, devices.SPLIT)
+    state = trainer.init(init, key)
+    memory: Any = trainer.lower(state, batches).compile().memory_analysis()
+
+    def run():
+        nonlocal state
+        state, report = trainer.round(state, batches)
+        jax.block_until_ready((state, report.loss))
+
+    net = normalise.subnet(model, cut)
+    subnet, _ = axes.of(jax.eval_shape(lambda key: net.init(key, x[0, 0, :1]), key))
+    step = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), batches)
+    moved = cost.exchanged(
+        shapes, names, HOW, workers, local.memory(optimizer, "reset"), optimizer, STEPS
+    )
+    return Size(
+        flops=workers * STEPS * traffic.flops(jax.grad(loss), subnet, step, key),
+        nbytes=workers * moved.bytes_received,
+        waits=workers * moved.waits,
+        memory=memory.argument_size_in_bytes + memory.temp_size_in_bytes,
+        run=run,
+    )
+
+
+def measure(sizes: dict[int, Size], turns: int) -> dict[int, float]:
+    """Median seconds of a round; sizes take turns."""
+    seconds: dict[int, list[float]] = {workers: [] for workers in sizes}
+    for turn in range(turns + 2):
+        for workers, size in sizes.items():
+            started = time.perf_counter()
+            size.run()
+            if turn >= 2:
+                seconds[workers].append(time.perf_counter() - started)
+    return {workers: float(np.median(values)) for workers, values in seconds.items()}
+
+
+def fit(sizes: dict[int, Size], seconds: dict[int, float]) -> np.ndarray:
+    """Seconds per FLOP, byte and wait that explain the calibrated sizes."""
+    terms = np.array([sizes[s][:3] for s in CALIBRATED])
+    return np.linalg.solve(terms, [seconds[s] for s in CALIBRATED])
+
+
+def on_paper(flops_per_s: float, gbps: float, latency: float) -> str:
+    """Seconds a round of the speech net for workers that are machines of their own."""
+    model, optimizer = MLP({"hidden0": 4096}, CLASSES), optax.sgd(0.01)
+    x = np.zeros((1, 4096), np.float32)
+    shapes, names = axes.of(jax.eval_shape(lambda key: model.init(key, x), jax.random.key(0)))
+    link = cost.Link(gbps * 1e9 / 8, latency)
+    lines = [
+        "| workers | IST, uniform (s) | IST, balanced (s) | local SGD (s) | data parallel (s) |",
+        "| --: | --: | --: | --: | --: |",
+    ]
+    inner = 4096 * 4096 + 4096 * CLASSES
+    for workers in (2, 8, 32, 128, 512, 1024):
+        row = [str(workers)]
+        for how, share in (
+            (method.ist(), workers),
+            (HOW, workers),
+            (method.local_sgd(), 1),
+            (method.data_parallel(), 1),
+        ):
+            memory = local.memory(optimizer, how.memory or "reset")
+            moved = cost.exchanged(shapes, names, how, workers, memory, optimizer, 8)
+            compute = 8 * 128 * (4 * 4096 * 4096 + 6 * (inner - 4096 * 4096)) / share / flops_per_s
+            row.append(f"{link.seconds(compute, moved):.3g}")
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--turns", type=int, default=9)
+    turns = parser.parse_args().turns
+    jax.config.update("jax_num_cpu_devices", max(SIZES))
+    sizes = {workers: build(workers) for workers in SIZES}
+    seconds = measure(sizes, turns)
+    costs = fit(sizes, seconds)
+    print(
+        f"{INPUTS}-{WIDTH}-{CLASSES}, B = {BATCH}, J = {STEPS}, balanced, {turns} turns, jax "
+        f"{jax.__version__}: {1e-9 / costs[0]:.0f} GFLOP/s, {1e-9 / costs[1]:.1f} GB/s, "
+        f"{1e6 * costs[2]:.1f} us a wait\n"
+    )
+    print("| workers | round (ms) | predicted (ms) | ratio | MB each receives | MB a device |")
+    print("| --: | --: | --: | --: | --: | --: |")
+    for workers, size in sizes.items():
+        predicted = float(np.dot(costs, size[:3]))
+        mark = "" if workers in CALIBRATED else f"{predicted / seconds[workers]:.2f}"
+        print(
+            f"| {workers} | {1e3 * seconds[workers]:.1f} | {1e3 * predicted:.1f} | {mark} | "
+            f"{size.nbytes / workers / 1e6:.2f} | {size.memory / 1e6:.1f} |"
+        )
+    print("\nMachines of their own, 4096-4096-35, B = 128, J = 8, 100 GFLOP/s, 1 Gbit/s, 0.2 ms:\n")
+    print(on_paper(100e9, 1.0, 2e-4))
+
+
+if __name__ == "__main__":
+    main()
