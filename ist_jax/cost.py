@@ -54,9 +54,8 @@ def exchanged(
     if workers == 1 or method.exchange == "never":
         return Exchanged(0.0, 0.0)
     widths = axes.widths(params, names)
-    draw = lambda number, before: method.assign(
-        fold(jax.random.key(0), "draw"), widths, workers, number, before
-    )
+    key = fold(jax.random.key(0), "draw")
+    draw = jax.jit(lambda number, before: method.assign(key, widths, workers, number, before))
     rested = jax.eval_shape(lambda net: (net, memory.rest(optimizer.init(net))), params)
     spread = layout.plan(
         rested,

@@ -153,10 +153,12 @@ def build(
                     f"leaf {path} does not fit the trainer: it was built for "
                     f"{expected.get(path, 'none')}, found {found.get(path, 'none')}"
                 )
-        who = draw(key, 0)
+        who = jax.jit(functools.partial(draw, round=0))(key)
         lay_down = devices.lay_down(lying, mesh, lambda start: rested(make(start)))
         params, opt_state = lay_down(start, who)
-        number, key, who = devices.place((jnp.int32(0), key, dict(who)), mesh)
+        # Copied, because the first round donates what it is given.
+        number, key = jnp.int32(0), jnp.array(key, copy=True)
+        number, key, who = devices.place((number, key, dict(who)), mesh)
         return State(params, opt_state, number, key, who)
 
     def train_one(gradient, net, opt_state, batches, key):

@@ -71,7 +71,7 @@ def per_round(
 def held(params: PyTree, names: PyTree, method: Method, workers: int) -> dict[str, np.ndarray]:
     """How many neurons of each cut group each worker holds, ``{group: int64[S]}`` (round 0)."""
     widths = axes.widths(params, names)
-    who = method.assign(jax.random.key(0), widths, workers, 0)
+    who = jax.jit(lambda key: method.assign(key, widths, workers, 0))(jax.random.key(0))
     return {group: (np.asarray(ids) < widths[group]).sum(axis=1) for group, ids in who.items()}
 
 

@@ -190,13 +190,15 @@ def test_the_second_round_compiles_nothing(how, compilations):
     assert compilations() == 0
 
 
-def test_the_state_is_donated_and_the_caller_keeps_its_parameters():
+def test_the_state_is_donated_and_the_caller_keeps_parameters_and_key():
     params, names = mlp_tree(DIMS)
     trainer = trainer_of(params, names, method.ist(), 4)
-    state = trainer.init(params, jax.random.key(0))
+    key = jax.random.key(0)
+    state = trainer.init(params, key)
     trainer.round(state, regression_batches(1, 4, 2, 8, 6, 3)[0])
     assert state.params["w1"].is_deleted()
     assert not params["w1"].is_deleted()
+    assert not jax.random.key_data(key).is_deleted()
 
 
 @pytest.mark.parametrize("inject", [False, True], ids=["plain", "inject_hyperparams"])
