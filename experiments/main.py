@@ -38,7 +38,7 @@ DETERMINISTIC = flags.DEFINE_bool(
     "deterministic",
     False,
     "The same bits for every number of devices, processes and CPUs: means over workers in a fixed "
-    "order, and one thread a process for sums on CPU.",
+    "order, and on CPU as many threads as workers in every process.",
 )
 
 
@@ -51,7 +51,8 @@ def main(argv: list[str]) -> int:
     config = CONFIG.value
     try:
         if DETERMINISTIC.value:
-            os.environ["NPROC"] = "1"  # XLA's CPU threads; how many there are is how sums are split
+            # XLA on CPU splits sums by the size of its pool: this, but never less than its devices.
+            os.environ["NPROC"] = str(config.workers * config.mesh.data)
             config.mesh.exact = True
         joined = _join(config)
         with joined.together("check"):

@@ -1,34 +1,46 @@
 """One of several processes that train one small net; prints what all of them must agree on.
 
-python tests/one_process.py HOST:PORT COUNT NUMBER
+python tests/one_process.py HOST:PORT COUNT NUMBER DEVICES
 """
 
 import hashlib
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
-from conftest import mlp_loss, mlp_tree, regression_batches
+from conftest import mlp_tree, regression_batches
 
 from ist_jax import method, partition, round, workers
 
-DEVICES, ROUNDS, DIMS = 4, 3, (6, 96, 64, 3)
+ROUNDS, DIMS = 3, (64, 2048, 1024, 35)
 METHODS = (method.ist(partition.balanced), method.local_sgd())
 
 
-def main(address, count, number):
-    jax.config.update("jax_num_cpu_devices", DEVICES // count)
+def loss(params, batch, key):
+    """With means over the batch, whose bits depend on the number of threads."""
+    x = batch["x"]
+    for number in range(len(params)):
+        x = x @ params[f"w{number}"]
+        if number < len(params) - 1:
+            x = jax.nn.relu(x)
+            x = (x - x.mean(axis=0)) * jax.lax.rsqrt(x.var(axis=0) + 1e-5)
+    return jnp.mean(jnp.square(x - batch["y"]))
+
+
+def main(address, count, number, devices):
+    jax.config.update("jax_num_cpu_devices", devices // count)
     if count > 1:
         jax.distributed.initialize(address, count, number, initialization_timeout=60)
-    assert len(jax.devices()) == DEVICES
-    mesh = workers.mesh(4, DEVICES)
+    assert len(jax.devices()) == devices
+    mesh = workers.mesh(4, devices)
     own = workers.here(mesh, 4)
     assert len(own) == 4 // count, "a process has batches of its own workers only"
     params, names = mlp_tree(DIMS)
     for how in METHODS:
         trainer = round.build(
-            mlp_loss,
+            loss,
             optax.sgd(0.1, momentum=0.9),
             params,
             names,
@@ -43,7 +55,7 @@ def main(address, count, number):
             split = leaf.sharding.spec != workers.EVERYWHERE
             part = sum(shard.data.size for shard in leaf.addressable_shards)
             assert not split or part * count == leaf.size, "and its own part of the net"
-        for batches in regression_batches(ROUNDS, 4, 3, 16, DIMS[0], DIMS[-1]):
+        for batches in regression_batches(ROUNDS, 4, 3, 128, DIMS[0], DIMS[-1]):
             mine = jax.tree.map(lambda leaf: leaf[own], batches)
             state, report = trainer.round(state, workers.place_own(mine, mesh, 4))
         found = [np.asarray(leaf) for leaf in jax.tree.leaves(trainer.whole(state)[:2])]
@@ -53,4 +65,4 @@ def main(address, count, number):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -49,10 +49,16 @@ def run_all(commands, timeout=120, **changes):
     return [(process.returncode, text) for process, text in zip(processes, outputs, strict=True)]
 
 
-def digests(count, **changes):
+def digests(count, devices=4, pinned=(), **changes):
+    """What ``count`` processes with so many devices found; those pinned see a single CPU."""
     address = f"127.0.0.1:{free_port()}"
-    commands = [["tests/one_process.py", address, str(count), str(n)] for n in range(count)]
-    results = run_all(commands, **changes)
+    pin = "import os, runpy; os.sched_setaffinity(0, {0}); "
+    pin += "runpy.run_path('tests/one_process.py', run_name='__main__')"
+    start = [["-c", pin] if n in pinned else ["tests/one_process.py"] for n in range(count)]
+    results = run_all(
+        [[*how, address, str(count), str(n), str(devices)] for n, how in enumerate(start)],
+        **changes,
+    )
     found = [re.findall(r"^\w+ [0-9a-f]{64}$", text, re.M) for _, text in results]
     assert [code for code, _ in results] == [0] * count, results
     assert all(len(one) == 2 and one == found[0] for one in found), results
@@ -61,8 +67,13 @@ def digests(count, **changes):
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_same_bits_in_1_2_and_4_processes(count):
-    """Where every process has as many threads (NPROC is how XLA's CPU backend counts them)."""
-    assert digests(count, NPROC="1") == digests(1, NPROC="1")
+    """Where every process has as many threads (NPROC is how XLA on CPU counts them)."""
+    assert digests(count, NPROC="4") == digests(1, NPROC="4")
+
+
+def test_unequal_machines_give_the_same_bits_with_as_many_threads():
+    """One process sees one CPU, the other all: what ``--deterministic`` promises."""
+    assert digests(2, 2, pinned=(0,), NPROC="4") == digests(1, 2, NPROC="4")
 
 
 TINY = ["--config=configs/quickstart.py:tiny", "--config.methods=('ist',)"]
