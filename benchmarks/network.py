@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 
@@ -105,6 +106,9 @@ def _limit(namespace: str, interface: str, gbps: float) -> None:
 def _remove(prefix: str) -> None:
     for name in re.findall(rf"^({re.escape(prefix)}\S+)", _ip("netns", "list"), re.M):
         with contextlib.suppress(NotPossible):
+            for pid in _ip("netns", "pids", name).split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
             _ip("netns", "del", name)
         shutil.rmtree(HOSTS / name, ignore_errors=True)
 

@@ -16,10 +16,12 @@ import argparse
 import json
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from benchmarks.network import Network, NotPossible, network
@@ -53,8 +55,8 @@ def measure(
     local_steps: int,
     batch: int,
     torch: str,
-) -> list[dict]:
-    """The rows of the table, a method each; medians over rounds."""
+) -> Iterator[list[dict]]:
+    """After every turn the rows so far, a method each; medians over the turns."""
     seconds: dict[str, list[float]] = {}
     received: dict[str, list[int]] = {}
     with network(workers, gbps) as links:
@@ -78,24 +80,24 @@ def measure(
                         took, most = team.round(method)
                         seconds.setdefault(method, []).append(took)
                         received.setdefault(method, []).append(most)
+                yield [
+                    {
+                        "method": method,
+                        "workers": workers,
+                        "gbps": gbps,
+                        "net": net,
+                        "local_steps": local_steps,
+                        "round_s": round(statistics.median(times), 4),
+                        "round_s_all": [round(t, 4) for t in times],
+                        "bytes_received": int(statistics.median(received[method])),
+                    }
+                    for method, times in seconds.items()
+                ]
         finally:
             for team, _ in teams:
                 for process in team.processes:
                     process.kill()
                     process.wait()
-    return [
-        {
-            "method": method,
-            "workers": workers,
-            "gbps": gbps,
-            "net": net,
-            "local_steps": local_steps,
-            "round_s": round(statistics.median(times), 4),
-            "round_s_all": [round(t, 4) for t in times],
-            "bytes_received": int(statistics.median(received[method])),
-        }
-        for method, times in seconds.items()
-    ]
 
 
 def table(rows: list[dict]) -> str:
@@ -170,8 +172,9 @@ def main() -> int:
     if subprocess.run([torch, "-c", "import torch"], capture_output=True).returncode:
         print(f"{torch} has no PyTorch (pip install torch==2.13.0): left out", file=sys.stderr)
         torch = ""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleaning up on the way
     try:
-        rows = measure(
+        turns = measure(
             options.net,
             options.workers,
             options.gbps,
@@ -180,12 +183,13 @@ def main() -> int:
             options.batch,
             torch,
         )
+        for rows in turns:
+            if options.json:
+                options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        print(table(rows))
     except NotPossible as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(table(rows))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 0
 
 
