@@ -130,7 +130,8 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
     how = method_of(config, name)
     count = how.workers or config.workers
     model = model_of(config, data, how)
-    init = jax.jit(lambda key: model.init(key, data.train_x[:1]))
+    init = lambda key: model.init(key, data.train_x[:1])
+    net = lambda key: axes.of(init(key))[0]
     key = jax.random.key(0)  # for shapes only
     shapes, names = axes.of(jax.eval_shape(init, key))
     widths = axes.widths(shapes, names)
@@ -152,7 +153,7 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
 
     def state(seed: int) -> round.State:
         key = jax.random.key(seed)
-        return trainer.init(axes.of(init(key))[0], key)
+        return trainer.init(net, key)  # made where it is to lie
 
     def batches(seed: int) -> Batches:
         return Batches(

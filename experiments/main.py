@@ -13,7 +13,7 @@ import pathlib
 import sys
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from experiments import check, team, train
 from ist_jax.errors import InputError
@@ -50,13 +50,14 @@ def main(argv: list[str]) -> int:
         return _mistake("--config is missing; try --config=configs/quickstart.py")
     config = CONFIG.value
     try:
-        if DETERMINISTIC.value:
-            # XLA on CPU splits sums by the size of its pool: this, but never less than its devices.
-            os.environ["NPROC"] = str(config.workers * config.mesh.data)
-            config.mesh.exact = True
-        joined = _join(config)
+        joined = _join()
         with joined.together("check"):
             check.check(config)
+            if DETERMINISTIC.value:
+                # XLA on CPU splits sums by its pool's size: this, but at least that of its devices.
+                os.environ["NPROC"] = str(config.workers * config.mesh.data)
+                config.mesh.exact = True
+            check.devices(config, joined.size)
         team.agree(joined, config)
         if DRY_RUN.value:
             if joined.first:
@@ -74,18 +75,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _join(config: ConfigDict) -> team.Team:
-    """Alone or in a team; on CPU, with as many devices as the mesh has for each process."""
-    if not DISTRIBUTED.value:
-        for flag in (COORDINATOR, PROCESSES, PROCESS):
-            if flag.value is not None:
-                raise InputError(f"--{flag.name} is for several processes: add --distributed")
-        check.devices(config, 1)
-        return team.Team()
-    joined = team.join(COORDINATOR.value, PROCESSES.value, PROCESS.value, PATIENCE.value)
-    with joined.together("mesh"):
-        check.devices(config, joined.size)
-    return joined
+def _join() -> team.Team:
+    """Alone, or one of the processes that the flags tell of."""
+    if DISTRIBUTED.value:
+        return team.join(COORDINATOR.value, PROCESSES.value, PROCESS.value, PATIENCE.value)
+    for flag in (COORDINATOR, PROCESSES, PROCESS):
+        if flag.value is not None:
+            raise InputError(f"--{flag.name} is for several processes: add --distributed")
+    return team.Team()
 
 
 def _mistake(text: str) -> int:

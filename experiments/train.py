@@ -1,7 +1,7 @@
 """One experiment from top to bottom: every method with every seed, measured alike."""
 
-import contextlib
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -49,20 +49,16 @@ def run(
         job.trainer.round(job.state(config.seeds[0]), batches)
     plans = {name: job.plan for name, job in jobs.items()}
     progress = Progress([plans[name].flops * plans[name].workers * rounds for name, _ in runs])
-    with contextlib.ExitStack() as opened:
+    with (workdir / METRICS if team.first else pathlib.Path(os.devnull)).open("w") as metrics:
         for number, (name, seed) in enumerate(runs):
-            lines = train(jobs[name], name, seed, rounds, config.eval_every)
-            if not team.first:
-                for _ in lines:
-                    pass
-                continue
-            metrics = opened.enter_context((workdir / METRICS).open("a"))
-            board = tensorboard(workdir / TENSORBOARD / f"{name}_{seed}", config.tensorboard)
-            for line in lines:
+            wanted = config.tensorboard and team.first
+            board = tensorboard(workdir / TENSORBOARD / f"{name}_{seed}", wanted)
+            for line in train(jobs[name], name, seed, rounds, config.eval_every):
                 metrics.write(json.dumps(line) + "\n")
                 metrics.flush()
                 board(line)
-                progress.show(number, line["round"] / rounds, line)
+                if team.first:
+                    progress.show(number, line["round"] / rounds, line)
     if not team.first:
         return
     progress.end()

@@ -53,9 +53,8 @@ def back(
     rows = {n: _rows_of(leaf, pieces[n]) for n, leaf in enumerate(layout.leaves) if leaf.split}
     new: dict[int, Array] = {}
     for journey in layout.journeys("on"):
-        absent = None if took_part is None else ~took_part[here(layout)]
         moved, passes[journey.name] = journeys.to_next(
-            layout, journey, rows, old, who, who_next, absent
+            layout, journey, rows, old, who, who_next, took_part
         )
         new |= moved
     for journey in layout.journeys("back"):
@@ -78,13 +77,7 @@ def mean(
     tree: Any
     leaves, tree = jax.tree.flatten(otherwise)
     join = merge.in_order if layout.exact else merge.summed
-    return tree.unflatten(join(leaves, tree.flatten_up_to(trees), took_part, layout.workers))
-
-
-def here(layout: Layout) -> Int[Array, " k"]:
-    """The numbers of the workers on this device."""
-    some = layout.workers // layout.devices
-    return lax.axis_index(WORKER) * some + jnp.arange(some)
+    return tree.unflatten(join(leaves, tree.flatten_up_to(trees), took_part))
 
 
 def everyone(layout: Layout, values: Array) -> Array:
@@ -138,10 +131,9 @@ def natural(layout: Layout, home: PyTree) -> PyTree:
 
 def _net_of(layout: Layout, leaf: Leaf, rows: Array) -> Array:
     """Rows in slots as a leaf of the subnets, ``[S / D, ...]``."""
-    workers = layout.workers // layout.devices
     if leaf.axis is None:
-        return jnp.broadcast_to(rows, (workers, *rows.shape))
-    return jnp.moveaxis(rows.reshape(workers, -1, *rows.shape[1:]), 1, leaf.axis + 1)
+        return jnp.broadcast_to(rows, (layout.some, *rows.shape))
+    return jnp.moveaxis(rows.reshape(layout.some, -1, *rows.shape[1:]), 1, leaf.axis + 1)
 
 
 def _rows_of(leaf: Leaf, net: Array) -> Array:

@@ -46,22 +46,22 @@ def to_next(
     before: Mapping[int, Array],
     who: Assignment,
     who_next: Assignment,
-    absent: Bool[Array, " k"] | None,
+    took_part: Bool[Array, " S"] | None = None,
 ) -> Moved:
     """From the slots of one assignment to those of the next; each neuron has one in both.
 
-    Rows of workers here that were absent go on as they were before.
+    Rows of workers that did not take part go on as they were before.
     """
     width, slots_each = layout.widths[journey.group], layout.slots[journey.group]
     seats, ids = routes.seats_of(who[journey.group], width), who_next[journey.group]
     lists = routes.route(ids, seats, layout.held(journey.group), layout.devices)
     going = [rows[n] for n in journey.leaves]
-    if absent is not None:
-        gone = jnp.repeat(absent, slots_each)
+    if took_part is not None:
+        trained = jnp.repeat(took_part[here(layout)], slots_each)
         # A barrier, because selecting and transposing in one loop takes four times as long.
         going = [lax.optimization_barrier(leaf) for leaf in going]
         going = [
-            jnp.where(lay(gone, (0,), leaf.ndim), before[n], leaf)
+            jnp.where(lay(trained, (0,), leaf.ndim), leaf, before[n])
             for n, leaf in zip(journey.leaves, going, strict=True)
         ]
 
@@ -71,8 +71,7 @@ def to_next(
     # They arrive where the old rows lay: all of those are overwritten, but in empty slots.
     filled = [before[n] for n in journey.leaves]
     if layout.workers * slots_each > width:
-        own = lax.dynamic_slice_in_dim(ids, lax.axis_index(WORKER) * layout.some, layout.some)
-        full = own.ravel() < width
+        full = ids[here(layout)].ravel() < width
         filled = [
             jnp.where(lay(full, (0,), leaf.ndim), leaf, jnp.zeros((), leaf.dtype))
             for leaf in filled
@@ -127,6 +126,11 @@ def to_home(
         n: mean.end(total, layout.workers, homes[n])
         for n, total in zip(leaves, totals, strict=True)
     }, passes
+
+
+def here(layout: Layout) -> Int[Array, " k"]:
+    """The numbers of the workers on this device."""
+    return lax.axis_index(WORKER) * layout.some + jnp.arange(layout.some)
 
 
 def _fill(slots_filled: list[Array], at: Rows, pieces: list[Array]) -> list[Array]:

@@ -14,7 +14,7 @@ from ist_jax.passes import DATA, WORKER, over_slow_links
 
 
 def in_order(
-    otherwise: list[Array], pieces: list[Array], took_part: Bool[Array, " S"], workers: int
+    otherwise: list[Array], pieces: list[Array], took_part: Bool[Array, " S"]
 ) -> list[Array]:
     """Means over all workers of leaves ``[S / D, ...]``, added up in the order of the workers.
 
@@ -22,30 +22,28 @@ def in_order(
     sends the means to all: as many bytes as a ring's all-reduce, for one worker a device.
     """
 
-    def one(before: Array, flat: Array) -> Array:
-        whole = over_slow_links(lambda part: _in_order(part, took_part), flat)[0, : before.size]
-        return jnp.where(took_part.any(), whole, before)
+    def one(flat: Array) -> Array:
+        return over_slow_links(lambda part: _in_order(part, took_part), flat)[0]
 
-    return _fused(one, otherwise, pieces, pad_to=lax.axis_size(WORKER) * lax.axis_size(DATA))
+    pad_to = lax.axis_size(WORKER) * lax.axis_size(DATA)
+    return _fused(one, otherwise, pieces, took_part, pad_to)
 
 
 def summed(
-    otherwise: list[Array], pieces: list[Array], took_part: Bool[Array, " S"], workers: int
+    otherwise: list[Array], pieces: list[Array], took_part: Bool[Array, " S"]
 ) -> list[Array]:
     """Means over all workers by one all-reduce; the order of the sum is the transport's."""
     first = jnp.argmax(took_part)
 
-    def one(before: Array, flat: Array) -> Array:
+    def one(flat: Array) -> Array:
         number = lax.axis_index(WORKER) * len(flat) + jnp.arange(len(flat))
         floats = jnp.issubdtype(flat.dtype, jnp.inexact)
-        counts = took_part[number] if floats else (number == first) & took_part.any()
+        counts = took_part[number] if floats else number == first
         local = jnp.where(counts[:, None], flat, jnp.zeros((), flat.dtype)).sum(axis=0)
-        most = workers if floats else 1
         total = over_slow_links(lambda part: lax.psum(part, WORKER), local)
-        count = took_part.sum() if floats else took_part.any().astype(jnp.int32)
-        return mean.end((total, count), most, before)
+        return mean.end((total, took_part.sum()), took_part.size, total)
 
-    return _fused(one, otherwise, pieces)
+    return _fused(one, otherwise, pieces, took_part)
 
 
 def _in_order(flat: Array, took_part: Bool[Array, " S"]) -> Array:
@@ -62,21 +60,20 @@ def _in_order(flat: Array, took_part: Bool[Array, " S"]) -> Array:
 
 
 def _fused(
-    merge: Callable[[Array, Array], Array],
+    merge: Callable[[Array], Array],
     otherwise: list[Array],
     pieces: list[Array],
+    took_part: Bool[Array, " S"],
     pad_to: int = 1,
 ) -> list[Array]:
-    """Merges leaves of one type as one long vector, so that there is one message and not many."""
-    done = list(otherwise)
+    """Merges leaves of one type as one long vector; ``otherwise`` where nobody took part."""
+    done, anyone = list(otherwise), took_part.any()
     for dtype in sorted({leaf.dtype for leaf in otherwise}, key=str):
         numbers = [n for n, leaf in enumerate(otherwise) if leaf.dtype == dtype]
-        before = jnp.concatenate([otherwise[n].ravel() for n in numbers])
         flat = jnp.concatenate([pieces[n].reshape(len(pieces[n]), -1) for n in numbers], axis=1)
-        flat = jnp.pad(flat, ((0, 0), (0, -flat.shape[1] % pad_to)))
-        merged, start = merge(before, flat), 0
+        merged, start = merge(jnp.pad(flat, ((0, 0), (0, -flat.shape[1] % pad_to)))), 0
         for n in numbers:
-            size = otherwise[n].size
-            done[n] = merged[start : start + size].reshape(otherwise[n].shape)
-            start += size
+            shape, end = otherwise[n].shape, start + otherwise[n].size
+            done[n] = jnp.where(anyone, merged[start:end].reshape(shape), otherwise[n])
+            start = end
     return done

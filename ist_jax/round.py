@@ -22,7 +22,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from ist_jax import axes, exchange, layout, local, partition, traffic
+from ist_jax import axes, exchange, journeys, layout, local, partition, traffic
 from ist_jax import workers as devices
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
@@ -143,9 +143,15 @@ def build(
     lying = plan(jax.eval_shape(rested, params), (names, memory.names(params, names)))
     moved = traffic.per_round(params, names, method, workers, memory, optimizer)
     expected = _shapes(params)
+    first_draw = jax.jit(functools.partial(draw, round=0))
+    as_given = lambda net: net
+
+    @functools.lru_cache(maxsize=2)  # one program for all seeds
+    def lay_down(make):
+        return devices.lay_down(lying, mesh, lambda start: rested(make(start)))
 
     def init(params: Any, key: Key[Array, ""]) -> State:
-        make, start = (params, key) if callable(params) else (lambda net: net, params)
+        make, start = (params, key) if callable(params) else (as_given, params)
         found = _shapes(jax.eval_shape(make, start))
         for path in expected | found:
             if expected.get(path) != found.get(path):
@@ -153,9 +159,8 @@ def build(
                     f"leaf {path} does not fit the trainer: it was built for "
                     f"{expected.get(path, 'none')}, found {found.get(path, 'none')}"
                 )
-        who = jax.jit(functools.partial(draw, round=0))(key)
-        lay_down = devices.lay_down(lying, mesh, lambda start: rested(make(start)))
-        params, opt_state = lay_down(start, who)
+        who = first_draw(key)
+        params, opt_state = lay_down(make)(start, who)
         # Copied, because the first round donates what it is given.
         number, key = jnp.int32(0), jnp.array(key, copy=True)
         number, key, who = devices.place((number, key, dict(who)), mesh)
@@ -169,7 +174,7 @@ def build(
         """Subnets train on their own and are put back; losses ``[S / D, J]``."""
         (nets, states), out_passes = exchange.out(lying, rest, who)
         states = jax.vmap(memory.resume)(nets, states)
-        keys = jax.vmap(lambda worker: fold(key, worker))(exchange.here(lying))
+        keys = jax.vmap(lambda worker: fold(key, worker))(journeys.here(lying))
         train = devices.each(functools.partial(train_one, gradient))
         *pieces, losses = train(nets, states, batches, keys)
         rest, passes = exchange.back(lying, rest, tuple(pieces), who, who_next, took_part)
@@ -179,7 +184,7 @@ def build(
         """All workers train one net, with the mean of their gradients."""
 
         def of_all(net, batches, key):
-            keys = jax.vmap(lambda worker: fold(key, worker))(exchange.here(lying))
+            keys = jax.vmap(lambda worker: fold(key, worker))(journeys.here(lying))
             one = lambda mine: gradient(net, *mine)
             losses, gradients = lax.map(one, (batches, keys))
             zeros = jax.tree.map(jnp.zeros_like, net)

@@ -108,7 +108,7 @@ def passes(
             lists = np.zeros((ranks, layout.devices, layout.devices), int)
             for worker, row in enumerate(ids):
                 held, device = row[row < width], worker // layout.some
-                rank = earlier[held] if ranks > 1 else 0 * held
+                rank = np.minimum(earlier[held], ranks - 1)
                 np.add.at(lists, (rank, device, lies[held]), lies[held] != device)
                 earlier[held] += 1
             longest = lists.max(axis=(1, 2))

@@ -233,3 +233,26 @@ def test_bad_input_of_batches(options, message):
 def test_labels_are_one_integer_for_each_example(labels):
     with pytest.raises(InputError, match=r"labels must be int\[500\]"):
         Batches(X, labels, workers=4, batch=8, local_steps=3, seed=1)
+
+
+class OnDisk(np.ndarray):
+    """An array that notes which of its rows are read."""
+
+    rows: set
+
+    def __getitem__(self, index):
+        self.rows.update(np.asarray(index).ravel().tolist())
+        return np.asarray(self)[index]
+
+
+def test_a_process_reads_the_examples_of_its_own_workers_and_no_other():
+    x = np.arange(40.0).reshape(40, 1).view(OnDisk)
+    x.rows = set()
+    y = np.arange(40) % 4
+    settings = {"workers": 4, "batch": 8, "local_steps": 3, "seed": 0}
+    part = Batches(x, y, of=[1, 3], **settings)
+    whole = Batches(np.asarray(x), y, **settings)
+    for round in range(3):
+        for name, values in part(round).items():
+            np.testing.assert_array_equal(values, whole(round)[name][[1, 3]])
+    assert x.rows == {*whole.shards[1].tolist(), *whole.shards[3].tolist()}
