@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from ist_jax.errors import InputError
+from ist_jax.indexing import stable_order
 from ist_jax.keys import Number, fold
 
 # {group: [S, m]}; S and m are checked at the door (decompose), with messages that name the group.
@@ -122,8 +123,9 @@ def balanced(
             holder = holder.at[previous[group]].set(jnp.arange(workers)[:, None])[mixed]
             keys = jax.random.split(fold(key, round, group, "holders"), homes)
             order = jax.vmap(lambda key: jax.random.permutation(key, workers))(keys)
-            place = place * workers + order[place, holder]
-        cards = mixed[jnp.argsort(place, stable=True)].astype(jnp.int32)
+            by_holder = stable_order(order[place, holder], workers)
+            mixed, place = mixed[by_holder], place[by_holder]
+        cards = mixed[stable_order(place, homes)].astype(jnp.int32)
         empty = jnp.full(max(counts) * workers - width, width, jnp.int32)
         who[group] = jnp.sort(jnp.append(cards, empty).reshape(-1, workers).T, axis=1)
     return who

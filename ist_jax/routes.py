@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from ist_jax.indexing import stable_order
+
 LEAST_BYTES, MESSAGE_BYTES = 1 << 16, 1 << 20
 PASSES = 8  # in which an even share is sent: finer ones waste less when shares are not even
 
@@ -28,7 +30,8 @@ class Route(NamedTuple):
     """Lists of neurons for every pair of devices; D devices, R ranks.
 
     Attributes:
-      seats: the slots' seats ``[D n]``, sorted by (holder's device, other device, rank).
+      seats: the slots' seats ``[D n]``, sorted by (holder's device, other device, rank); the empty
+        slots of a device stand at its end.
       places: for each of these, its seat on the other side, counted within its device.
       starts, lengths: ``[D, D, R]``, where the list of (holder's device, other device, rank) begins
         and how long it is.
@@ -57,7 +60,9 @@ def home(width: int) -> Int[Array, " N"]:
 
 def seats_of(ids: Int[Array | np.ndarray, "S m"], width: int) -> Int[Array, " N"]:
     """The seat of every neuron of an assignment in which each has exactly one."""
-    return jnp.argsort(jnp.asarray(ids).ravel(), stable=True)[:width].astype(jnp.int32)
+    flat = jnp.asarray(ids).ravel()
+    seats = jnp.zeros(width, jnp.int32)
+    return seats.at[flat].set(jnp.arange(flat.size, dtype=jnp.int32), mode="drop")
 
 
 def route(
@@ -77,19 +82,20 @@ def route(
       ranks: the most holders a neuron can have.
     """
     ids = jnp.asarray(ids)
-    width, flat = len(seats), ids.ravel()
+    width, flat, lists = len(seats), ids.ravel(), devices * ranks
     seat = seats[jnp.minimum(flat, width - 1)]
-    holder = jnp.arange(flat.size) // (flat.size // devices)
-    key = (holder * devices + seat // a_device) * ranks + _rank(ids, width, ranks)
-    key = jnp.where(flat < width, key, devices * devices * ranks)
-    order = jnp.argsort(key, stable=True).astype(jnp.int32)
-    count = jnp.bincount(key, length=devices * devices * ranks).astype(jnp.int32)
+    key = seat // a_device * ranks + _rank(ids, width, ranks)
+    key = jnp.where(flat < width, key, lists).reshape(devices, -1)
+    holder, held = jnp.arange(devices)[:, None], key.shape[1]
+    order = (holder * held + stable_order(key, lists + 1)).ravel().astype(jnp.int32)
+    count = jnp.zeros((devices, lists + 1), jnp.int32).at[holder, key].add(1)
+    starts = holder * held + jnp.cumsum(count, axis=1) - count
     shape = (devices, devices, ranks)
     return Route(
         seats=order,
         places=(seat % a_device)[order],
-        starts=(jnp.cumsum(count) - count).reshape(shape),
-        lengths=count.reshape(shape),
+        starts=starts[:, :-1].reshape(shape),
+        lengths=count[:, :-1].reshape(shape),
     )
 
 
