@@ -21,14 +21,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.network import Network, NotPossible, network
 from benchmarks.peers.protocol import NETS
 
 ROOT = pathlib.Path(__file__).parent.parent
-OURS: tuple[str, ...] = ("ist", "ist_balanced", "local_sgd", "data_parallel")
+OURS: tuple[str, ...] = ("ist", "ist_balanced", "local_sgd", "data_parallel", "compute")
 PYTORCH: tuple[str, ...] = ("torch_ist_server", "torch_local_sgd", "torch_ddp")
 
 
@@ -55,6 +55,7 @@ def measure(
     local_steps: int,
     batch: int,
     torch: str,
+    only: Sequence[str] = (*OURS, *PYTORCH),
 ) -> Iterator[list[dict]]:
     """After every turn the rows so far, a method each; medians over the turns."""
     seconds: dict[str, list[float]] = {}
@@ -68,7 +69,9 @@ def measure(
                 ("ours", sys.executable, OURS),
                 ("pytorch", torch, PYTORCH),
             ):
-                if python:
+                methods = tuple(method for method in methods if method in only)
+                if python and methods:
+                    settings["methods"] = methods
                     team = _start(links, module, python, settings, port=5000 + len(teams))
                     teams.append((team, methods))
                     for process in team.processes:
@@ -101,17 +104,17 @@ def measure(
 
 
 def table(rows: list[dict]) -> str:
-    """Rows with ratios to IST."""
-    ist = next(row for row in rows if row["method"] == "ist")
+    """Rows with ratios to the first of them (IST, unless it is left out)."""
+    first = rows[0]
     lines = [
-        "| method | s / round | x IST | MB received | x IST |",
+        f"| method | s / round | x {first['method']} | MB received | x {first['method']} |",
         "| --- | --: | --: | --: | --: |",
     ]
     for row in rows:
         times, nbytes = row["round_s"], row["bytes_received"]
         lines.append(
-            f"| {row['method']} | {times:.2f} | {times / ist['round_s']:.1f} "
-            f"| {nbytes / 1e6:.1f} | {nbytes / max(ist['bytes_received'], 1):.1f} |"
+            f"| {row['method']} | {times:.2f} | {times / first['round_s']:.1f} "
+            f"| {nbytes / 1e6:.1f} | {nbytes / max(first['bytes_received'], 1):.1f} |"
         )
     return "\n".join(lines)
 
@@ -163,13 +166,18 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--local_steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=128)
+    every = (*OURS, *PYTORCH)
+    parser.add_argument("--methods", nargs="+", choices=every, default=every, metavar="METHOD",
+                        help=f"some of {', '.join(every)}")  # fmt: skip
     parser.add_argument("--torch-python", default=sys.executable, help="a Python that has PyTorch")
     parser.add_argument("--json", type=pathlib.Path, help="where to write the rows")
     options = parser.parse_args()
     if options.workers < 2 or options.rounds < 1 or (options.gbps or 1) <= 0:
         parser.error("--workers must be at least 2, --rounds at least 1, --gbps positive")
     torch = options.torch_python
-    if subprocess.run([torch, "-c", "import torch"], capture_output=True).returncode:
+    if set(options.methods) <= set(OURS):
+        torch = ""
+    elif subprocess.run([torch, "-c", "import torch"], capture_output=True).returncode:
         print(f"{torch} has no PyTorch (pip install torch==2.13.0): left out", file=sys.stderr)
         torch = ""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleaning up on the way
@@ -182,6 +190,7 @@ def main() -> int:
             options.local_steps,
             options.batch,
             torch,
+            options.methods,
         )
         for rows in turns:
             if options.json:

@@ -123,6 +123,8 @@ def place(tree: PyTree, over: Mesh, spec: PartitionSpec = EVERYWHERE) -> PyTree:
     sharding = NamedSharding(over, spec)
 
     def one(leaf):
+        if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
+            return leaf
         if jax.process_count() == 1 or (isinstance(leaf, jax.Array) and len(leaf.devices()) > 1):
             return jax.device_put(leaf, sharding)
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):

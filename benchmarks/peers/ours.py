@@ -1,5 +1,6 @@
 """This library, one process a worker: IST, local SGD and data parallel over gloo."""
 
+import functools
 import os
 
 from benchmarks.peers import protocol
@@ -25,16 +26,16 @@ def main() -> None:
     shape = (1, task.local_steps, task.batch)
     x = draw.normal(size=(*shape, inputs)).astype(np.float32)
     batches = {"x": x, "y": draw.integers(0, classes, shape).astype(np.int32)}
-    net = lambda key: axes.of(model.init(key, x[0, 0, :1]))[0]
-    shapes, names = axes.of(jax.eval_shape(lambda key: model.init(key, x[0, 0, :1]), _key(jax)))
     mesh = workers.mesh(task.workers)
     batches = workers.place_own(batches, mesh, task.workers)
 
-    def rounds_of(how):
-        cut = partition.sub_widths(how.assign, axes.widths(shapes, names), task.workers)
+    def rounds_of(how, model=model, mesh=mesh, batches=batches):
+        net = lambda key: axes.of(model.init(key, x[0, 0, :1]))[0]
+        shapes, names = axes.of(jax.eval_shape(lambda key: model.init(key, x[0, 0, :1]), _key(jax)))
+        cut = partition.sub_widths(how.assign, axes.widths(shapes, names), mesh.size)
         loss = classify.cross_entropy(normalise.subnet(model, cut))
         trainer = round.build(
-            loss, optax.sgd(0.01), shapes, names, method=how, workers=task.workers, mesh=mesh
+            loss, optax.sgd(0.01), shapes, names, method=how, workers=mesh.size, mesh=mesh
         )
         state = trainer.init(net, _key(jax))
 
@@ -45,15 +46,22 @@ def main() -> None:
 
         return run
 
-    protocol.serve(
-        task.answers,
-        {
-            "ist": rounds_of(method.ist()),
-            "ist_balanced": rounds_of(method.ist(partition.balanced)),
-            "local_sgd": rounds_of(method.local_sgd()),
-            "data_parallel": rounds_of(method.data_parallel()),
-        },
-    )
+    def alone():
+        """The local steps of IST and nothing else: a subnet, on this process's own device."""
+        here = workers.mesh(1, jax.local_devices())
+        cut = partition.sub_widths(partition.permutation, model.widths, task.workers)
+        own = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, batches)
+        own = workers.place(own, here, workers.batch_spec(here))
+        return rounds_of(method.single(), normalise.subnet(model, cut), here, own)
+
+    methods = {
+        "ist": method.ist(),
+        "ist_balanced": method.ist(partition.balanced),
+        "local_sgd": method.local_sgd(),
+        "data_parallel": method.data_parallel(),
+    }
+    make = {name: functools.partial(rounds_of, how) for name, how in methods.items()}
+    protocol.serve(task, make | {"compute": alone})
 
 
 def _key(jax):

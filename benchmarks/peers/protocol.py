@@ -29,6 +29,7 @@ class Task(NamedTuple):
     local_steps: int
     batch: int
     threads: int
+    methods: list[str]
     answers: TextIO
 
 
@@ -45,15 +46,16 @@ def task() -> Task:
     return Task(**values)
 
 
-def serve(answers: TextIO, rounds: Mapping[str, Callable[[], None]]) -> None:
-    """Runs every method once, then whatever is asked for, until there is nothing more."""
+def serve(task: Task, make: Mapping[str, Callable[[], Callable[[], None]]]) -> None:
+    """Makes every method's round and runs it once, then what is asked for, till nothing more is."""
+    rounds = {method: make[method]() for method in task.methods}
     for run in rounds.values():
         run()
-    print("ready", file=answers, flush=True)
+    print("ready", file=task.answers, flush=True)
     for line in sys.stdin:
         before = _received()
         rounds[line.strip()]()
-        print(_received() - before, file=answers, flush=True)
+        print(_received() - before, file=task.answers, flush=True)
 
 
 def _received() -> int:

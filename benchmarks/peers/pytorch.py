@@ -39,64 +39,66 @@ def main():
     x = torch.randn(task.local_steps, task.batch, widths[0])
     y = torch.randint(widths[-1], (task.local_steps, task.batch))
 
-    data_parallel = nn.parallel.DistributedDataParallel(mlp(widths))
-    whole = mlp(widths)
+    def data_parallel():
+        net = nn.parallel.DistributedDataParallel(mlp(widths))
+        return lambda: train(net, x, y)
 
     def local_sgd():
-        train(whole, x, y)
-        with torch.no_grad():
-            flat = nn.utils.parameters_to_vector(whole.parameters())
-            dist.all_reduce(flat)
-            nn.utils.vector_to_parameters(flat / task.workers, whole.parameters())
+        net = mlp(widths)
 
-    cut = [n // task.workers for n in widths[1:-1]]
-    subnet = mlp([widths[0], *cut, widths[-1]])
-    server = mlp(widths) if task.rank == 0 else None
+        def run():
+            train(net, x, y)
+            with torch.no_grad():
+                flat = nn.utils.parameters_to_vector(net.parameters())
+                dist.all_reduce(flat)
+                nn.utils.vector_to_parameters(flat / task.workers, net.parameters())
+
+        return run
 
     def ist():
         """Weights and norms of every layer, scattered from rank 0 and gathered again."""
+        cut = [n // task.workers for n in widths[1:-1]]
+        subnet = mlp([widths[0], *cut, widths[-1]])
         mine = list(subnet.parameters())
-        who = None
-        if server is not None:
-            who = [torch.randperm(n).reshape(task.workers, -1) for n in widths[1:-1]]
-        with torch.no_grad():
-            for number, parameter in enumerate(mine):
-                parts = None
-                if server is not None:
-                    leaf = list(server.parameters())[number]
-                    parts = [
-                        leaf[rows_and_columns(leaf, number, who, worker)].contiguous()
-                        for worker in range(task.workers)
-                    ]
-                dist.scatter(parameter, parts, src=0)
-        train(subnet, x, y)
-        with torch.no_grad():
-            for number, parameter in enumerate(mine):
-                parts = None
-                if server is not None:
-                    parts = [torch.empty_like(parameter) for _ in range(task.workers)]
-                dist.gather(parameter.detach(), parts, dst=0)
-                if server is not None and parts is not None:
-                    leaf = list(server.parameters())[number]
-                    for worker, part in enumerate(parts):
-                        leaf[rows_and_columns(leaf, number, who, worker)] = part
+        server = list(mlp(widths).parameters()) if task.rank == 0 else None
 
-    def rows_and_columns(leaf, number, who, worker):
-        """Which entries of a parameter a worker holds; weights lie [outputs, inputs]."""
+        def run():
+            who = [torch.randperm(n).reshape(task.workers, -1) for n in widths[1:-1]]
+            with torch.no_grad():
+                for number, parameter in enumerate(mine):
+                    parts = None
+                    if server is not None:
+                        leaf = server[number]
+                        held = held_by(leaf, number, who)
+                        parts = [leaf[entries].contiguous() for entries in held]
+                    dist.scatter(parameter, parts, src=0)
+            train(subnet, x, y)
+            with torch.no_grad():
+                for number, parameter in enumerate(mine):
+                    parts = None
+                    if server is not None:
+                        parts = [torch.empty_like(parameter) for _ in range(task.workers)]
+                    dist.gather(parameter.detach(), parts, dst=0)
+                    if server is not None and parts is not None:
+                        leaf = server[number]
+                        for entries, part in zip(held_by(leaf, number, who), parts, strict=True):
+                            leaf[entries] = part
+
+        return run
+
+    def held_by(leaf, number, who):
+        """For each worker, which entries of a parameter it holds; weights lie [outputs, inputs]."""
         layer = number // 3  # weight, scale, shift
         if leaf.ndim == 1:
-            return who[layer][worker]
-        rows = who[layer][worker] if layer < len(who) else torch.arange(leaf.shape[0])
-        columns = who[layer - 1][worker] if layer else torch.arange(leaf.shape[1])
-        return rows[:, None], columns[None, :]
+            return who[layer]
+        everything = [torch.arange(n)[None].expand(task.workers, n) for n in leaf.shape]
+        rows = who[layer] if layer < len(who) else everything[0]
+        columns = who[layer - 1] if layer else everything[1]
+        return [(r[:, None], c[None, :]) for r, c in zip(rows, columns, strict=True)]
 
     protocol.serve(
-        task.answers,
-        {
-            "torch_ist_server": ist,
-            "torch_local_sgd": local_sgd,
-            "torch_ddp": lambda: train(data_parallel, x, y),
-        },
+        task,
+        {"torch_ist_server": ist, "torch_local_sgd": local_sgd, "torch_ddp": data_parallel},
     )
 
 
