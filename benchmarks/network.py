@@ -1,7 +1,7 @@
 """Computers of one's own: network namespaces joined by links of a given rate.
 
 Each has one interface, a name and an address of its own, and reaches the others through a bridge
-that lies in a namespace too: nothing outside is touched. The rate holds each way (``tc tbf``).
+that lies in a namespace too: nothing outside is touched. A rate holds each way (``tc tbf``).
 Needs root and Debian's ``iproute2``.
 """
 
@@ -26,9 +26,9 @@ class NotPossible(RuntimeError):
 class Network:
     """N computers; rank r is reached at ``address(r)``."""
 
-    def __init__(self, computers: int, gbps: float | None):
+    def __init__(self, computers: int):
         self._name = f"{PREFIX}-{os.getpid()}"
-        self.computers, self._gbps = computers, gbps
+        self.computers = computers
 
     def name(self, rank: int) -> str:
         return f"{self._name}-{rank}"
@@ -59,21 +59,22 @@ class Network:
             _ip("-n", name, "addr", "add", f"{self.address(rank)}/24", "dev", "net0")
             for interface in ("lo", "net0"):
                 _ip("-n", name, "link", "set", "dev", interface, "up")
-            if self._gbps is not None:
-                for namespace, interface in ((hub, port), (name, "net0")):
-                    _limit(namespace, interface, self._gbps)
+
+    def limit(self, gbps: float) -> None:
+        """From now on every link carries at most 10^9 bits a second times this, each way."""
+        for rank in range(self.computers):
+            _limit(f"{self._name}-hub", f"port{rank}", gbps)
+            _limit(self.name(rank), "net0", gbps)
 
     def remove(self) -> None:
         _remove(f"{self._name}-")
 
 
 @contextlib.contextmanager
-def network(computers: int, gbps: float | None) -> Iterator[Network]:
+def network(computers: int) -> Iterator[Network]:
     """A network that is gone afterwards; what a crashed run has left is removed first.
 
-    Args:
-      computers: how many.
-      gbps: 10^9 bits per second of each link, each way; None is as fast as the machine.
+    Its links are as fast as the machine, until they are limited.
 
     Raises:
       NotPossible: no root, no ``iproute2``, or a kernel that refuses.
@@ -86,7 +87,7 @@ def network(computers: int, gbps: float | None) -> Iterator[Network]:
     for pid in {match[1] for match in re.finditer(rf"{PREFIX}-(\d+)-", _ip("netns", "list"))}:
         if not pathlib.Path(f"/proc/{pid}").exists():
             _remove(f"{PREFIX}-{pid}-")
-    made = Network(computers, gbps)
+    made = Network(computers)
     atexit.register(made.remove)
     try:
         made.build()

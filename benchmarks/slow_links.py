@@ -55,12 +55,13 @@ def measure(
     local_steps: int,
     batch: int,
     torch: str,
-    only: Sequence[str] = (*OURS, *PYTORCH),
+    only: Sequence[str],
+    once: Sequence[str],
 ) -> Iterator[list[dict]]:
     """After every turn the rows so far, a method each; medians over the turns."""
     seconds: dict[str, list[float]] = {}
     received: dict[str, list[int]] = {}
-    with network(workers, gbps) as links:
+    with network(workers) as links:
         threads = max(1, len(os.sched_getaffinity(0)) // workers)
         settings = {"net": net, "local_steps": local_steps, "batch": batch, "threads": threads}
         teams: list[tuple[Team, tuple[str, ...]]] = []
@@ -77,9 +78,11 @@ def measure(
                     for process in team.processes:
                         if (said := _answer(process)) != "ready":
                             raise RuntimeError(f"{module} said {said!r}")
-            for _ in range(rounds):
+            if gbps:
+                links.limit(gbps)
+            for turn in range(rounds):
                 for team, methods in teams:
-                    for method in methods:
+                    for method in [m for m in methods if turn == 0 or m not in once]:
                         took, most = team.round(method)
                         seconds.setdefault(method, []).append(took)
                         received.setdefault(method, []).append(most)
@@ -169,6 +172,8 @@ def main() -> int:
     every = (*OURS, *PYTORCH)
     parser.add_argument("--methods", nargs="+", choices=every, default=every, metavar="METHOD",
                         help=f"some of {', '.join(every)}")  # fmt: skip
+    parser.add_argument("--once", nargs="+", choices=every, default=[], metavar="METHOD",
+                        help="methods that take part in the first turn only")  # fmt: skip
     parser.add_argument("--torch-python", default=sys.executable, help="a Python that has PyTorch")
     parser.add_argument("--json", type=pathlib.Path, help="where to write the rows")
     options = parser.parse_args()
@@ -191,6 +196,7 @@ def main() -> int:
             options.batch,
             torch,
             options.methods,
+            options.once,
         )
         for rows in turns:
             if options.json:

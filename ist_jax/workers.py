@@ -123,7 +123,7 @@ def place(tree: PyTree, over: Mesh, spec: PartitionSpec = EVERYWHERE) -> PyTree:
     sharding = NamedSharding(over, spec)
 
     def one(leaf):
-        if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
+        if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
             return leaf
         if jax.process_count() == 1 or (isinstance(leaf, jax.Array) and len(leaf.devices()) > 1):
             return jax.device_put(leaf, sharding)
