@@ -2,16 +2,18 @@
 
     python -m benchmarks.scaling
 
-Workers are devices of one process here: its cores do all the arithmetic, and its memory is the
-link. So a round takes
+Workers are devices of one process here, which is held to one core: that core does the arithmetic of
+all, one worker after another, and its memory is their link. So a round takes
 
-    seconds = FLOPs of all workers / a + bytes that all receive / b + waits of all * c
+    seconds = FLOPs of all workers / a + bytes that all receive / b + S * c
 
-with a, b and c taken from three of the sizes, and the others predicted. The second table is the
-same model for workers that are machines of their own (``ist_jax.cost``).
+where c is what every worker does once a round whatever its size (drawing the permutation, waiting).
+a, b and c are taken from three of the sizes, and the others predicted. The second table is the same
+model for workers that are machines of their own (``ist_jax.cost``).
 """
 
 import argparse
+import os
 import time
 from typing import Any, NamedTuple
 
@@ -33,7 +35,7 @@ class Size(NamedTuple):
 
     flops: float  # of all workers
     nbytes: float  # that all receive
-    waits: float  # of all
+    workers: int
     memory: float  # bytes of a device: arguments and temporaries
     run: Any
 
@@ -67,7 +69,7 @@ def build(workers: int) -> Size:
     return Size(
         flops=workers * STEPS * traffic.flops(jax.grad(loss), subnet, step, key),
         nbytes=workers * moved.bytes_received,
-        waits=workers * moved.waits,
+        workers=workers,
         memory=memory.argument_size_in_bytes + memory.temp_size_in_bytes,
         run=run,
     )
@@ -86,7 +88,7 @@ def measure(sizes: dict[int, Size], turns: int) -> dict[int, float]:
 
 
 def fit(sizes: dict[int, Size], seconds: dict[int, float]) -> np.ndarray:
-    """Seconds per FLOP, byte and wait that explain the calibrated sizes."""
+    """Seconds per FLOP, byte and worker that explain the calibrated sizes."""
     terms = np.array([sizes[s][:3] for s in CALIBRATED])
     return np.linalg.solve(terms, [seconds[s] for s in CALIBRATED])
 
@@ -122,6 +124,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--turns", type=int, default=9)
     turns = parser.parse_args().turns
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     jax.config.update("jax_num_cpu_devices", max(SIZES))
     sizes = {workers: build(workers) for workers in SIZES}
     seconds = measure(sizes, turns)
@@ -129,7 +133,7 @@ def main() -> None:
     print(
         f"{INPUTS}-{WIDTH}-{CLASSES}, B = {BATCH}, J = {STEPS}, balanced, {turns} turns, jax "
         f"{jax.__version__}: {1e-9 / costs[0]:.0f} GFLOP/s, {1e-9 / costs[1]:.1f} GB/s, "
-        f"{1e6 * costs[2]:.1f} us a wait\n"
+        f"{1e3 * costs[2]:.1f} ms a worker\n"
     )
     print("| workers | round (ms) | predicted (ms) | ratio | MB each receives | MB a device |")
     print("| --: | --: | --: | --: | --: | --: |")

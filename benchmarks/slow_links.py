@@ -30,6 +30,7 @@ from benchmarks.peers.protocol import NETS
 ROOT = pathlib.Path(__file__).parent.parent
 OURS: tuple[str, ...] = ("ist", "ist_balanced", "local_sgd", "data_parallel", "compute")
 PYTORCH: tuple[str, ...] = ("torch_ist_server", "torch_local_sgd", "torch_ddp")
+OVERLAP: tuple[str, ...] = ("steps", "passes", "in_turn", "side_by_side", "in_one_loop")
 
 
 class Team(NamedTuple):
@@ -37,14 +38,16 @@ class Team(NamedTuple):
 
     processes: list[Any]
 
-    def round(self, method: str) -> tuple[float, int]:
-        """Seconds, and bytes that the worker that received most received."""
+    def round(self, method: str) -> tuple[float, int, int]:
+        """Seconds; bytes that the worker that received most received, and those it expected."""
         started = time.perf_counter()
         for process in self.processes:
             process.stdin.write(f"{method}\n")
             process.stdin.flush()
         received = [int(_answer(process)) for process in self.processes]
-        return time.perf_counter() - started, max(received)
+        seconds = time.perf_counter() - started
+        expected = [int(_answer(process)) for process in self.processes]
+        return seconds, *max(zip(received, expected, strict=True))
 
 
 def measure(
@@ -61,6 +64,7 @@ def measure(
     """After every turn the rows so far, a method each; medians over the turns."""
     seconds: dict[str, list[float]] = {}
     received: dict[str, list[int]] = {}
+    expected: dict[str, list[int]] = {}
     with network(workers) as links:
         threads = max(1, len(os.sched_getaffinity(0)) // workers)
         settings = {"net": net, "local_steps": local_steps, "batch": batch, "threads": threads}
@@ -69,6 +73,7 @@ def measure(
             for module, python, methods in (
                 ("ours", sys.executable, OURS),
                 ("pytorch", torch, PYTORCH),
+                ("overlap", sys.executable, OVERLAP),
             ):
                 methods = tuple(method for method in methods if method in only)
                 if python and methods:
@@ -83,9 +88,10 @@ def measure(
             for turn in range(rounds):
                 for team, methods in teams:
                     for method in [m for m in methods if turn == 0 or m not in once]:
-                        took, most = team.round(method)
+                        took, most, told = team.round(method)
                         seconds.setdefault(method, []).append(took)
                         received.setdefault(method, []).append(most)
+                        expected.setdefault(method, []).append(told)
                 yield [
                     {
                         "method": method,
@@ -96,6 +102,8 @@ def measure(
                         "round_s": round(statistics.median(times), 4),
                         "round_s_all": [round(t, 4) for t in times],
                         "bytes_received": int(statistics.median(received[method])),
+                        "bytes_received_all": received[method],
+                        "bytes_expected_all": expected[method],  # 0: it cannot tell
                     }
                     for method, times in seconds.items()
                 ]
@@ -169,9 +177,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--local_steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=128)
-    every = (*OURS, *PYTORCH)
-    parser.add_argument("--methods", nargs="+", choices=every, default=every, metavar="METHOD",
-                        help=f"some of {', '.join(every)}")  # fmt: skip
+    usual = (*OURS, *PYTORCH)
+    every = (*usual, *OVERLAP)
+    parser.add_argument("--methods", nargs="+", choices=every, default=usual, metavar="METHOD",
+                        help=f"some of {', '.join(every)}; default: all but the last five, "
+                        "which see if an exchange can hide behind local steps")  # fmt: skip
     parser.add_argument("--once", nargs="+", choices=every, default=[], metavar="METHOD",
                         help="methods that take part in the first turn only")  # fmt: skip
     parser.add_argument("--torch-python", default=sys.executable, help="a Python that has PyTorch")
@@ -180,7 +190,7 @@ def main() -> int:
     if options.workers < 2 or options.rounds < 1 or (options.gbps or 1) <= 0:
         parser.error("--workers must be at least 2, --rounds at least 1, --gbps positive")
     torch = options.torch_python
-    if set(options.methods) <= set(OURS):
+    if not set(options.methods) & set(PYTORCH):
         torch = ""
     elif subprocess.run([torch, "-c", "import torch"], capture_output=True).returncode:
         print(f"{torch} has no PyTorch (pip install torch==2.13.0): left out", file=sys.stderr)

@@ -50,9 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.schedule = "constant"  # or "cosine"
 
     config.mesh = ConfigDict()
-    config.mesh.workers = (
-        1  # devices (or groups of them) that share the workers; 0 is all there are
-    )
+    config.mesh.workers = 1  # devices, or groups of them, that workers are dealt to; 0: all
     config.mesh.data = 1  # devices that share a worker, and split its batch
     config.mesh.exact = False  # means over workers in a fixed order: the same bits for every mesh
 

@@ -43,6 +43,7 @@ def main() -> None:
             nonlocal state
             state, report = trainer.round(state, batches)
             jax.block_until_ready((state, report.loss))
+            return lambda: trainer.wire(report, task.local_steps)
 
         return run
 

@@ -1,7 +1,8 @@
 """How a benchmark talks to the processes it compares: a method's name in, its bytes out.
 
 A peer prints ``ready`` when everything is compiled, then trains one round of a method for every
-line it is sent. Between two of them it sleeps, so that peers of several kinds can take turns.
+line it is sent, and prints the bytes it has received and then those it expected (0: it cannot
+tell). Between two rounds it sleeps, so that peers of several kinds can take turns.
 """
 
 import json
@@ -17,6 +18,8 @@ NETS = {
     "speech_3layer": (4096, 4096, 4096, 35),
     "tiny": (64, 64, 64, 8),  # to try it out
 }
+
+Round = Callable[[], Callable[[], float] | None]  # trains; what it gives back tells the bytes
 
 
 class Task(NamedTuple):
@@ -46,7 +49,7 @@ def task() -> Task:
     return Task(**values)
 
 
-def serve(task: Task, make: Mapping[str, Callable[[], Callable[[], None]]]) -> None:
+def serve(task: Task, make: Mapping[str, Callable[[], Round]]) -> None:
     """Makes every method's round and runs it once, then what is asked for, till nothing more is."""
     rounds = {method: make[method]() for method in task.methods}
     for run in rounds.values():
@@ -54,8 +57,9 @@ def serve(task: Task, make: Mapping[str, Callable[[], Callable[[], None]]]) -> N
     print("ready", file=task.answers, flush=True)
     for line in sys.stdin:
         before = _received()
-        rounds[line.strip()]()
+        tell = rounds[line.strip()]()
         print(_received() - before, file=task.answers, flush=True)
+        print(int(tell() if tell else 0), file=task.answers, flush=True)
 
 
 def _received() -> int:
