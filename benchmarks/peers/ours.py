@@ -1,15 +1,13 @@
 """This library, one process a worker: IST, local SGD and data parallel over gloo."""
 
 import functools
-import os
 
 from benchmarks.peers import protocol
 
 
 def main() -> None:
     task = protocol.task()
-    os.environ["NPROC"] = str(task.threads)
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    protocol.start_jax(task)
     import jax
     import numpy as np
     import optax
@@ -17,9 +15,6 @@ def main() -> None:
     from ist_jax import axes, classify, method, normalise, partition, round, workers
     from ist_jax.models.mlp import MLP
 
-    jax.config.update("jax_num_cpu_devices", 1)
-    if task.workers > 1:
-        jax.distributed.initialize(task.address, task.workers, task.rank)
     inputs, *hidden, classes = protocol.NETS[task.net]
     model = MLP({f"hidden{i}": n for i, n in enumerate(hidden)}, classes)
     draw = np.random.default_rng(task.rank)

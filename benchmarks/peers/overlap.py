@@ -5,8 +5,6 @@ Each method does one of two loops, or both: ``steps``, the products of a subnet'
 them at the same time: as two loops side by side, or with a pass in the body of every step.
 """
 
-import os
-
 from benchmarks.peers import protocol
 
 PASSES = 8
@@ -14,17 +12,13 @@ PASSES = 8
 
 def main() -> None:
     task = protocol.task()
-    os.environ["NPROC"] = str(task.threads)
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    protocol.start_jax(task)
     import jax
     import jax.numpy as jnp
     from jax import lax
 
     from ist_jax import workers
 
-    jax.config.update("jax_num_cpu_devices", 1)
-    if task.workers > 1:
-        jax.distributed.initialize(task.address, task.workers, task.rank)
     inputs, hidden, *_ = protocol.NETS[task.net]
     mesh, part = workers.mesh(task.workers), hidden // task.workers
     x = jnp.ones((task.batch, inputs))

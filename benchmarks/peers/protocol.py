@@ -49,6 +49,17 @@ def task() -> Task:
     return Task(**values)
 
 
+def start_jax(task: Task) -> None:
+    """One CPU device in this process, which has joined the others; before JAX is imported."""
+    os.environ["NPROC"] = str(task.threads)
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", 1)
+    if task.workers > 1:
+        jax.distributed.initialize(task.address, task.workers, task.rank)
+
+
 def serve(task: Task, make: Mapping[str, Callable[[], Round]]) -> None:
     """Makes every method's round and runs it once, then what is asked for, till nothing more is."""
     rounds = {method: make[method]() for method in task.methods}
