@@ -7,9 +7,10 @@ all, one worker after another, and its memory is their link. So a round takes
 
     seconds = FLOPs of all workers / a + bytes that all receive / b + S * c
 
-where c is what every worker does once a round whatever its size (drawing the permutation, waiting).
-a, b and c are taken from three of the sizes, and the others predicted. The second table is the same
-model for workers that are machines of their own (``ist_jax.cost``).
+where c is what every worker costs a round whatever its size (drawing the permutation, starting
+operations, waiting). b is the rate of a copy, a and c are fitted to the starred sizes, and
+the others predicted. The second table is the model for workers that are machines of their own
+(``ist_jax.cost``).
 """
 
 import argparse
@@ -18,6 +19,7 @@ import time
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -26,7 +28,7 @@ from ist_jax import workers as devices
 from ist_jax.models.mlp import MLP
 
 SIZES, CALIBRATED = (1, 2, 4, 8, 16, 32, 64), (1, 8, 64)
-INPUTS, WIDTH, CLASSES, BATCH, STEPS = 1024, 4096, 35, 64, 8
+INPUTS, WIDTH, CLASSES, BATCH, STEPS = 1024, 4096, 35, 256, 8
 HOW = method.ist(partition.balanced)
 
 
@@ -88,9 +90,19 @@ def measure(sizes: dict[int, Size], turns: int) -> dict[int, float]:
 
 
 def fit(sizes: dict[int, Size], seconds: dict[int, float]) -> np.ndarray:
-    """Seconds per FLOP, byte and worker that explain the calibrated sizes."""
-    terms = np.array([sizes[s][:3] for s in CALIBRATED])
-    return np.linalg.solve(terms, [seconds[s] for s in CALIBRATED])
+    """Seconds per FLOP, byte and worker; the first and the last fit the calibrated sizes best."""
+    block = jnp.zeros(1 << 24)
+    copy = jax.jit(jnp.negative)
+    times = []
+    for _ in range(9):
+        started = time.perf_counter()
+        copy(block).block_until_ready()
+        times.append(time.perf_counter() - started)
+    a_byte = float(np.median(times)) / block.nbytes
+    terms = np.array([(sizes[s].flops, sizes[s].workers) for s in CALIBRATED], float)
+    left = np.array([seconds[s] - a_byte * sizes[s].nbytes for s in CALIBRATED])
+    (a_flop, a_worker), *_ = np.linalg.lstsq(terms / left[:, None], np.ones(len(left)))
+    return np.array([a_flop, a_byte, a_worker])
 
 
 def on_paper(flops_per_s: float, gbps: float, latency: float) -> str:
@@ -139,9 +151,9 @@ def main() -> None:
     print("| --: | --: | --: | --: | --: | --: |")
     for workers, size in sizes.items():
         predicted = float(np.dot(costs, size[:3]))
-        mark = "" if workers in CALIBRATED else f"{predicted / seconds[workers]:.2f}"
+        ratio = f"{predicted / seconds[workers]:.2f}{'*' if workers in CALIBRATED else ''}"
         print(
-            f"| {workers} | {1e3 * seconds[workers]:.1f} | {1e3 * predicted:.1f} | {mark} | "
+            f"| {workers} | {1e3 * seconds[workers]:.1f} | {1e3 * predicted:.1f} | {ratio} | "
             f"{size.nbytes / workers / 1e6:.2f} | {size.memory / 1e6:.1f} |"
         )
     print("\nMachines of their own, 4096-4096-35, B = 128, J = 8, 100 GFLOP/s, 1 Gbit/s, 0.2 ms:\n")

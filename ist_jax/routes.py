@@ -23,7 +23,7 @@ from jaxtyping import Array, Int
 from ist_jax.indexing import stable_order
 
 LEAST_BYTES, MESSAGE_BYTES = 1 << 16, 1 << 20
-PASSES = 8  # in which an even share is sent: finer ones waste less when shares are not even
+PASSES = 32  # in which an even share is sent; LEAST_BYTES may make them fewer
 
 
 class Route(NamedTuple):
@@ -100,7 +100,7 @@ def route(
 
 
 def capacity(share: float, row_bytes: int) -> int:
-    """Neurons in a message: an eighth of an even share, but from 64 kB (or all of it) to 1 MB.
+    """Neurons in a message: a 32nd of an even share, but from 64 kB (or all of it) to 1 MB.
 
     Of the numbers down to half of that, the one whose multiple fits the share best.
     """
