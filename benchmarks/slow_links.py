@@ -6,8 +6,8 @@
 Every worker is a process on a computer of its own (``network``: namespaces, links of the given
 rate). Methods take turns, so that other load on the machine falls on all alike; a turn is a round,
 or as many as take three seconds, since the first after a pause is slower. A round is timed from its
-start to the last worker's end, and bytes are those that the interface of
-the worker that received most has counted. Without ``--gbps`` the links are as fast as the machine.
+start to the last worker's end, and bytes are those that the interface of the worker that received
+most has counted. Without ``--gbps`` the links are as fast as the machine.
 
 PyTorch is needed for its half only: ``pip install torch==2.13.0`` (in any environment:
 ``--torch-python``). Without it, this library's methods run alone.
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 from benchmarks.network import Network, NotPossible, network
 from benchmarks.peers.protocol import NETS
 
-TURN_S = 3.0
+TURN_S, MOST_ROUNDS = 3.0, 16  # of a turn
 ROOT = pathlib.Path(__file__).parent.parent
 OURS: tuple[str, ...] = ("ist", "ist_balanced", "local_sgd", "data_parallel", "compute")
 PYTORCH: tuple[str, ...] = ("torch_ist_server", "torch_local_sgd", "torch_ddp")
@@ -91,12 +91,13 @@ def measure(
                 for team, methods in teams:
                     for method in [m for m in methods if turn == 0 or m not in once]:
                         spent = 0.0
-                        while spent < TURN_S:
+                        for _ in range(MOST_ROUNDS):
                             took, most, told = team.round(method)
                             seconds.setdefault(method, []).append(took)
                             received.setdefault(method, []).append(most)
                             expected.setdefault(method, []).append(told)
-                            spent += took
+                            if (spent := spent + took) >= TURN_S:
+                                break
                 yield [
                     {
                         "method": method,
