@@ -18,11 +18,13 @@ method              who holds what      exchanged                 source
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ist_jax import partition
+from ist_jax import axes, partition
 from ist_jax.errors import InputError
 from ist_jax.partition import Partition
+
+PyTree = Any
 
 
 class Method(NamedTuple):
@@ -111,3 +113,27 @@ def named(name: str, assignment: str = "permutation", shares: Sequence[float | i
     if name not in known:
         raise InputError(f"unknown method {name!r}; known: {', '.join(known)}")
     return known[name]()
+
+
+def check(method: Method, params: PyTree, names: PyTree, workers: int) -> None:
+    """Complains about a method that cannot train this net with so many workers.
+
+    Raises:
+      InputError: an unknown exchange, another number of workers than the method is for, nothing to
+        cut, or members of an ensemble that would share a leaf.
+    """
+    if method.exchange not in ("round", "step", "never"):
+        raise InputError(f"exchange must be 'round', 'step' or 'never', found {method.exchange!r}")
+    if method.workers not in (None, workers):
+        raise InputError(f"{method.name} is for {method.workers} worker, found workers={workers}")
+    if workers == 1 or method.assign is partition.uncut:
+        return
+    leaves = axes.walk(params, names)
+    shared = [path for path, _, leaf_names in leaves if not any(leaf_names)]
+    if len(shared) == len(leaves):
+        raise InputError(f"{method.name} has nothing to cut: no axis of any leaf has a name")
+    if shared and method.exchange == "never":
+        raise InputError(
+            f"{method.name}: leaf {shared[0]} has no axis to cut, so the members would share it. "
+            "Name an axis of it, or drop it."
+        )

@@ -22,12 +22,13 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from ist_jax import axes, exchange, journeys, layout, local, partition, traffic
+from ist_jax import axes, exchange, journeys, layout, local, traffic
 from ist_jax import workers as devices
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
 from ist_jax.local import Loss
 from ist_jax.method import Method
+from ist_jax.method import check as check_method
 from ist_jax.partition import Assignment
 
 PyTree = Any
@@ -121,7 +122,7 @@ def build(
         unknown policy; from ``init``, other parameters; from ``round``, batches of a wrong shape.
     """
     widths = axes.widths(params, names)
-    _check_method(method, params, names, workers)
+    check_method(method, params, names, workers)
     mesh = mesh or devices.mesh(workers, 1)
     memory = local.memory(optimizer, method.memory or optimiser_state)
 
@@ -263,24 +264,6 @@ def build(
         return state._replace(params=params, opt_state=opt_state)
 
     return Trainer(init, one_round, home, over, whole, lower, wire, moved)
-
-
-def _check_method(method: Method, params: PyTree, names: PyTree, workers: int) -> None:
-    if method.exchange not in ("round", "step", "never"):
-        raise InputError(f"exchange must be 'round', 'step' or 'never', found {method.exchange!r}")
-    if method.workers not in (None, workers):
-        raise InputError(f"{method.name} is for {method.workers} worker, found workers={workers}")
-    if workers == 1 or method.assign is partition.uncut:
-        return
-    leaves = axes.walk(params, names)
-    shared = [path for path, _, leaf_names in leaves if not any(leaf_names)]
-    if len(shared) == len(leaves):
-        raise InputError(f"{method.name} has nothing to cut: no axis of any leaf has a name")
-    if shared and method.exchange == "never":
-        raise InputError(
-            f"{method.name}: leaf {shared[0]} has no axis to cut, so the members would share it. "
-            "Name an axis of it, or drop it."
-        )
 
 
 def _shapes(params: PyTree) -> dict[str, str]:
