@@ -9,7 +9,7 @@ within each turn, with the quartiles: other load on the machine falls on all ali
 * *round*: a whole round of IST;
 * *nothing moves*: a round whose draw is always the same, so that no neuron of a leaf with one cut
   axis goes to another device; it is still drawn, read, transposed and written;
-* *local phase*: only the J local steps of all workers.
+* *local steps*: only the J local steps of all workers.
 """
 
 import argparse
@@ -87,7 +87,7 @@ def programs(dims: tuple[int, ...], devices: int) -> tuple[dict[str, Callable], 
     runs = {
         "round": rounds(method.ist()),
         "nothing moves": rounds(method.ist(partition.fixed)),
-        "local phase": local_phase,
+        "local steps": local_phase,
     }
     whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     data = (x.nbytes + y.nbytes) / devices
@@ -105,16 +105,16 @@ def main() -> None:
         f"{WORKERS} workers on {options.devices} devices of one process, B = {BATCH}, "
         f"J = {STEPS}, {options.turns} turns, jax {jax.__version__}\n"
     )
-    head = ["net", "round (ms)", "local phase (ms)", "all but the local phase (% of the round)"]
+    head = ["net", "round (ms)", "local steps (ms)", "all but the local steps (% of the round)"]
     head += ["where nothing moves (%)", "parameters a device (net)", "temporaries (subnets)"]
     print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
     for dims in NETS:
         runs, memory = programs(dims, options.devices)
         seconds = time_in_turn(runs, options.turns)
         row = ["-".join(map(str, dims))]
-        row += [f"{1e3 * np.median(seconds[name]):.0f}" for name in ("round", "local phase")]
+        row += [f"{1e3 * np.median(seconds[name]):.0f}" for name in ("round", "local steps")]
         for name in ("round", "nothing moves"):
-            shares = 100 * (1 - seconds["local phase"] / seconds[name])
+            shares = 100 * (1 - seconds["local steps"] / seconds[name])
             low, middle, high = np.percentile(shares, [25, 50, 75])
             row.append(f"{middle:.1f} ({low:.1f} to {high:.1f})")
         print("| " + " | ".join(row + [f"{part:.3f}" for part in memory]) + " |", flush=True)

@@ -52,7 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.mesh = ConfigDict()
     config.mesh.workers = 1  # devices, or groups of them, that workers are dealt to; 0: all
     config.mesh.data = 1  # devices that share a worker, and split its batch
-    config.mesh.exact = False  # means over workers in a fixed order: the same bits for every mesh
+    config.mesh.exact = False  # means in a fixed order: the same bits for every mesh.workers
 
     config.link_gbps = 0.0  # of every worker's link: --dry_run then predicts seconds per round
     config.link_latency_ms = 0.2

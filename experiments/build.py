@@ -220,5 +220,12 @@ def mesh_of(config: ConfigDict, count: int) -> Mesh:
     if count == 1:
         return workers.mesh(1, jax.local_devices()[:1])
     data = config.mesh.data
-    groups = config.mesh.workers or len(jax.devices()) // data
-    return workers.mesh(count, groups * data, data=data)
+    groups = config.mesh.workers or max(1, len(jax.devices()) // data)
+    mesh = workers.mesh(count, groups * data, data=data)
+    idle = set(range(jax.process_count())) - {d.process_index for d in mesh.devices.flat}
+    if idle:
+        raise InputError(
+            f"process {min(idle)} has none of the {groups * data} devices of config.mesh: start "
+            "fewer processes, or use more devices"
+        )
+    return mesh

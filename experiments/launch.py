@@ -47,28 +47,33 @@ def main() -> int:
     ]
     for number, process in enumerate(processes[1:], start=1):
         threading.Thread(target=_repeat, args=(number, process.stderr), daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda *_: _tell(processes, signal.SIGTERM))
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     try:
-        return _wait(processes)
+        return _wait(processes, asked)
     except KeyboardInterrupt:  # the terminal has told them too
-        _wait(processes)
+        _wait(processes, asked)
         return 130
     finally:
         _tell(processes, signal.SIGKILL)
 
 
-def _wait(processes: list[subprocess.Popen]) -> int:
-    """Until all have ended; after a failure the others have ``GRACE`` left."""
-    failed, ends = 0, float("inf")
-    while any(process.poll() is None for process in processes):
-        if not failed:
-            failed = next((p.returncode for p in processes if p.returncode), 0)
-            ends = time.monotonic() + GRACE if failed else ends
-        if time.monotonic() > ends:
-            _tell(processes, signal.SIGTERM)
+def _wait(processes: list[subprocess.Popen], asked: list[int]) -> int:
+    """Until all have ended; after a failure, or if asked to stop, they have ``GRACE`` left, twice.
+
+    JAX listens for SIGTERM in a process of a team, so that it may not end one.
+    """
+    failed, ends, signals = 0, float("inf"), [signal.SIGTERM, signal.SIGKILL]
+    while None in [process.poll() for process in processes]:
+        failed = failed or next((p.returncode for p in processes if p.returncode), 0)
+        if ends == float("inf") and (failed or asked):
+            ends = time.monotonic() + (GRACE if failed else 0)
+        if time.monotonic() > ends and signals:
+            _tell(processes, signals.pop(0))
             ends += GRACE
         time.sleep(0.05)
     failed = failed or next((p.returncode for p in processes if p.returncode), 0)
+    failed = -asked[0] if asked else failed
     return failed if failed >= 0 else 128 - failed
 
 

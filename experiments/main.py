@@ -37,8 +37,8 @@ PATIENCE = flags.DEFINE_integer("patience", 60, "Seconds to wait for the other p
 DETERMINISTIC = flags.DEFINE_bool(
     "deterministic",
     False,
-    "The same bits for every number of devices, processes and CPUs: means over workers in a fixed "
-    "order, and on CPU as many threads as workers in every process.",
+    "The same bits for every config.mesh.workers and every number of processes and CPUs: means "
+    "over workers in a fixed order, and on CPU as many threads as workers in every process.",
 )
 
 
@@ -58,10 +58,12 @@ def main(argv: list[str]) -> int:
                 os.environ["NPROC"] = str(config.workers * config.mesh.data)
                 config.mesh.exact = True
             check.devices(config, joined.size)
-        team.agree(joined, config)
+        flags = {flag.name: flag.value for flag in (DRY_RUN, DETERMINISTIC, OVERWRITE)}
+        team.agree(joined, config, flags)
         if DRY_RUN.value:
+            plan = train.plan(config)  # by all: a process alone would wait for the others' devices
             if joined.first:
-                print(train.plan(config))
+                print(plan)
             return 0
         with joined.together("workdir"):
             if not WORKDIR.value:

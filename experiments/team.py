@@ -2,26 +2,29 @@
 
 One process (number 0) keeps the address where all meet, writes logs and prints. Before anything is
 compiled they compare what they were started with; whatever one of them cannot do is told to all,
-so that none waits for another that has gone.
+and whoever waits for another that has gone says so in the end.
 """
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
+import pathlib
 import platform
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
-import jaxlib
 from jax._src import distributed  # its key-value store is the only way to talk before compiling
 from ml_collections import ConfigDict
 
 from ist_jax.errors import InputError
 
 GO = b"go"
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 class Team(NamedTuple):
@@ -67,9 +70,15 @@ class Team(NamedTuple):
             yield
         except InputError as error:
             mistake = str(error)
-        for number, other in enumerate(self.share(topic, mistake)):
+        try:
+            told = self.share(topic, mistake)
+        except InputError:
+            if mistake is None:
+                raise
+            told = []  # nobody to tell
+        for number, other in enumerate(told or [mistake]):
             if other is not None:
-                own = number == self.number
+                own = not told or number == self.number
                 raise InputError(other if own else f"process {number} stopped: {other}")
 
 
@@ -111,15 +120,16 @@ def join(coordinator: str | None, count: int | None, number: int | None, patienc
     return Team(found.process_id, found.num_processes, patience)
 
 
-def agree(team: Team, config: ConfigDict) -> None:
-    """Compares configs and versions of all processes.
+def agree(team: Team, config: ConfigDict, flags: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Compares configs, flags, versions and the library's source of all processes.
 
     Raises:
       InputError: naming what differs, in every process.
     """
     facts = {f"config.{key}": repr(value) for key, value in _flat(config.to_dict()).items()}
-    facts |= {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
-    facts |= {"ist_jax": importlib.metadata.version("ist_jax")}
+    facts |= {f"--{name}": value for name, value in flags.items()}
+    facts |= {name: importlib.metadata.version(name) for name in LIBRARIES}
+    facts |= {"the source of ist_jax": source()}
     facts |= {"python": ".".join(platform.python_version_tuple()[:2])}
     everyone = team.share("configuration", facts)
     for number, other in enumerate(everyone):
@@ -130,6 +140,16 @@ def agree(team: Team, config: ConfigDict) -> None:
                     f"the processes were not started alike: {key} is {mine} in process 0 and "
                     f"{theirs} in process {number}"
                 )
+
+
+def source() -> str:
+    """A digest of the code that runs: two checkouts may carry the same version."""
+    root = pathlib.Path(__file__).parent.parent
+    found = hashlib.sha256()
+    for part in ("ist_jax", "experiments"):
+        for path in sorted((root / part).rglob("*.py")):
+            found.update(path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def _meet(host: str, port: int, count: int, number: int, patience: int) -> None:

@@ -34,13 +34,14 @@ def run(
 
     Of a team, the first process writes them, and the others only train.
     """
-    with team.together("start"):
+    with team.together("start"):  # what may fail in one process; nothing here needs the others
         check.check(config)
         data = datasets.load(config.data.name, config.data.path)
-        jobs = build.jobs(config, data)
+        boards = tensorboards(workdir / TENSORBOARD, config.tensorboard and team.first)
         if team.first:
             claim(workdir, overwrite)
             (workdir / CONFIG).write_text(config.to_json_best_effort(indent=2) + "\n")
+    jobs = build.jobs(config, data)
 
     rounds = build.rounds(config, data)
     runs = [(name, seed) for seed in config.seeds for name in jobs]
@@ -51,8 +52,7 @@ def run(
     progress = Progress([plans[name].flops * plans[name].workers * rounds for name, _ in runs])
     with (workdir / METRICS if team.first else pathlib.Path(os.devnull)).open("w") as metrics:
         for number, (name, seed) in enumerate(runs):
-            wanted = config.tensorboard and team.first
-            board = tensorboard(workdir / TENSORBOARD / f"{name}_{seed}", wanted)
+            board = boards(f"{name}_{seed}")
             for line in train(jobs[name], name, seed, rounds, config.eval_every):
                 metrics.write(json.dumps(line) + "\n")
                 metrics.flush()
@@ -192,25 +192,35 @@ class Progress:
             print(file=sys.stderr)
 
 
-def tensorboard(folder: pathlib.Path, wanted: bool) -> Callable[[dict], None]:
-    """A function that writes the numbers of a metrics line, if TensorBoard files are wanted."""
+def tensorboards(
+    folder: pathlib.Path, wanted: bool
+) -> Callable[[str], Callable[[dict[str, Any]], None]]:
+    """``run -> line -> None``: writes the numbers of a metrics line, if that is wanted.
+
+    Raises:
+      InputError: it is, and tensorboardX is not installed.
+    """
     if not wanted:
-        return lambda line: None
+        return lambda run: lambda line: None
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise InputError(
             "config.tensorboard needs tensorboardX: pip install tensorboardX"
         ) from None
-    writer = SummaryWriter(str(folder))
 
-    def write(line: dict) -> None:
-        for key, value in line.items():
-            if "/" in key:
-                writer.add_scalar(key, value, line["step"])
-        writer.flush()
+    def board(run: str) -> Callable[[dict[str, Any]], None]:
+        writer = SummaryWriter(str(folder / run))
 
-    return write
+        def write(line: dict[str, Any]) -> None:
+            for key, value in line.items():
+                if "/" in key:
+                    writer.add_scalar(key, value, line["step"])
+            writer.flush()
+
+        return write
+
+    return board
 
 
 def _losses(reports: list[Report], name: str, seed: int, done: int) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def exchanged(
     steps: int,
 ) -> Exchanged:
     """What a method's round of ``steps`` local steps moves; ``params`` may be shapes."""
-    if workers == 1 or method.exchange == "never":
+    if workers == 1:
         return Exchanged(0.0, 0.0)
     widths = axes.widths(params, names)
     key = fold(jax.random.key(0), "draw")

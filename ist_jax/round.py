@@ -210,7 +210,8 @@ def build(
         rest, losses, passes = train(gradient, *arguments)
         params, opt_state = rest
         state = State(params, opt_state, state.round + 1, state.key, dict(who_next))
-        return state, exchange.everyone(lying, losses.mean(axis=1)), passes
+        losses = losses.mean(axis=1).astype(jnp.float32)
+        return state, exchange.everyone(lying, losses), passes
 
     one: Any = devices.EVERYWHERE
     net_specs, opt_specs = devices.specs(lying)
@@ -227,7 +228,7 @@ def build(
     )
 
     def one_round(state: State, batches: PyTree, took_part=None) -> tuple[State, Report]:
-        steps = _check_batches(batches, workers)
+        steps = _check_batches(batches, workers, devices.in_group(mesh))
         present = np.ones(workers, bool) if took_part is None else np.asarray(took_part, bool)
         if present.shape != (workers,):
             raise InputError(f"took_part must be bool[{workers}], found shape {present.shape}")
@@ -273,7 +274,7 @@ def _shapes(params: PyTree) -> dict[str, str]:
     }
 
 
-def _check_batches(batches: PyTree, workers: int) -> int:
+def _check_batches(batches: PyTree, workers: int, parts: int) -> int:
     """J, the local steps the batches are for."""
     leaves = jax.tree_util.tree_leaves_with_path(batches)
     if not leaves:
@@ -284,5 +285,9 @@ def _check_batches(batches: PyTree, workers: int) -> int:
         raise InputError(
             f"every leaf of the batches must begin with [S={workers} workers, J local steps >= 1], "
             f"the same J in all; found {shapes}"
+        )
+    if parts > 1 and any(len(s) < 3 or s[2] % parts for s in shapes.values()):
+        raise InputError(
+            f"{parts} devices that share a worker cannot split its batch evenly; found {shapes}"
         )
     return next(iter(steps))[0]

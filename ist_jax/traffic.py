@@ -1,12 +1,11 @@
 """Bytes and floating-point operations per worker and round, in closed form.
 
 A worker that takes part in a round receives the entries it is to train and sends the same entries
-back: for a leaf with axes of N_1 x N_2 x ... neurons, of which it holds c_1, c_2, ..., the product
-  of
-the c (N where the axis is not cut). Data parallel receives and sends the whole net's gradient at
-every step instead, an ensemble moves its subnets once: ``per_round``. What a program moves between
-devices is another number, since entries stay where they are needed next and messages have a fixed
-size: ``passes`` and ``wire``.
+back: for a leaf with axes of N_1 x N_2 x ... neurons, of which it holds c_1, c_2, ..., that is the
+product of the c (N where the axis is not cut). Data parallel receives and sends the whole net's
+gradient at every step instead, an ensemble moves its subnets once: ``per_round``. What a program
+moves between devices is another number, since entries stay where they are needed next and messages
+have a fixed size: ``passes`` and ``wire``.
 
 For a fully connected net with widths N_0 .. N_t and S workers, the inflow of all sites per gradient
 step is (N_0 N_1 + N_{t-1} N_t)/J + sum_{i=2..t-1} N_{i-1} N_i / (S J) for IST, and S sum N_{i-1}

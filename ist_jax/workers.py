@@ -23,6 +23,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ist_jax import exchange
 from ist_jax.errors import InputError
+from ist_jax.keys import fold
 from ist_jax.layout import Layout
 from ist_jax.local import Gradient
 from ist_jax.partition import Assignment
@@ -107,15 +108,17 @@ def alone(gradient: Gradient, over: Mesh) -> Gradient:
     """A worker's gradient, as if there were no mesh; the mean over the devices of its group.
 
     Flax layers that see a mesh take the names of axes for its own, and these are groups of neurons.
+    Devices of a group have keys of their own, or they would drop out the same neurons.
     """
 
-    def hidden(*arguments):
+    def hidden(net, batch, key):
         with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
-            return gradient(*arguments)
+            return gradient(net, batch, key)
 
-    if in_group(over) == 1:
-        return hidden
-    return lambda *arguments: lax.pmean(hidden(*arguments), DATA)
+    def of_group(net, batch, key):
+        return lax.pmean(hidden(net, batch, fold(key, lax.axis_index(DATA))), DATA)
+
+    return hidden if in_group(over) == 1 else of_group
 
 
 def place(tree: PyTree, over: Mesh, spec: PartitionSpec = EVERYWHERE) -> PyTree:

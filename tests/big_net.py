@@ -52,6 +52,7 @@ def main(address, count, number):
         losses.append(float(jnp.mean(report.loss)))
     rest = trainer.home(state)
     loss = trainer.over(lambda net, x, y: mlp_loss(net, {"x": x, "y": y}, None))
+    assert losses[2] < losses[1] < losses[0], losses
     print(
         f"net {whole} limit {LIMIT} losses {losses} whole net {float(loss(rest, x[0, 0], y[0, 0]))}"
     )

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -77,6 +78,8 @@ def test_unequal_machines_give_the_same_bits_with_as_many_threads():
 
 
 TINY = ["--config=configs/quickstart.py:tiny", "--config.methods=('ist',)"]
+PIN = "import os, runpy; os.sched_setaffinity(0, {0}); "
+MAIN = "runpy.run_module('experiments.main', run_name='__main__')"
 
 
 def main(*flags):
@@ -93,24 +96,34 @@ def team(tmp_path, per_process=((), ()), patience=20):
     ]
 
 
+def metrics(folder):
+    """The lines of a run but for its times, and all its files."""
+    text = (folder / "metrics.jsonl").read_text()
+    return re.sub(r'"time/train_s": [\d.e-]+', "", text), {path.name for path in folder.iterdir()}
+
+
 def test_a_team_of_processes_gives_what_one_gives_and_only_the_first_writes(tmp_path):
-    alone = main(f"--workdir={tmp_path / 'alone'}")
-    ((code, text),) = run_all([alone])
-    assert code == 0, text
-    launch = ["-m", "experiments.launch", "--processes=2", "--", *TINY]
-    ((code, text),) = run_all(
-        [[*launch, f"--workdir={tmp_path / 'two'}", "--config.mesh.workers=4"]]
-    )
-    assert code == 0, text
-    assert text.count("| ist ") == 1, "one table"
-    names = {path.name for path in (tmp_path / "two").iterdir()}
-    assert names == {path.name for path in (tmp_path / "alone").iterdir()}
-    metrics = [(tmp_path / run / "metrics.jsonl").read_text() for run in ("alone", "two")]
-    drop_times = lambda text: re.sub(r'"time/train_s": [\d.]+', "", text)
-    rows = [drop_times(text).splitlines() for text in metrics]
-    assert len(rows[0]) == len(rows[1]) == 4
-    accuracies = [re.findall(r'"accuracy/test": ([\d.]+)', text) for text in metrics]
-    assert accuracies[0] == accuracies[1]
+    flags = [*TINY, "--deterministic"]
+    results = run_all([["-m", "experiments.main", *flags, f"--workdir={tmp_path / 'alone'}"]])
+    launch = ["-m", "experiments.launch", "--processes=2", "--", *flags]
+    results += run_all([[*launch, f"--workdir={tmp_path / 'two'}", "--config.mesh.workers=4"]])
+    assert [code for code, _ in results] == [0, 0], results
+    assert results[1][1].count("| ist ") == 1, "one table"
+    assert metrics(tmp_path / "two") == metrics(tmp_path / "alone")
+    assert metrics(tmp_path / "two")[0].count("\n") == 4
+
+
+def test_deterministic_is_the_same_on_unequal_machines(tmp_path):
+    """A net whose sums depend on the threads; one of two processes sees one CPU."""
+    wide = ["--deterministic", "--config.mesh.workers=2", "--config.workers=2"]
+    wide += ["--config.model.widths={'hidden0': 2048, 'hidden1': 1024}", "--config.data.batch=256"]
+    wide += ["--config.rounds=2", "--config.eval_every=1"]
+    wide += ["--config.methods=('local_sgd',)"]  # which adds to what TINY says
+    results = run_all([main(f"--workdir={tmp_path / 'alone'}", *wide)])
+    pinned, free = ([*command, *wide] for command in team(tmp_path))
+    results += run_all([["-c", PIN + MAIN, *pinned[2:]], free])
+    assert [code for code, _ in results] == [0, 0, 0], results
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "alone")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +134,7 @@ def test_a_team_of_processes_gives_what_one_gives_and_only_the_first_writes(tmp_
             "config.rounds is 7 in process 0 and 8 in process 1",
         ),
         (((), ("--config.workers=0",)), "config.workers must be at least 1, found 0"),
-        (((), ("--config.data.path=/nowhere",)), "config.data.path"),
+        (((), ("--dry_run",)), "--dry_run is False in process 0 and True in process 1"),
         ((("--workdir=/dev/null/x",), ()), "--workdir=/dev/null/x cannot be written"),
     ],
 )
@@ -133,6 +146,75 @@ def test_what_one_process_cannot_do_stops_all(tmp_path, flags, said):
         assert said in text
         assert "Traceback" not in text
     assert time.monotonic() - started < 60
+
+
+LACKING = """
+import runpy
+from experiments import team
+from ist_jax import data
+from ist_jax.errors import InputError
+def load(name, path):
+    raise InputError("the data is not on this machine")
+{}
+runpy.run_module("experiments.main", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("process", [0, 1])
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        ("data.load = load", "the data is not on this machine"),
+        ("team.source = lambda: 'another'", "the source of ist_jax is .*another.* in process"),
+        ("team.LIBRARIES += ('pytest',)", "pytest is .* in process 0 and .* in process 1"),
+    ],
+)
+def test_machines_that_are_not_alike_stop_at_once(tmp_path, process, lacks, said):
+    """Same flags, but one machine lacks the data, or has another version of something."""
+    commands = team(tmp_path)
+    commands[process] = ["-c", LACKING.format(lacks), *commands[process][2:]]
+    started = time.monotonic()
+    for code, text in run_all(commands):
+        assert code == 2, text
+        assert re.search(said, text), text
+        assert "Traceback" not in text
+    assert time.monotonic() - started < 45
+
+
+def test_a_dry_run_of_several_processes(tmp_path):
+    results = run_all([[*command, "--dry_run"] for command in team(tmp_path)])
+    assert [code for code, _ in results] == [0, 0], results
+    assert "hidden0 64 -> 16" in results[0][1]
+    assert "hidden0" not in results[1][1]
+
+
+def test_launch_ends_all_when_one_is_killed(tmp_path):
+    flags = [*TINY, f"--workdir={tmp_path / 'run'}", "--config.rounds=100000"]
+    command = ["-m", "experiments.launch", "--processes=2", "--", *flags]
+    launcher = subprocess.Popen(
+        [sys.executable, *command, "--config.mesh.workers=4"],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        lines = tmp_path / "run" / "metrics.jsonl"
+        ends = time.monotonic() + 90
+        while not (lines.exists() and lines.stat().st_size):
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+        told = subprocess.run(
+            ["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True, check=True
+        )
+        children = [int(pid) for pid in told.stdout.split()]
+        assert len(children) == 2
+        os.kill(children[1], signal.SIGKILL)
+        assert launcher.wait(timeout=40) not in (0, 2)
+        assert not any(pathlib.Path(f"/proc/{pid}").exists() for pid in children)
+    finally:
+        launcher.terminate()
+        launcher.wait(timeout=40)
 
 
 def test_a_coordinator_that_is_not_there():
@@ -163,7 +245,7 @@ def test_others_that_never_come(tmp_path):
         (["--config.mesh.data=0"], "config.mesh.data must be at least 1"),
         (
             ["--config.workers=8", "--config.mesh.workers=8", "--config.model.widths.hidden0=4"],
-            "hidden0",
+            "hidden0.* 4 neurons",
         ),
     ],
 )

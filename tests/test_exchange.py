@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import same_bits
 
-from ist_jax import decompose, exchange, layout, partition, workers
+from ist_jax import decompose, exchange, layout, partition, routes, traffic, workers
+from ist_jax.errors import InputError
 
 WIDTHS = {"a": 12, "b": 9}
 
@@ -43,11 +44,13 @@ def tree(seed=0):
 
 
 def rolled(key, widths, workers, round=0, previous=None):
-    """The worst case: each worker takes over all that its neighbour had."""
-    return {
-        g: jnp.roll(ids, round, axis=0)
-        for g, ids in partition.permutation(key, widths, workers, 0).items()
-    }
+    """The worst case: all of a worker's neurons lie on one other device, at home and before."""
+
+    def blocks(n):
+        ids = jnp.arange(-(-n // workers) * workers)
+        return jnp.minimum(ids, n).reshape(workers, -1)
+
+    return {g: jnp.roll(blocks(n), round, axis=0) for g, n in widths.items()}
 
 
 def overlapping(key, widths, workers, round=0, previous=None):
@@ -80,8 +83,19 @@ CASES = [  # assignment, disjoint, S, D
 ]
 
 
+@pytest.fixture(params=["whole lists", "row by row"])
+def messages(request, monkeypatch):
+    """As they are, a list fits into a pass here and leaves go together; or neither is so."""
+    if request.param == "row by row":
+        monkeypatch.setattr(routes, "LEAST_BYTES", 1)
+        monkeypatch.setattr(layout, "SMALL_BYTES", 33)
+    return request.param
+
+
 @pytest.mark.parametrize(("assign", "disjoint", "size", "devices"), CASES)
-def test_the_exchange_is_gather_and_scatter_to_the_last_bit(assign, disjoint, size, devices, key):
+def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
+    assign, disjoint, size, devices, key, messages
+):
     params, names = tree()
     who, after = assign(key, WIDTHS, size, 1), assign(key, WIDTHS, size, 2)
     mesh = workers.mesh(size, devices)
@@ -101,9 +115,10 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(assign, disjoint, si
 
     @jax.jit
     def both(rest, who, after, took_part):
-        nets, _ = out(rest, who)
+        nets, out_passes = out(rest, who)
         trained = jax.tree.map(lambda leaf: leaf + (leaf * 3).astype(leaf.dtype), nets)
-        return nets, trained, back(rest, trained, who, after, took_part)[0]
+        new, back_passes = back(rest, trained, who, after, took_part)
+        return nets, trained, new, out_passes | back_passes
 
     rest = workers.lay_down(spread, mesh, lambda key: params)(key, who)
     home = workers.bring_home(spread, mesh)
@@ -111,10 +126,21 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(assign, disjoint, si
         lambda rows: exchange.natural(spread, rows), out_shardings=workers.everywhere(mesh)
     )
     for took_part in (np.ones(size, bool), np.arange(size) != 1, np.zeros(size, bool)):
-        nets, trained, new = both(rest, who, after, took_part)
+        nets, trained, new, passes = both(rest, who, after, took_part)
+        passes = {name: int(number) for name, number in passes.items()}
+        assert passes == traffic.passes(spread, who, after, took_part)
+        assert messages == "whole lists" or max(passes.values()) > 1
         assert same_bits(nets, decompose.gather(params, names, who))
         trained = jax.tree.map(
             np.asarray, trained
         )  # or scatter would run on the mesh, by XLA's rules
         expected = decompose.scatter(params, trained, names, who, took_part, disjoint=disjoint)
         assert same_bits(pick_up(home(new, after)), expected)
+
+
+def test_fewer_neurons_than_devices():
+    """A partition of one's own may give a neuron to several workers, and so have fewer than S."""
+    params, names = {"w": jnp.zeros((3, 5))}, {"w": ("a", None)}
+    who = {"a": jnp.zeros((4, 1), jnp.int32)}
+    with pytest.raises(InputError, match="group 'a' has 3 neurons for 4 devices"):
+        layout.plan(params, names, who=who, workers=4, devices=4, disjoint=False, exact=False)

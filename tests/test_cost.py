@@ -1,0 +1,53 @@
+"""Predicted seconds of a round: by hand, and as the dry run prints them."""
+
+import jax
+import optax
+import pytest
+from conftest import mlp_tree, tiny
+
+from experiments import train
+from ist_jax import cost, local, method, partition
+
+PARAMS, NAMES = mlp_tree((40, 64, 8))
+NET, SUBNET = 4 * (40 * 64 + 64 * 8), 4 * 64 // 4 * 48
+
+
+def exchanged(how, workers=4, steps=3):
+    optimizer = optax.sgd(0.1)
+    memory = local.memory(optimizer, how.memory or "reset")
+    shapes = jax.eval_shape(lambda: PARAMS)
+    return cost.exchanged(shapes, NAMES, how, workers, memory, optimizer, steps)
+
+
+def test_what_a_round_moves_and_waits_for():
+    losses = 4 * 3
+    ring = 2 * 3 / 4
+    assert exchanged(method.local_sgd()) == (ring * NET + losses, 3 + 6)
+    assert exchanged(method.data_parallel()) == (3 * ring * NET + losses, 3 + 3 * 6)
+    assert exchanged(method.ist(partition.balanced)) == (SUBNET * 3 / 4 + losses, 3 + 1)
+    assert exchanged(method.single(), workers=1) == (0, 0)
+    assert exchanged(method.ensemble()) == (losses, 3), "its one-cut leaves stay"
+
+
+def test_a_link_adds_up():
+    link = cost.Link(rate=1e6, latency=1e-3)
+    assert link.seconds(0.5, cost.Exchanged(2e6, 10)) == pytest.approx(0.5 + 2 + 0.01)
+
+
+def test_the_dry_run_tells_the_seconds_of_a_round():
+    config = tiny(methods=("ist", "local_sgd", "data_parallel"), link_gbps=0.001)
+    told = train.plan(config)
+    assert "links of 0.001 Gbit/s, 0.2 ms" in told
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in told.split("0.2 ms:")[1].splitlines()[3:]
+    ]
+    assert [row[0] for row in rows] == ["ist", "local_sgd", "data_parallel"]
+    compute, waiting, total = ([float(row[n]) for row in rows] for n in (2, 3, 4))
+    for parts in zip(compute, waiting, total, strict=True):
+        assert parts[2] == pytest.approx(parts[0] + parts[1], rel=0.02)
+    net = 4 * (64 * 64 + 64 * 64 + 64 * 10 + 4 * 64)
+    assert waiting[1] == pytest.approx(8 * 1.5 * net / 1e6 + 9 * 2e-4, rel=0.01)
+    assert waiting[2] == pytest.approx(8 * waiting[1], rel=0.01)
+    assert waiting[0] < waiting[1] / 4
+    assert rows[0][5] == "1.0"
