@@ -34,14 +34,15 @@ def run(
 
     Of a team, the first process writes them, and the others only train.
     """
-    with team.together("start"):  # what may fail in one process; nothing here needs the others
+    with team.together("data"):  # one process may lack it, and the next step needs all of them
         check.check(config)
         data = datasets.load(config.data.name, config.data.path)
         boards = tensorboards(workdir / TENSORBOARD, config.tensorboard and team.first)
+    jobs = build.jobs(config, data)
+    with team.together("folder"):
         if team.first:
             claim(workdir, overwrite)
             (workdir / CONFIG).write_text(config.to_json_best_effort(indent=2) + "\n")
-    jobs = build.jobs(config, data)
 
     rounds = build.rounds(config, data)
     runs = [(name, seed) for seed in config.seeds for name in jobs]

@@ -210,8 +210,7 @@ def build(
         rest, losses, passes = train(gradient, *arguments)
         params, opt_state = rest
         state = State(params, opt_state, state.round + 1, state.key, dict(who_next))
-        losses = losses.mean(axis=1).astype(jnp.float32)
-        return state, exchange.everyone(lying, losses), passes
+        return state, exchange.everyone(lying, losses.mean(axis=1)), passes
 
     one: Any = devices.EVERYWHERE
     net_specs, opt_specs = devices.specs(lying)

@@ -134,7 +134,7 @@ def wire(
 
     Returns:
       Bytes of the messages; a device does not send to itself. An all-reduce counts as a ring's,
-      which passes every byte but a D-th twice. Losses, four bytes for each worker, are counted too.
+      which passes every byte but a D-th twice. Losses are counted too, as float32.
     """
     if layout.devices == 1:
         return 0.0
