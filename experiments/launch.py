@@ -63,8 +63,9 @@ def _wait(processes: list[subprocess.Popen], asked: list[int]) -> int:
 
     JAX listens for SIGTERM in a process of a team, so that it may not end one.
     """
-    failed, ends, signals = 0, float("inf"), [signal.SIGTERM, signal.SIGKILL]
-    while None in [process.poll() for process in processes]:
+    failed, ends, signals, running = 0, float("inf"), [signal.SIGTERM, signal.SIGKILL], True
+    while running:
+        running = None in [process.poll() for process in processes]
         failed = failed or next((p.returncode for p in processes if p.returncode), 0)
         if ends == float("inf") and (failed or asked):
             ends = time.monotonic() + (GRACE if failed else 0)
@@ -72,9 +73,8 @@ def _wait(processes: list[subprocess.Popen], asked: list[int]) -> int:
             _tell(processes, signals.pop(0))
             ends += GRACE
         time.sleep(0.05)
-    failed = failed or next((p.returncode for p in processes if p.returncode), 0)
-    failed = -asked[0] if asked else failed
-    return failed if failed >= 0 else 128 - failed
+    code = -asked[0] if asked else failed
+    return code if code >= 0 else 128 - code
 
 
 def _tell(processes: list[subprocess.Popen], what: int) -> None:

@@ -14,7 +14,6 @@ import platform
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -120,7 +119,7 @@ def join(coordinator: str | None, count: int | None, number: int | None, patienc
     return Team(found.process_id, found.num_processes, patience)
 
 
-def agree(team: Team, config: ConfigDict, flags: Mapping[str, Any] = MappingProxyType({})) -> None:
+def agree(team: Team, config: ConfigDict, flags: Mapping[str, Any]) -> None:
     """Compares configs, flags, versions and the library's source of all processes.
 
     Raises:

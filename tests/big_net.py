@@ -6,7 +6,7 @@ python tests/big_net.py HOST:PORT COUNT NUMBER LIMIT_BYTES
 import resource
 import sys
 
-LIMIT = int(sys.argv[4])
+LIMIT = int(sys.argv[4])  # holds from here on, so the imports that count come after it
 resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
 
 import jax  # noqa: E402
