@@ -57,6 +57,11 @@ def check(config: ConfigDict) -> None:
             raise InputError(f"config.model.widths.{group} must be an integer >= 1, found {width}")
     if config.normalise == "standardise" and config.data.batch < 2:
         raise InputError("config.data.batch must be at least 2 to standardise over a batch")
+    if config.data.batch % config.mesh.data:
+        raise InputError(
+            f"config.data.batch={config.data.batch} cannot be split evenly over the "
+            f"config.mesh.data={config.mesh.data} devices of a worker"
+        )
     if config.optimizer.momentum and config.optimizer.name != "sgd":
         raise InputError(f"config.optimizer.momentum is sgd's, found {config.optimizer.name!r}")
     if config.model.name not in MODELS:

@@ -51,8 +51,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     try:
         return _wait(processes, asked)
-    except KeyboardInterrupt:  # the terminal has told them too
-        _wait(processes, asked)
+    except KeyboardInterrupt:
+        _tell(processes, signal.SIGINT)  # a terminal has told them too; a lone signal has not
+        with contextlib.suppress(KeyboardInterrupt):
+            _wait(processes, asked)
         return 130
     finally:
         _tell(processes, signal.SIGKILL)

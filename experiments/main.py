@@ -5,6 +5,7 @@
     python -m experiments.main --config=configs/quickstart.py --config.workers=8 --dry_run
     python -m experiments.main --config=configs/quickstart.py --workdir=runs/four --distributed
 
+Every key of the config can be set, as --config.optimizer.lr=0.2; tuples as --config.seeds='(0, 1)'.
 Exit codes: 0 done, 2 a mistake in what was asked for, 130 interrupted, anything else a failure.
 """
 
@@ -33,7 +34,9 @@ DISTRIBUTED = flags.DEFINE_bool(
 COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port where process 0 can be reached.")
 PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
 PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
-PATIENCE = flags.DEFINE_integer("patience", 60, "Seconds to wait for the other processes.")
+PATIENCE = flags.DEFINE_integer(
+    "patience", 60, "Seconds to wait for the other processes.", lower_bound=1
+)
 DETERMINISTIC = flags.DEFINE_bool(
     "deterministic",
     False,
@@ -72,7 +75,7 @@ def main(argv: list[str]) -> int:
     except InputError as error:
         return _mistake(str(error))
     except KeyboardInterrupt:
-        print("\ninterrupted; what was measured is in the run folder", file=sys.stderr, flush=True)
+        print("\ninterrupted", file=sys.stderr, flush=True)
         os._exit(130)  # at once: taking XLA down under running programs crashes now and then
     return 0
 

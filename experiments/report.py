@@ -145,7 +145,7 @@ def time_table(
         rows.append([name, nbytes, *times, ratio])
     return (
         f"every worker a machine like this, links of {link.rate * 8 / 1e9:g} Gbit/s, "
-        f"{link.latency * 1e3:g} ms; at least, measured rounds took 1.0 to 1.6 times as long:\n"
+        f"{link.latency * 1e3:g} ms; at least, measured rounds took 1.1 to 1.6 times as long:\n"
         f"{_aligned(rows)}"
     )
 
@@ -198,7 +198,7 @@ def figure(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
     canvas.tight_layout()
     try:
         canvas.savefig(out, dpi=150)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot write the figure {out}: {error}") from None
     finally:
         pyplot.close(canvas)
@@ -226,11 +226,19 @@ def _quantity(number: float, unit: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folders", nargs="+", type=pathlib.Path, help="run folders")
-    parser.add_argument("--out", type=pathlib.Path, help="the figure, a PNG file")
+    parser.add_argument(
+        "--out", type=pathlib.Path, help="the figure (default: a PNG file in the first folder)"
+    )
     options = parser.parse_args()
     try:
+        if options.out and options.out.is_dir():
+            raise InputError(f"--out={options.out} is a folder; name a file in it")
         print(table(options.folders))
         out = options.out or options.folders[0] / FIGURES[len(options.folders) > 1]
         print(f"\nfigure: {figure(options.folders, out)}")

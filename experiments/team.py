@@ -97,10 +97,12 @@ def join(coordinator: str | None, count: int | None, number: int | None, patienc
     if any(given) and not all(given):
         raise InputError("--coordinator, --processes and --process belong together: give all three")
     if coordinator is not None and count is not None and number is not None:
+        if count < 1:
+            raise InputError(f"--processes must be at least 1, found {count}")
         if not 0 <= number < count:
             raise InputError(f"--process must be 0 to {count - 1}, found {number}")
         host, _, port = coordinator.rpartition(":")
-        if not host or not port.isdigit():
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
             raise InputError(f"--coordinator must be host:port, found {coordinator!r}")
         _meet(host, int(port), count, number, patience)
     try:
@@ -155,7 +157,7 @@ def _meet(host: str, port: int, count: int, number: int, patience: int) -> None:
     """Waits until all are there, on JAX's own port: it would abort if one were missing."""
     ends = time.monotonic() + patience
     if number:
-        return _knock(host, port, number, ends, patience)
+        return _knock(host, port, count, number, ends, patience)
     with contextlib.ExitStack() as opened:
         try:
             door = opened.enter_context(socket.create_server(("", port), backlog=count))
@@ -173,8 +175,14 @@ def _meet(host: str, port: int, count: int, number: int, patience: int) -> None:
                 ) from None
             opened.enter_context(guest)
             guest.settimeout(1)
-            with contextlib.suppress(OSError, ValueError):  # a stranger who says nothing, or noise
-                guests[int(guest.recv(16))] = guest
+            try:
+                theirs, expected = map(int, guest.recv(32).split())
+            except (OSError, ValueError):  # a stranger who says nothing, or noise
+                continue
+            if expected != count:
+                guest.sendall(b"%d" % count)
+                raise InputError(_differ(count, theirs, expected))
+            guests[theirs] = guest
         for guest in guests.values():
             guest.sendall(GO)
             guest.settimeout(1)
@@ -182,15 +190,25 @@ def _meet(host: str, port: int, count: int, number: int, patience: int) -> None:
                 guest.recv(1)  # the guest hangs up first, so that the port is free at once
 
 
-def _knock(host: str, port: int, number: int, ends: float, patience: int) -> None:
+def _differ(count: int, number: int, expected: int) -> str:
+    return (
+        f"the processes were not started alike: --processes is {count} in process 0 and {expected} "
+        f"in process {number}"
+    )
+
+
+def _knock(host: str, port: int, count: int, number: int, ends: float, patience: int) -> None:
     problem: object = "it does not let us in"
     while time.monotonic() < ends:
         try:
             with socket.create_connection((host, port), timeout=1) as door:
-                door.sendall(b"%d" % number)
+                door.sendall(b"%d %d" % (number, count))
                 door.settimeout(max(0.01, ends - time.monotonic()))
-                if door.recv(len(GO)) == GO:
+                answer = door.recv(16)
+                if answer == GO:
                     return
+                if answer.isdigit():
+                    raise InputError(_differ(int(answer), number, count))
         except OSError as error:
             problem = error
         time.sleep(0.1)

@@ -6,7 +6,7 @@ Every worker is a machine of its own, with one link that carries the same both w
 
 where a pass of the exchange waits once for each of its messages, and a ring of n machines 2 (n - 1)
 times for an all-reduce, n - 1 times for an all-gather. Bytes are those of ``traffic.wire``. It is a
-lower bound: measured rounds took 1.0 to 1.6 times as long (docs/results/scaling.md).
+lower bound: measured rounds took 1.1 to 1.6 times as long (docs/results/scaling.md).
 """
 
 from typing import Any, NamedTuple

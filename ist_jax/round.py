@@ -124,6 +124,11 @@ def build(
     widths = axes.widths(params, names)
     check_method(method, params, names, workers)
     mesh = mesh or devices.mesh(workers, 1)
+    if workers % devices.groups(mesh):
+        raise InputError(
+            f"the mesh was made for another number of workers: {devices.groups(mesh)} devices do "
+            f"not divide {workers}"
+        )
     memory = local.memory(optimizer, method.memory or optimiser_state)
 
     def draw(key, round, previous=None):

@@ -35,6 +35,7 @@ def test_every_config_passes_its_own_check(config, variant):
         ({"optimizer.lr": float("inf")}, "lr must be positive"),
         ({"optimizer.name": "adam", "optimizer.momentum": 0.9}, "momentum is sgd's, found 'adam'"),
         ({"data.batch": 0}, r"data\.batch must be at least 1"),
+        ({"data.batch": 31, "mesh.data": 2}, r"batch=31 cannot be split evenly over the .*data=2"),
         ({"methods": ("ist", "lokal_sgd")}, "unknown method 'lokal_sgd'; known: ist, local_sgd"),
         ({"methods": ()}, "methods must be a tuple of different values"),
         ({"seeds": (1, 1)}, "seeds must be a tuple of different values"),

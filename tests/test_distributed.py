@@ -232,6 +232,17 @@ def test_others_that_never_come(tmp_path):
     assert "did not come together within 5 s: no word of 1" in text
 
 
+@pytest.mark.parametrize("counts", [(2, 3), (3, 2)])
+def test_processes_that_were_told_different_numbers_say_so_at_once(tmp_path, counts):
+    commands = team(tmp_path, ((), ()), patience=60)
+    told = [[*command, f"--processes={n}"] for command, n in zip(commands, counts, strict=True)]
+    began = time.monotonic()
+    for code, text in run_all(told):
+        assert code == 2, text
+        assert f"--processes is {counts[0]} in process 0 and {counts[1]} in process 1" in text
+    assert time.monotonic() - began < 50
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -239,6 +250,9 @@ def test_others_that_never_come(tmp_path):
         (["--distributed", "--process=1"], "belong together: give all three"),
         (["--distributed", "--coordinator=x", "--processes=2", "--process=0"], "must be host:port"),
         (["--distributed", "--coordinator=x:1", "--processes=2", "--process=2"], "0 to 1, found 2"),
+        (["--distributed", "--coordinator=x:99999", "--processes=2", "--process=0"], "host:port"),
+        (["--distributed", "--coordinator=x:1", "--processes=0", "--process=0"], "at least 1"),
+        (["--patience=0"], "patience"),
         (["--distributed"], "found no cluster that says where to meet"),
         (["--config.mesh.workers=8", "--config.workers=4"], "8 devices .* for 4 workers"),
         (["--config.mesh.workers=3"], "4 workers cannot be dealt out evenly to 3 devices"),

@@ -125,3 +125,7 @@ def test_the_command(tmp_path):
     assert missing.stderr.startswith("error: cannot read")
     assert missing.stderr.count("\n") == 1
     assert call(a, f"--out={tmp_path}/no/such/folder.png").returncode == 2
+    for out in (tmp_path, tmp_path / "figure.txt"):
+        refused = call(a, f"--out={out}")
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("error: ")

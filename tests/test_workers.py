@@ -228,3 +228,14 @@ def test_bad_meshes():
         workers.mesh(4, 8)
     with pytest.raises(InputError, match="8 devices cannot be grouped by 3"):
         workers.mesh(8, 8, data=3)
+    params, names = mlp_tree((6, 12, 3))
+    with pytest.raises(InputError, match="made for another number of workers: 4 devices do not"):
+        round.build(
+            mlp_loss,
+            optax.sgd(0.1),
+            params,
+            names,
+            method=method.ist(),
+            workers=6,
+            mesh=workers.mesh(4, 4),
+        )
