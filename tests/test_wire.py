@@ -21,13 +21,14 @@ def program_bytes(text, passes, steps, size, data=1):
 
     Devices that share a worker are neighbours; what they tell each other does not count.
     """
-    inside = "{" + ",".join(map(str, range(data))) + "}"
+    neighbours = ",".join(map(str, range(data)))
+    inside = rf"replica_groups=(\{{\{{{neighbours}\}}|mesh\[.*?\] \{{'data'\}})"  # old XLA and new
     total, seen = 0.0, 0
     for line in text.splitlines():
         found = re.match(
             r"\s*%\S+ = (.+?) (all-to-all|all-reduce|all-gather|collective-permute)\(", line
         )
-        if not found or (data > 1 and f"replica_groups={{{inside}" in line):
+        if not found or (data > 1 and re.search(inside, line)):
             continue
         seen += 1
         shapes = re.findall(r"(\w+)\[([\d,]*)\]", found[1])
