@@ -48,14 +48,10 @@ def main() -> int:
     for number, process in enumerate(processes[1:], start=1):
         threading.Thread(target=_repeat, args=(number, process.stderr), daemon=True).start()
     asked: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    for number in (signal.SIGTERM, signal.SIGINT):  # of Ctrl-C, a terminal tells them too
+        signal.signal(number, lambda number, _: asked.append(number))
     try:
         return _wait(processes, asked)
-    except KeyboardInterrupt:
-        _tell(processes, signal.SIGINT)  # a terminal has told them too; a lone signal has not
-        with contextlib.suppress(KeyboardInterrupt):
-            _wait(processes, asked)
-        return 130
     finally:
         _tell(processes, signal.SIGKILL)
 

@@ -152,6 +152,8 @@ def time_table(
 
 def figure(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
     """Accuracy against bytes sent by a worker, and against its steps; bands span the seeds."""
+    if out.is_dir():
+        raise InputError(f"cannot write the figure {out}: it is a folder; name a file in it")
     import matplotlib  # a slow import that tables do not need
 
     matplotlib.use("Agg")
@@ -237,8 +239,6 @@ def main() -> int:
     )
     options = parser.parse_args()
     try:
-        if options.out and options.out.is_dir():
-            raise InputError(f"--out={options.out} is a folder; name a file in it")
         print(table(options.folders))
         out = options.out or options.folders[0] / FIGURES[len(options.folders) > 1]
         print(f"\nfigure: {figure(options.folders, out)}")

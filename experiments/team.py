@@ -180,7 +180,8 @@ def _meet(host: str, port: int, count: int, number: int, patience: int) -> None:
             except (OSError, ValueError):  # a stranger who says nothing, or noise
                 continue
             if expected != count:
-                guest.sendall(b"%d" % count)
+                with contextlib.suppress(OSError):  # it has hung up
+                    guest.sendall(b"%d" % count)
                 raise InputError(_differ(count, theirs, expected))
             guests[theirs] = guest
         for guest in guests.values():

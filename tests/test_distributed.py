@@ -188,7 +188,8 @@ def test_a_dry_run_of_several_processes(tmp_path):
     assert "hidden0" not in results[1][1]
 
 
-def test_launch_ends_all_when_one_is_killed(tmp_path):
+@pytest.mark.parametrize("how", ["one is killed", "interrupted alone"])
+def test_launch_ends_all(tmp_path, how):
     flags = [*TINY, f"--workdir={tmp_path / 'run'}", "--config.rounds=100000"]
     command = ["-m", "experiments.launch", "--processes=2", "--", *flags]
     launcher = subprocess.Popen(
@@ -209,8 +210,12 @@ def test_launch_ends_all_when_one_is_killed(tmp_path):
         )
         children = [int(pid) for pid in told.stdout.split()]
         assert len(children) == 2
-        os.kill(children[1], signal.SIGKILL)
-        assert launcher.wait(timeout=40) not in (0, 2)
+        if how == "one is killed":
+            os.kill(children[1], signal.SIGKILL)
+            assert launcher.wait(timeout=40) not in (0, 2)
+        else:  # as no terminal does it, which would tell the children too
+            launcher.send_signal(signal.SIGINT)
+            assert launcher.wait(timeout=40) == 130
         assert not any(pathlib.Path(f"/proc/{pid}").exists() for pid in children)
     finally:
         launcher.terminate()
