@@ -54,6 +54,19 @@ def get_config(variant: str = "") -> ConfigDict:
     config.mesh.data = 1  # devices that share a worker, and split its batch
     config.mesh.exact = False  # means in a fixed order: the same bits for every mesh.workers
 
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 10  # rounds; 0: only when a signal stops the run
+    config.checkpoint.last = 2  # the newest so many stay,
+    config.checkpoint.permanent = 0  # and those of every so many rounds,
+    config.checkpoint.best = 0  # and so many that were the most accurate
+    config.checkpoint.on_error = "stop"  # or "go_on", if one cannot be written
+    config.checkpoint.folder = ""  # in place of the run folder's; may be remote (gs://...)
+
+    config.on_worker_failure = "raise"  # or "drop": the round goes on without it
+    config.on_nonfinite = "raise"  # or "drop": the worker's update is left out
+    config.faults = ""  # failures on purpose, as "drop:2@5;nan:0@7;slow:3x4" (ist_jax/faults.py)
+    config.round_timeout_s = 0.0  # a round that takes longer ends the process; 0: never
+
     config.link_gbps = 0.0  # of every worker's link: --dry_run then predicts seconds per round
     config.link_latency_ms = 0.2
 

@@ -51,8 +51,9 @@ class Job(NamedTuple):
 
     trainer: round.Trainer
     state: Callable[[int], round.State]  # of a seed
-    batches: Callable[[int], Batches]  # of a seed, for the workers of this process
-    place: Callable[[Any], Any]  # those batches on the mesh
+    batches: Callable[[int], Batches]  # of a seed
+    own: list[int]  # the workers of this process
+    place: Callable[[Any], Any]  # their batches on the mesh
     evaluate: Callable[[round.State], float]
     step_s: Callable[[], float]  # measures a local step of one worker, in seconds
     exchanged: Callable[[], cost.Exchanged]  # where every worker is a machine of its own
@@ -149,7 +150,9 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
         optimiser_state=config.optimiser_state,
         mesh=mesh,
         exact=config.mesh.exact,
+        on_nonfinite=config.on_nonfinite,
     )
+    own = workers.here(mesh, count)
 
     def state(seed: int) -> round.State:
         key = jax.random.key(seed)
@@ -160,7 +163,7 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
             data.train_x,
             data.train_y,
             workers=count,
-            of=workers.here(mesh, count),
+            of=own,
             batch=config.data.batch,
             local_steps=config.local_steps,
             seed=seed,
@@ -205,6 +208,7 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
         trainer=trainer,
         state=state,
         batches=batches,
+        own=own,
         place=lambda tree: workers.place_own(tree, mesh, count),
         evaluate=lambda state: accuracy(trainer.home(state), data.test_x, data.test_y),
         plan=plan,

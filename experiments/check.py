@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs import quickstart
 from experiments.build import MODELS
-from ist_jax import normalise
+from ist_jax import faults, normalise
 from ist_jax.errors import InputError
 
 
@@ -20,13 +20,25 @@ def check(config: ConfigDict) -> None:
       InputError: naming the key, what was expected and what was found.
     """
     _check_keys(quickstart.get_config(), config, "config")
-    at_least_one = ("workers", "local_steps", "rounds", "eval_every", "data.batch", "mesh.data")
+    at_least_one = (
+        "workers",
+        "local_steps",
+        "rounds",
+        "eval_every",
+        "data.batch",
+        "mesh.data",
+        "checkpoint.last",
+    )
     for key in at_least_one:
         if _at(config, key) < 1:
             raise InputError(f"config.{key} must be at least 1, found {_at(config, key)}")
     for key in (
         "epochs",
         "mesh.workers",
+        "checkpoint.every",
+        "checkpoint.permanent",
+        "checkpoint.best",
+        "round_timeout_s",
         "link_gbps",
         "link_latency_ms",
         "optimizer.clip",
@@ -45,6 +57,17 @@ def check(config: ConfigDict) -> None:
             f"config.statistics_examples must be at least {normalise.FEWEST_EXAMPLES}, found "
             f"{config.statistics_examples}"
         )
+    choices = {
+        "on_worker_failure": ("raise", "drop"),
+        "on_nonfinite": ("raise", "drop"),
+        "checkpoint.on_error": ("stop", "go_on"),
+    }
+    for key, known in choices.items():
+        if _at(config, key) not in known:
+            raise InputError(
+                f"config.{key} must be {' or '.join(map(repr, known))}, found {_at(config, key)!r}"
+            )
+    faults.plan(config.faults, config.workers, 0)
     for key in ("methods", "seeds"):
         if not config[key] or len(set(config[key])) != len(config[key]):
             raise InputError(

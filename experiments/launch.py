@@ -4,7 +4,8 @@
 
 They meet on a free port of this machine. Process 0 prints as usual; of the others, only what they
 write to standard error is shown, behind their number. If one fails the rest are stopped, and the
-exit code is that of the first that failed.
+exit code is that of the first that failed. SIGTERM and Ctrl-C have all of them save and stop, with
+75; the second time they end at once.
 """
 
 import argparse
@@ -16,7 +17,9 @@ import subprocess
 import sys
 import threading
 import time
+from signal import SIGINT, SIGKILL, SIGTERM
 
+SAVED = os.EX_TEMPFAIL  # 75, as experiments.stop has it
 GRACE = 10.0  # seconds for the rest to end by themselves: most often all fail for one reason
 
 
@@ -48,30 +51,38 @@ def main() -> int:
     for number, process in enumerate(processes[1:], start=1):
         threading.Thread(target=_repeat, args=(number, process.stderr), daemon=True).start()
     asked: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):  # of Ctrl-C, a terminal tells them too
+    for number in (SIGTERM, SIGINT):  # of Ctrl-C, a terminal tells them too
         signal.signal(number, lambda number, _: asked.append(number))
     try:
         return _wait(processes, asked)
     finally:
-        _tell(processes, signal.SIGKILL)
+        _tell(processes, SIGKILL)
+        for process in processes:
+            process.wait()
 
 
 def _wait(processes: list[subprocess.Popen], asked: list[int]) -> int:
-    """Until all have ended; after a failure, or if asked to stop, they have ``GRACE`` left, twice.
+    """Until all have ended, or were asked twice; after a failure they have ``GRACE`` left, twice.
 
     JAX listens for SIGTERM in a process of a team, so that it may not end one.
     """
-    failed, ends, signals, running = 0, float("inf"), [signal.SIGTERM, signal.SIGKILL], True
+    failed, ends, signals, told, running = 0, float("inf"), [SIGTERM, SIGKILL], False, True
     while running:
         running = None in [process.poll() for process in processes]
-        failed = failed or next((p.returncode for p in processes if p.returncode), 0)
-        if ends == float("inf") and (failed or asked):
-            ends = time.monotonic() + (GRACE if failed else 0)
+        codes = [process.returncode or 0 for process in processes]
+        failed = failed or next((code for code in codes if code not in (0, SAVED)), 0)
+        if asked and not told:
+            _tell(processes, SIGTERM)
+            told = True
+        if len(asked) > 1:
+            return 128 + asked[1]
+        if ends == float("inf") and failed:
+            ends = time.monotonic() + GRACE
         if time.monotonic() > ends and signals:
             _tell(processes, signals.pop(0))
             ends += GRACE
         time.sleep(0.05)
-    code = -asked[0] if asked else failed
+    code = failed or max(codes)
     return code if code >= 0 else 128 - code
 
 

@@ -4,26 +4,33 @@
     python -m experiments.main --config=configs/quickstart.py --dry_run
     python -m experiments.main --config=configs/quickstart.py --config.workers=8 --dry_run
     python -m experiments.main --config=configs/quickstart.py --workdir=runs/four --distributed
+    python -m experiments.main --config=configs/quickstart.py --workdir=runs/quickstart --resume
 
 Every key of the config can be set, as --config.optimizer.lr=0.2; tuples as --config.seeds='(0, 1)'.
-Exit codes: 0 done, 2 a mistake in what was asked for, 130 interrupted, anything else a failure.
+Exit codes: 0 done, 2 a mistake in what was asked for, 75 saved and stopped by SIGTERM or SIGINT
+(run it again with --resume), 130 interrupted at once, anything else a failure.
 """
 
 import os
 import pathlib
 import sys
+import traceback
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from experiments import check, team, train
-from ist_jax.errors import InputError
+from experiments.keep import Hindered
+from experiments.stop import SAVED, Stopped
+from ist_jax.errors import CheckpointError, InputError
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File with the experiment, e.g. configs/quickstart.py"
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for metrics, tables and figures.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be trained, and train nothing.")
+RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in --workdir, if there is one.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the finished run in --workdir.")
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
@@ -46,7 +53,7 @@ DETERMINISTIC = flags.DEFINE_bool(
 
 
 def main(argv: list[str]) -> int:
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.FATAL)  # what fails raises; Orbax logs its tracebacks besides
     if len(argv) > 1:
         return _mistake(f"what is {argv[1]!r}? Flags look like --config=... --workdir=...")
     if CONFIG.value is None:
@@ -61,7 +68,7 @@ def main(argv: list[str]) -> int:
                 os.environ["NPROC"] = str(config.workers * config.mesh.data)
                 config.mesh.exact = True
             check.devices(config, joined.size)
-        flags = {flag.name: flag.value for flag in (DRY_RUN, DETERMINISTIC, OVERWRITE)}
+        flags = {flag.name: flag.value for flag in (DRY_RUN, DETERMINISTIC, OVERWRITE, RESUME)}
         team.agree(joined, config, flags)
         if DRY_RUN.value:
             plan = train.plan(config)  # by all: a process alone would wait for the others' devices
@@ -71,13 +78,37 @@ def main(argv: list[str]) -> int:
         with joined.together("workdir"):
             if not WORKDIR.value:
                 raise InputError("--workdir is missing; try --workdir=runs/quickstart")
-        train.run(config, pathlib.Path(WORKDIR.value), OVERWRITE.value, joined)
+            if OVERWRITE.value and RESUME.value:
+                raise InputError("--overwrite and --resume: which of them?")
+        train.run(config, pathlib.Path(WORKDIR.value), OVERWRITE.value, RESUME.value, joined)
     except InputError as error:
         return _mistake(str(error))
+    except Stopped as stopped:
+        print(f"stopped: {stopped}; go on with --resume", file=sys.stderr)
+        return SAVED
+    except CheckpointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        if not isinstance(error, Hindered):
+            _exit(1)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr, flush=True)
-        os._exit(130)  # at once: taking XLA down under running programs crashes now and then
+        _exit(130)
+    except Exception:
+        if not DISTRIBUTED.value:
+            raise
+        traceback.print_exc()
+        _exit(1)
     return 0
+
+
+def _exit(code: int) -> NoReturn:
+    """At once: XLA may crash if taken down under running programs, and a checkpoint's threads
+    would wait for a process that is gone.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _join() -> team.Team:

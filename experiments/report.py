@@ -7,13 +7,13 @@ accuracy, and what one worker sent, computed and took.
 """
 
 import argparse
-import json
 import pathlib
 import sys
 from collections import defaultdict
 
 import numpy as np
 
+from experiments.metrics import parse
 from ist_jax import cost
 from ist_jax.errors import InputError
 
@@ -34,13 +34,10 @@ def read(metrics: pathlib.Path) -> dict[tuple[str, int], list[dict]]:
     runs = defaultdict(list)
     for number, row in enumerate(text.splitlines(), start=1):
         try:
-            line = json.loads(row)
-            float(line["accuracy/test"]), float(line["step"]), float(line["comm/bytes_sent"])
-            runs[line["method"], int(line["seed"])].append(line)
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(
-                f"{metrics}, line {number} is not a metrics line ({error!r})"
-            ) from None
+            line = parse(row)
+        except ValueError as error:
+            raise InputError(f"{metrics}, line {number} is not a metrics line: {error}") from None
+        runs[line["method"], line["seed"]].append(line)
     if not runs:
         raise InputError(f"{metrics} is empty: that run has not measured anything yet")
     return dict(runs)

@@ -13,13 +13,14 @@ import pathlib
 import platform
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from jax._src import distributed  # its key-value store is the only way to talk before compiling
 from ml_collections import ConfigDict
 
+from experiments import compare
 from ist_jax.errors import InputError
 
 GO = b"go"
@@ -37,25 +38,53 @@ class Team(NamedTuple):
     def first(self) -> bool:
         return self.number == 0
 
-    def share(self, topic: str, value: Any) -> list[Any]:
+    def share(self, topic: str, value: Any, patience: int | None = None) -> list[Any]:
         """What every process has to say on a topic, in their order; each topic is shared once."""
         if self.size == 1:
             return [value]
-        client: Any = distributed.global_state.client
-        client.key_value_set(f"ist_jax/{topic}/{self.number}", json.dumps(value))
+        patience = patience or self.patience
+        _store().key_value_set(f"ist_jax/{topic}/{self.number}", json.dumps(value))
         told = []
         for other in range(self.size):
             try:
-                text = client.blocking_key_value_get(
-                    f"ist_jax/{topic}/{other}", 1000 * self.patience
-                )
+                text = _store().blocking_key_value_get(f"ist_jax/{topic}/{other}", 1000 * patience)
             except jax.errors.JaxRuntimeError:
                 raise InputError(
-                    f"process {self.number} waited {self.patience} s for process {other} "
+                    f"process {self.number} waited {patience} s for process {other} "
                     f"({topic}). Is it running? Its own output says what became of it."
                 ) from None
             told.append(json.loads(text))
         return told
+
+    def tell(self, topic: str, value: Any) -> None:
+        """Leaves word, in place of the last one on this topic."""
+        name = f"ist_jax/{topic}/{self.number}"
+        _store().key_value_set(name, json.dumps(value), allow_overwrite=True)
+
+    def told(self, topic: str) -> list[Any]:
+        """The newest word of each process, without waiting; None of who has not said anything."""
+        found = {
+            int(name.rpartition("/")[2]): json.loads(text)
+            for name, text in _store().key_value_dir_get(f"ist_jax/{topic}/")
+        }
+        return [found.get(number) for number in range(self.size)]
+
+    def decided(self, topic: str, decide: Callable[[], Any], patience: int | None = None) -> Any:
+        """What the first process decides; the others hear of it.
+
+        Raises:
+          InputError: in all of them, what ``decide`` raised.
+        """
+        value = mistake = None
+        if self.first:
+            try:
+                value = decide()
+            except InputError as error:
+                mistake = str(error)
+        value, mistake = self.share(topic, [value, mistake], patience)[0]
+        if mistake is not None:
+            raise InputError(mistake)
+        return value
 
     @contextlib.contextmanager
     def together(self, topic: str) -> Iterator[None]:
@@ -79,6 +108,11 @@ class Team(NamedTuple):
             if other is not None:
                 own = not told or number == self.number
                 raise InputError(other if own else f"process {number} stopped: {other}")
+
+
+def _store() -> Any:
+    """Where processes leave word for each other: JAX's own, which process 0 keeps."""
+    return distributed.global_state.client
 
 
 def join(coordinator: str | None, count: int | None, number: int | None, patience: int) -> Team:
@@ -127,7 +161,7 @@ def agree(team: Team, config: ConfigDict, flags: Mapping[str, Any]) -> None:
     Raises:
       InputError: naming what differs, in every process.
     """
-    facts = {f"config.{key}": repr(value) for key, value in _flat(config.to_dict()).items()}
+    facts = {f"config.{key}": repr(value) for key, value in compare.flat(config.to_dict()).items()}
     facts |= {f"--{name}": value for name, value in flags.items()}
     facts |= {name: importlib.metadata.version(name) for name in LIBRARIES}
     facts |= {"the source of ist_jax": source()}
@@ -217,13 +251,3 @@ def _knock(host: str, port: int, count: int, number: int, ends: float, patience:
         f"no coordinator at {host}:{port} within {patience} s ({problem}). Start process 0 first, "
         "or check the address, the port, and what lies between."
     )
-
-
-def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{above}{key}.")
-        else:
-            found[above + key] = value
-    return found

@@ -1,8 +1,12 @@
-"""The one exception for what a caller can mend: a wrong name, shape, key, file or number.
+"""What a caller can mend: a wrong name, shape, key, file or number; a disk that fails.
 
-The command line turns it into one line and exit code 2; everything else keeps its traceback.
+The command line turns both into one line, and exit code 2 or 1; the rest keeps its traceback.
 """
 
 
 class InputError(ValueError):
     """Says what was expected, what was found, where, and how to mend it."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that could not be written, or is not to be used; says which, and why."""

@@ -105,6 +105,20 @@ def arrive(layout: Layout, rest: PyTree, who: Assignment) -> PyTree:
     return layout.tree.unflatten(rows[n] for n in range(len(rows)))
 
 
+def unfold(layout: Layout, rest: PyTree, who: Assignment, *, everywhere: bool) -> PyTree:
+    """A copy in natural shapes: this device's part of each leaf that D divides, or all of it."""
+    home = arrive(layout, rest, who) if layout.devices > 1 else rest
+
+    def one(leaf: Leaf, rows: Array) -> Array:
+        if leaf.axis is None:
+            return jnp.copy(rows)
+        if everywhere or not layout.even(leaf):
+            rows = lax.all_gather(rows, WORKER, tiled=True)[: layout.widths[leaf.group]]
+        return jnp.moveaxis(rows, 0, leaf.axis)
+
+    return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(home)))
+
+
 def at_home(layout: Layout, params: PyTree) -> PyTree:
     """A net in its natural shape as rows at home, ``[D ceil(N/D), ...]``; on the whole mesh."""
 

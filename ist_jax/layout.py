@@ -107,6 +107,10 @@ class Layout(NamedTuple):
         """Rows a device has at home."""
         return -(-self.widths[group] // self.devices)
 
+    def even(self, leaf: Leaf) -> bool:
+        """Whether every device has equally many rows of it at home, and none of them is padding."""
+        return leaf.split and self.widths[leaf.group] % self.devices == 0
+
     def held(self, group: str) -> int:
         """Slots a device has."""
         return self.some * self.slots[group]

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from ist_jax import axes, exchange, journeys, layout, local, traffic
 from ist_jax import workers as devices
@@ -29,32 +29,19 @@ from ist_jax.keys import fold
 from ist_jax.local import Loss
 from ist_jax.method import Method
 from ist_jax.method import check as check_method
-from ist_jax.partition import Assignment
+from ist_jax.state import State, at_rest
 
 PyTree = Any
-
-
-class State(NamedTuple):
-    """All that a run is between two rounds.
-
-    ``who`` is the assignment of the coming round. On several devices the leaves of ``params`` and
-    ``opt_state`` lie as ``exchange`` says; ``Trainer.whole`` gives them their natural shapes.
-    """
-
-    params: PyTree
-    opt_state: PyTree
-    round: Int[Array, ""]
-    key: Key[Array, ""]
-    who: Assignment
 
 
 class Report(NamedTuple):
     """What a round tells; arrays over the S workers.
 
-    ``loss`` is each worker's mean over its local steps (not finite where its data or its net is
-    not); bytes are those of the parameters, and of the optimiser's moments where they are kept,
-    that a worker receives and sends to take part in the round. ``passes`` are those of each journey
-    between devices (``traffic.wire`` says what they come to).
+    ``loss`` is each worker's mean over its local steps: not finite where its data or its net is
+    not, and NaN where ``on_nonfinite="drop"`` left out the worker's update. Bytes are those of the
+    parameters, and of the optimiser's moments where they are kept, that a worker receives and sends
+    to take part in the round. ``passes`` are those of each journey between devices
+    (``traffic.wire`` says what they come to).
     """
 
     loss: Float[Array, " S"]
@@ -69,17 +56,26 @@ class Trainer(NamedTuple):
 
     ``init(params, key)`` takes a net, or a function ``key -> net``, which is run where its result
     is to lie: no device ever holds all of it. To look at the net between rounds without gathering
-    it, ``over(function)(home(state), ...)`` runs ``function(net, ...)`` on the net as it lies;
-    ``whole(state)`` is the state in natural shapes, all of it on every device. ``wire(report, J)``
-    is what every device received from others in that round, in bytes, and ``lower`` gives the
-    round's program, to compile and look at.
+    it, ``over(function)(home(state), ...)`` runs ``function(net, ...)`` on the net as it lies.
+
+    ``natural(state)`` is a copy of the state with every leaf in its natural shape, of which each
+    device has its part if D divides the width (``shapes`` says how they lie); ``whole(state)`` is
+    the same with all of it on every device. Such a state does not depend on the number of devices
+    or processes: it is what a checkpoint holds, and ``resume(state)`` goes on from it, also with
+    another number of workers (neurons are then drawn anew).
+
+    ``wire(report, J)`` is what every device received from others in that round, in bytes, and
+    ``lower`` gives the round's program, to compile and look at.
     """
 
     init: Callable[[Any, Key[Array, ""]], State]
+    resume: Callable[[State], State]
     round: Callable[..., tuple[State, Report]]
+    natural: Callable[[State], State]
+    whole: Callable[[State], State]
+    shapes: State
     home: Callable[[State], PyTree]
     over: Callable[[Callable[..., Any]], Callable[..., Any]]
-    whole: Callable[[State], State]
     lower: Callable[..., jax.stages.Lowered]
     wire: Callable[[Report, int], float]
     moved: traffic.Moved
@@ -96,6 +92,7 @@ def build(
     optimiser_state: str = "reset",
     mesh: Mesh | None = None,
     exact: bool = False,
+    on_nonfinite: str = "raise",
 ) -> Trainer:
     """Compiles a method into the functions that run it.
 
@@ -112,6 +109,10 @@ def build(
         every leaf is cut, the results are the same bits for every number of devices.
       exact: the same also where leaves or gradients are averaged over all workers: they are added
         up in the order of the workers, instead of the transport's.
+      on_nonfinite: ``"drop"`` leaves out the update of a worker if a number in it, or its loss, is
+        not finite, as if the worker had not taken part (data parallel: its gradient, of that step).
+        That is looked at and agreed on in every round. ``"raise"`` leaves it to the caller to look
+        at ``Report.loss``, and costs nothing.
 
     Returns:
       A ``Trainer``. ``round(state, batches, took_part=None)`` takes a
@@ -148,33 +149,22 @@ def build(
     net = plan(params, names)
     lying = plan(jax.eval_shape(rested, params), (names, memory.names(params, names)))
     moved = traffic.per_round(params, names, method, workers, memory, optimizer)
-    expected = _shapes(params)
-    first_draw = jax.jit(functools.partial(draw, round=0))
-    as_given = lambda net: net
-
-    @functools.lru_cache(maxsize=2)  # one program for all seeds
-    def lay_down(make):
-        return devices.lay_down(lying, mesh, lambda start: rested(make(start)))
-
-    def init(params: Any, key: Key[Array, ""]) -> State:
-        make, start = (params, key) if callable(params) else (as_given, params)
-        found = _shapes(jax.eval_shape(make, start))
-        for path in expected | found:
-            if expected.get(path) != found.get(path):
-                raise InputError(
-                    f"leaf {path} does not fit the trainer: it was built for "
-                    f"{expected.get(path, 'none')}, found {found.get(path, 'none')}"
-                )
-        who = first_draw(key)
-        params, opt_state = lay_down(make)(start, who)
-        # Copied, because the first round donates what it is given.
-        number, key = jnp.int32(0), jnp.array(key, copy=True)
-        number, key, who = devices.place((number, key, dict(who)), mesh)
-        return State(params, opt_state, number, key, who)
+    resting = at_rest(lying, mesh, rested, draw)
+    if on_nonfinite not in ("raise", "drop"):
+        raise InputError(f"on_nonfinite must be 'raise' or 'drop', found {on_nonfinite!r}")
+    watchful = on_nonfinite == "drop"
 
     def train_one(gradient, net, opt_state, batches, key):
         net, opt_state, losses = local.train(gradient, optimizer, net, opt_state, batches, key)
         return net, memory.rest(opt_state), losses
+
+    def without_nonfinite(trees, losses, took_part):
+        """Losses ``[S / D, ...]``, NaN where something is not finite, and who then takes part."""
+        if not watchful:
+            return losses, took_part
+        fine = jax.vmap(_finite)((trees, losses))
+        fine_losses = jnp.where(fine.reshape(-1, *(1,) * (losses.ndim - 1)), losses, jnp.nan)
+        return fine_losses, took_part & exchange.everyone(lying, fine)
 
     def apart(gradient, rest, batches, key, who, who_next, took_part):
         """Subnets train on their own and are put back; losses ``[S / D, J]``."""
@@ -183,6 +173,7 @@ def build(
         keys = jax.vmap(lambda worker: fold(key, worker))(journeys.here(lying))
         train = devices.each(functools.partial(train_one, gradient))
         *pieces, losses = train(nets, states, batches, keys)
+        losses, took_part = without_nonfinite(pieces, losses, took_part)
         rest, passes = exchange.back(lying, rest, tuple(pieces), who, who_next, took_part)
         return rest, losses, out_passes | passes
 
@@ -193,8 +184,9 @@ def build(
             keys = jax.vmap(lambda worker: fold(key, worker))(journeys.here(lying))
             one = lambda mine: gradient(net, *mine)
             losses, gradients = lax.map(one, (batches, keys))
+            losses, present = without_nonfinite(gradients, losses, took_part)
             zeros = jax.tree.map(jnp.zeros_like, net)
-            return losses, exchange.mean(lying, zeros, gradients, took_part)
+            return losses, exchange.mean(lying, zeros, gradients, present)
 
         steps = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), batches)
         start = rest[0], memory.resume(*rest)
@@ -206,6 +198,8 @@ def build(
 
     def on_a_device(state: State, batches: PyTree, took_part: Array | None):
         """One round on one device, with its part of every array."""
+        if watchful and took_part is None:
+            took_part = jnp.ones(workers, bool)
         train = in_step if method.exchange == "step" else apart
         gradient = devices.alone(jax.value_and_grad(loss), mesh)
         who_next = draw(state.key, state.round + 1, state.who)
@@ -247,7 +241,9 @@ def build(
     def wire(report: Report, steps: int) -> float:
         gradient = params if method.exchange == "step" else None
         group = devices.in_group(mesh)
-        return traffic.wire(lying, report.passes, gradient=gradient, steps=steps, data=group)
+        return traffic.wire(
+            lying, report.passes, gradient=gradient, steps=steps, data=group, watchful=watchful
+        )
 
     def over(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(
@@ -255,27 +251,24 @@ def build(
         )
 
     bring_home = devices.bring_home(net, mesh)
-    bring_all_home = devices.bring_home(lying, mesh)
-    everywhere = jax.jit(
-        lambda rest: devices.natural(lying, mesh, rest), out_shardings=devices.everywhere(mesh)
-    )
 
     def home(state: State) -> PyTree:
         return bring_home(state.params, state.who)
 
-    def whole(state: State) -> State:
-        rest = bring_all_home((state.params, state.opt_state), state.who)
-        params, opt_state = everywhere(rest)
-        return state._replace(params=params, opt_state=opt_state)
+    return Trainer(
+        **resting._asdict(),
+        round=one_round,
+        home=home,
+        over=over,
+        lower=lower,
+        wire=wire,
+        moved=moved,
+    )
 
-    return Trainer(init, one_round, home, over, whole, lower, wire, moved)
 
-
-def _shapes(params: PyTree) -> dict[str, str]:
-    return {
-        jax.tree_util.keystr(path): f"{jnp.result_type(leaf).name}{list(jnp.shape(leaf))}"
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
+def _finite(tree: PyTree) -> Bool[Array, ""]:
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
 
 
 def _check_batches(batches: PyTree, workers: int, parts: int) -> int:

@@ -122,6 +122,7 @@ def wire(
     gradient: PyTree | None = None,
     steps: int = 1,
     data: int = 1,
+    watchful: bool = False,
 ) -> float:
     """Bytes that every device receives from those of other workers in a round.
 
@@ -131,6 +132,7 @@ def wire(
       gradient: what is averaged at every step, where something is (data parallel).
       steps: J.
       data: devices that share a worker; each moves its part.
+      watchful: whether workers tell whose update is finite, in a byte (``on_nonfinite="drop"``).
 
     Returns:
       Bytes of the messages; a device does not send to itself. An all-reduce counts as a ring's,
@@ -139,7 +141,8 @@ def wire(
     if layout.devices == 1:
         return 0.0
     others = layout.devices - 1
-    total = 4.0 * layout.some * others
+    told = watchful * (1 if gradient is None else steps)
+    total = (4.0 + told) * layout.some * others
     for way in ("out", "on", "back"):
         for journey in layout.journeys(way):
             for message in journey.messages:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -176,8 +177,12 @@ def lay_down(
         home = lax.with_sharding_constraint(exchange.at_home(layout, make(start)), shardings)
         return depart(home, who)
 
+    def on_the_mesh(leaf):
+        lies = isinstance(leaf, jax.Array) and leaf.sharding.device_set == set(over.devices.flat)
+        return leaf if lies else place(leaf, over)
+
     compiled = jax.jit(run)
-    return lambda start, who: compiled(place(start, over), place(dict(who), over))
+    return lambda start, who: compiled(jax.tree.map(on_the_mesh, start), place(dict(who), over))
 
 
 def bring_home(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyTree]:
@@ -191,6 +196,28 @@ def bring_home(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyT
 def everywhere(over: Mesh) -> NamedSharding:
     """Whole on every device."""
     return NamedSharding(over, EVERYWHERE)
+
+
+def unfold(layout: Layout, over: Mesh, everywhere: bool) -> Callable[[PyTree, Assignment], PyTree]:
+    """``(rest, who) -> `` a copy of the net in natural shapes, lying as ``unfolded`` says."""
+    if layout.devices == 1 and in_group(over) == 1:
+        return lambda rest, who: jax.tree.map(jnp.copy, rest)
+    unfolding = functools.partial(exchange.unfold, layout, everywhere=everywhere)
+    lies = layout.tree.unflatten(sharding.spec for sharding in unfolded(layout, over, everywhere))
+    return jax.jit(spread(unfolding, over, (specs(layout), EVERYWHERE), lies))
+
+
+def unfolded(layout: Layout, over: Mesh, everywhere: bool = False) -> list[NamedSharding]:
+    """How each leaf lies in its natural shape: its part on every device, or whole on all of them.
+
+    Whole it is if asked, and where D does not divide the width.
+    """
+
+    def spec(leaf):
+        whole = everywhere or not layout.even(leaf)
+        return EVERYWHERE if whole else PartitionSpec(*(None,) * leaf.axis, WORKER)
+
+    return [NamedSharding(over, spec(leaf)) for leaf in layout.leaves]
 
 
 def natural(layout: Layout, over: Mesh, home: PyTree) -> PyTree:

@@ -5,6 +5,8 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import itertools
+import pathlib
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,19 @@ import pytest
 from configs import quickstart
 
 jax.config.update("jax_num_cpu_devices", 8)
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def pytest_configure(config):
+    """What is compiled once is compiled for all tests, and for all processes that they start."""
+    if not hasattr(config, "workerinput"):  # pytest-xdist's processes have it from the first one
+        folder = tempfile.TemporaryDirectory(prefix="ist_jax_", ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @pytest.fixture
@@ -29,7 +44,7 @@ jax.monitoring.register_event_duration_secs_listener(
 
 @pytest.fixture
 def compilations():
-    """A function that counts the programs compiled since it was last called."""
+    """A function that counts the programs compiled (or found so) since it was last called."""
 
     def count() -> int:
         found = sum(event.endswith("backend_compile_duration") for event in _compiled)
@@ -54,6 +69,16 @@ def same_bits(a, b) -> bool:
         x.dtype == y.dtype and np.asarray(x).tobytes() == np.asarray(y).tobytes()
         for x, y in zip(left, right, strict=True)
     )
+
+
+def on_host(tree):
+    """NumPy arrays, keys as their numbers: any program in between might lose the sign of a zero."""
+
+    def one(leaf):
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+    return jax.tree.map(one, tree)
 
 
 def mlp_tree(dims, seed=0):
@@ -94,6 +119,6 @@ def regression_batches(rounds, workers, steps, batch, inputs, outputs, seed=0):
 
 def tiny(**changes):
     config = quickstart.get_config("tiny")
-    config.methods = ("ist",)
+    config.methods, config.checkpoint.every = ("ist",), 0
     config.update_from_flattened_dict(changes)
     return config

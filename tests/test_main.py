@@ -2,10 +2,8 @@
 
 import json
 import pathlib
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from conftest import tiny
@@ -200,31 +198,3 @@ def test_a_wrong_command_exits_with_2_and_one_line(arguments, message):
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
-
-
-def test_ctrl_c_stops_with_130_and_keeps_what_was_measured(tmp_path):
-    folder = tmp_path / "run"
-    process = subprocess.Popen(
-        command(QUICKSTART, f"--workdir={folder}", "--config.rounds=100000"),
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        deadline = time.monotonic() + 90
-        while not ((folder / "metrics.jsonl").exists() and len(lines(folder)) > 2):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "Traceback" not in told
-    assert "interrupted" in told
-    assert len(lines(folder)) > 2
-    assert not (folder / "summary.json").exists()
-    again = call(QUICKSTART, f"--workdir={folder}")
-    assert again.returncode == 2
-    assert "holds an interrupted run" in again.stderr

@@ -58,11 +58,27 @@ class Batches:
         self._of = range(workers) if of is None else tuple(of)
         self.shards = shards(y, workers, seed=seed, split=split, skew=skew)
 
-    def __call__(self, round: int) -> Mapping[str, np.ndarray]:
-        """All batches of a round; S is the number of workers asked for."""
+    def __call__(self, round: int, lost: dict[int, str] | None = None) -> Mapping[str, np.ndarray]:
+        """All batches of a round; S is the number of workers asked for.
+
+        Args:
+          round: its number, from 0.
+          lost: takes, by worker, why its examples could not be read (an ``OSError``); those are
+            zeros then. Without it, the error is raised.
+        """
         steps = range(round * self.local_steps, (round + 1) * self.local_steps)
-        chosen = np.stack([np.stack([self.indices(w, step) for step in steps]) for w in self._of])
-        return {"x": self._x[chosen], "y": self._y[chosen]}
+        shape = (len(self._of), self.local_steps, self._batch)
+        x = np.zeros((*shape, *self._x.shape[1:]), self._x.dtype)
+        y = np.zeros((*shape, *self._y.shape[1:]), self._y.dtype)
+        for row, worker in enumerate(self._of):
+            chosen = np.stack([self.indices(worker, step) for step in steps])
+            try:
+                x[row], y[row] = self._x[chosen], self._y[chosen]
+            except OSError as error:
+                if lost is None:
+                    raise
+                lost[worker] = str(error)
+        return {"x": x, "y": y}
 
     def indices(self, worker: int, step: int) -> np.ndarray:
         """Which examples ``worker`` sees at its ``step``-th local step, ``int[B]``."""

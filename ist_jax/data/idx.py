@@ -16,6 +16,7 @@ from ist_jax.errors import InputError
 
 UNSIGNED_BYTE = 8
 LARGEST = 2**31  # bytes; more than any published set, less than memory
+AT_ONCE = 2**24  # so that a damaged header takes no memory that its values do not
 
 
 def read(path: Path, ndim: int) -> np.ndarray:
@@ -39,7 +40,9 @@ def read(path: Path, ndim: int) -> np.ndarray:
                 raise InputError(
                     f"{path} claims {shape} values, more than {LARGEST}: it is damaged"
                 )
-            values = file.read(size + 1)
+            values = bytearray()
+            while some := file.read(min(size + 1 - len(values), AT_ONCE)):
+                values += some
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error}). Install or copy it again.") from None
     if len(values) != size:

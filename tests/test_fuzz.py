@@ -1,0 +1,152 @@
+"""What others may have damaged, or made to harm: read, or refused with a clear error.
+
+Thousands of changes to a good input, most of them small. A hundred thousand each by hand:
+``pytest -m slow tests/test_fuzz.py``.
+"""
+
+import gzip
+import json
+import struct
+import tracemalloc
+
+import pytest
+from etils import epath
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments import metrics, report
+from ist_jax import faults, stored
+from ist_jax.data import idx
+from ist_jax.errors import CheckpointError, InputError
+
+HARD = (b"", b"\0", b"\xff" * 4, b"[" * 5000, b"9" * 5000, b"NaN", b"1e999", b"-1", b"null", b"{}")
+
+
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "insert", "cut", "double", "end"]),
+        st.floats(0, 1, exclude_max=True),
+        st.integers(1, 30),
+        st.one_of(st.binary(min_size=1, max_size=8), st.sampled_from(HARD)),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+def changed(good, changes):
+    """A copy: bytes put in place of others or between them, a part cut out, doubled, or last."""
+    data = bytearray(good)
+    for kind, where, length, new in changes:
+        start = int(where * (len(data) + 1))
+        end = start + length
+        match kind:
+            case "put":
+                data[start : start + len(new)] = new
+            case "insert":
+                data[start:start] = new
+            case "cut":
+                del data[start:end]
+            case "double":
+                data[start:start] = data[start:end]
+            case "end":
+                del data[start:]
+    return bytes(data)
+
+
+def line(**changes):
+    return dict.fromkeys(metrics.NUMBERS, 1) | {"method": "ist", "time/train_s": 0.5} | changes
+
+
+LINES = "".join(json.dumps(line(round=r, seed=s)) + "\n" for s in range(2) for r in range(3))
+ABOUT = {
+    "format": 1,
+    "round": 3,
+    "about": {},
+    "leaves": {"w": {"shape": [2], "dtype": "int8", "digest": "0"}},
+}
+IMAGES = struct.pack(">BBBBIII", 0, 0, 8, 3, 2, 3, 3) + bytes(range(18))
+
+
+class Readers:
+    """Each takes bytes; it returns nothing, or raises what it may raise."""
+
+    def __init__(self, folder):
+        self.path = folder / "metrics.jsonl"
+
+    def zipped(self, data):
+        self.path.write_bytes(data)
+        assert idx.read(self.path, 3).ndim == 3
+
+    def unzipped(self, data):
+        self.zipped(gzip.compress(data, 1))
+
+    def lines(self, data):
+        self.path.write_bytes(data)
+        report.table([self.path.parent])
+
+    def lines_to_go_on_from(self, data):
+        self.path.write_bytes(data)
+        kept = metrics.Metrics(self.path, keep=True)
+        kept.cut("ist", 0, after=max(kept.rounds("ist", 0), default=0) - 1)
+        kept.write()
+        kept = metrics.Metrics(self.path, keep=True)
+        assert all(isinstance(number, int) for number in kept.rounds("ist", 1))
+
+    def about(self, data):
+        self.path.write_bytes(data)
+        found = stored.read_about(epath.Path(self.path), 3)
+        assert found == ABOUT, "the seal holds, so it is what was written"
+
+    def sealed(self, data):
+        """Damage that came before the seal."""
+        try:
+            told = json.loads(data)
+        except (ValueError, RecursionError):
+            return
+        if isinstance(told, dict):
+            told["seal"] = stored.seal(told)
+            self.path.write_bytes(json.dumps(told).encode())
+            found = stored.read_about(epath.Path(self.path), 3)
+            for leaf in found["leaves"].values():
+                assert (type(leaf["shape"]), type(leaf["digest"])) == (list, str)
+
+    def plan(self, data):
+        faults.plan(data.decode("utf-8", "replace"), 4, 0)(3)
+
+
+GOOD = {
+    "zipped": gzip.compress(IMAGES, 1),
+    "unzipped": IMAGES,
+    "lines": LINES.encode(),
+    "lines_to_go_on_from": LINES.encode(),
+    "about": json.dumps(ABOUT | {"seal": stored.seal(ABOUT)}).encode(),
+    "sealed": json.dumps(ABOUT).encode(),
+    "plan": b"drop:2@5-9; nan:0@7;slow:3x4;drop:25%",
+}
+
+
+@pytest.mark.parametrize("reader", GOOD)
+@pytest.mark.parametrize("count", [1000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_any_input_is_read_or_refused_with_a_clear_error(tmp_path, reader, count):
+    """In 16 MB more than it is itself."""
+    read, refused = getattr(Readers(tmp_path), reader), []
+    read(GOOD[reader])
+
+    @settings(max_examples=count, deadline=None, database=None)
+    @given(CHANGES)
+    def one(changes):
+        data = changed(GOOD[reader], changes)
+        tracemalloc.start()  # here, as Hypothesis would be slow under it
+        try:
+            read(data)
+        except (InputError, CheckpointError) as error:
+            refused.append(len(str(error)))
+        finally:
+            most = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert most < 2**25
+
+    one()
+    assert max(refused, default=0) < 1000
+    assert len(refused) > count / 200 or reader == "lines_to_go_on_from"
