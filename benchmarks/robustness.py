@@ -21,11 +21,8 @@ from experiments import report, train
 
 SHARES = (0, 10, 20, 30, 40, 50)  # per cent
 METHODS = ("ist", "local_sgd", "data_parallel")
-SPOILT: dict[str, Any] = {
-    "color": "k",
-    "linestyle": ":",
-    "marker": "x",
-}  # over the curve that it should follow
+# Drawn over the curve that it should follow.
+SPOILT: dict[str, Any] = {"color": "k", "linestyle": ":", "marker": "x"}
 KINDS = {"drop": METHODS, "nan": ("ist",)}
 
 

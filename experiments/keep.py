@@ -164,7 +164,6 @@ class Keeper:
         Raises:
           CheckpointError: it could not, and training is not to go on.
         """
-        about = {"config": self._config.to_json_best_effort(), "tally": tally}
         started, done = time.perf_counter(), int(state.round)
         obstacle = self._team.decided(
             f"{self._run}, saved after round {done}",
@@ -177,6 +176,7 @@ class Keeper:
         else:
             with self.forgiving(not last and self._alone):
                 if last or self._stays(done) or self._checkpoints.free(done):
+                    about = {"config": self._config.to_json_best_effort(), "tally": tally}
                     self._checkpoints.save(trainer.natural(state), about, score=accuracy, wait=last)
                     self._effort.begun += 1
                 else:

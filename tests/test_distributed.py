@@ -10,8 +10,7 @@ import sys
 import time
 
 import pytest
-
-ROOT = pathlib.Path(__file__).parent.parent
+from conftest import ROOT
 
 
 def free_port():

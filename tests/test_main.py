@@ -1,18 +1,16 @@
 """The command line: what it leaves behind, and one clear line for every mistake."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
 import pytest
-from conftest import tiny
+from conftest import ROOT, tiny
 
 from configs import quickstart
 from experiments import train
 from ist_jax.errors import InputError
 
-ROOT = pathlib.Path(__file__).parent.parent
 QUICKSTART = "--config=configs/quickstart.py:tiny"
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import json
-import pathlib
 import re
 import warnings
 
@@ -13,12 +12,12 @@ import nbformat
 import numpy as np
 import optax
 import pytest
+from conftest import ROOT
 from nbclient import NotebookClient
 
 from ist_jax import axes, classify, method, normalise, round
 from ist_jax.models.mlp import MLP
 
-ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EARLY = 5  # rounds; later, rounding has grown too much to compare weight by weight
 KEEP = """

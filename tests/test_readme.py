@@ -3,19 +3,17 @@
 import ast
 import doctest
 import importlib
-import pathlib
 import pkgutil
 import re
 
 import jax
 import pytest
-from conftest import same_bits
+from conftest import ROOT, same_bits
 
 import ist_jax
 from ist_jax import axes, data, decompose, partition
 from ist_jax.models.mlp import MLP
 
-ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 MODULES = [m.name for m in pkgutil.walk_packages(ist_jax.__path__, "ist_jax.")]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
