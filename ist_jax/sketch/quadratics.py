@@ -1,0 +1,217 @@
+"""Quadratic losses of n workers: f_i(x) = x'L_i x / 2 - b_i'x, and f their mean, (9).
+
+f has one minimum x* = Lbar^-1 bbar if Lbar, the mean of the L_i, is positive definite. The single
+L_i need only be positive semidefinite: a worker's data may leave coordinates undetermined.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from ist_jax.errors import InputError
+from ist_jax.keys import fold
+
+Matrix = Float[np.ndarray, "d d"]
+Vector = Float[np.ndarray, " d"]
+ROUNDING = 1e-10  # of the largest entry or eigenvalue: smaller violations are taken for rounding
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Quadratics:
+    """A problem; arrays are copied, in float64.
+
+    Args:
+      L: ``[n, d, d]``, symmetric and positive semidefinite, their mean positive definite.
+      b: ``[n, d]``; zeros are the interpolation case.
+
+    Raises:
+      InputError: shapes that do not fit, numbers that are not finite, a matrix that is not
+        symmetric or not definite; it names the worker.
+
+    Example:
+      >>> problem = Quadratics(L=[[[2.0, 0.0], [0.0, 1.0]]], b=[[2.0, 3.0]])
+      >>> problem.solution.tolist(), problem.minimum
+      ([1.0, 3.0], -5.5)
+    """
+
+    L: Any
+    b: Any
+
+    def __post_init__(self):
+        L, b = (np.array(value, np.float64) for value in (self.L, self.b))
+        if L.ndim != 3 or L.shape[1] != L.shape[2] or 0 in L.shape:
+            raise InputError(f"L must be [n, d, d], a square matrix a worker; found {L.shape}")
+        if b.shape != L.shape[:2]:
+            raise InputError(f"b must be [n, d] = {L.shape[:2]} for this L; found {b.shape}")
+        object.__setattr__(self, "L", L)
+        object.__setattr__(self, "b", b)
+        for worker, matrix in enumerate(L):
+            _check(f"L of worker {worker}", matrix)
+            if not np.isfinite(b[worker]).all():
+                raise InputError(f"b of worker {worker} holds a number that is not finite")
+            matrix[:] = (matrix + matrix.T) / 2
+        _check("the mean of the L_i", self.Lbar, strictly=True)
+
+    @property
+    def n(self) -> int:
+        """Workers."""
+        return self.L.shape[0]
+
+    @property
+    def d(self) -> int:
+        """Coordinates."""
+        return self.L.shape[1]
+
+    @functools.cached_property
+    def Lbar(self) -> Matrix:
+        return self.L.mean(0)
+
+    @functools.cached_property
+    def bbar(self) -> Vector:
+        return self.b.mean(0)
+
+    @property
+    def D(self) -> Float[np.ndarray, "n d"]:
+        """The diagonals of the L_i."""
+        return np.diagonal(self.L, axis1=1, axis2=2)
+
+    @property
+    def Dbar(self) -> Vector:
+        return self.D.mean(0)
+
+    @functools.cached_property
+    def solution(self) -> Vector:
+        """x*."""
+        return np.linalg.solve(self.Lbar, self.bbar)
+
+    @property
+    def minimum(self) -> float:
+        """f(x*)."""
+        return float(-self.bbar @ self.solution / 2)
+
+    def value(self, x: Float[np.ndarray, "*runs d"]) -> Float[np.ndarray, "*runs"]:
+        """f(x)."""
+        return (x * (x @ self.Lbar)).sum(-1) / 2 - x @ self.bbar
+
+    def gradient(self, x: Float[np.ndarray, "*runs d"]) -> Float[np.ndarray, "*runs d"]:
+        """The gradient of f at x."""
+        return x @ self.Lbar - self.bbar
+
+
+def norm2(
+    x: Float[np.ndarray, "*runs d"], matrix: Matrix | None = None
+) -> Float[np.ndarray, "*runs"]:
+    """|x|^2 in the norm of a matrix, x'Ax; of the identity if there is none."""
+    return (x * (x if matrix is None else x @ matrix)).sum(-1)
+
+
+def homogeneous(
+    L: Float[Array | np.ndarray, "d d"], b: Float[Array | np.ndarray, " d"], n: int
+) -> Quadratics:
+    """All n workers have the same loss."""
+    return Quadratics(np.broadcast_to(L, (n, *np.shape(L))), np.broadcast_to(b, (n, *np.shape(b))))
+
+
+def random(
+    key: Key[Array, ""],
+    n: int,
+    d: int,
+    *,
+    condition: float = 10.0,
+    spectrum: Float[np.ndarray, "*n d"] | None = None,
+    heterogeneity: float = 1.0,
+    interpolation: bool = False,
+) -> Quadratics:
+    """A problem of random eigenvectors and, if not given, random eigenvalues.
+
+    Args:
+      key: what is drawn depends on it alone.
+      n: workers.
+      d: coordinates.
+      condition: largest over smallest eigenvalue of each drawn matrix; the largest is 1, and
+        logarithms of the others are uniform between the two.
+      spectrum: eigenvalues instead, ``[d]`` for all workers or ``[n, d]``.
+      heterogeneity: 0: all workers have the same L and b; 1: each has its own; between, the mixture
+        (whose eigenvalues are then others than those drawn).
+      interpolation: b = 0, and x* = 0.
+
+    Raises:
+      InputError: a condition below 1, a heterogeneity outside [0, 1], a spectrum that does not fit.
+
+    Example:
+      >>> problem = random(jax.random.key(0), n=4, d=8, condition=100.0, heterogeneity=0.0)
+      >>> round(np.linalg.cond(problem.Lbar))
+      100
+    """
+    if not condition >= 1:
+        raise InputError(f"condition must be at least 1, found {condition}")
+    if not 0 <= heterogeneity <= 1:
+        raise InputError(f"heterogeneity must lie between 0 and 1, found {heterogeneity}")
+    with jax.enable_x64(True):
+        turns = jax.random.normal(fold(key, "vectors"), (n + 1, d, d), np.float64)
+        levels = jax.random.uniform(fold(key, "values"), (n + 1, d), np.float64)
+        linear = jax.random.normal(fold(key, "linear"), (n + 1, d), np.float64)
+    vectors = np.linalg.qr(np.asarray(turns))[0]
+    if spectrum is None:
+        levels = np.sort(levels, axis=1)
+        spread = np.maximum(levels[:, -1:] - levels[:, :1], 1e-300)
+        values = float(condition) ** ((levels - levels[:, -1:]) / spread)
+    else:
+        values = np.asarray(spectrum, np.float64)
+        if values.shape not in ((d,), (n, d)):
+            raise InputError(f"a spectrum must be [{d}] or [{n}, {d}], found {values.shape}")
+        rows = np.broadcast_to(values, (n, d))
+        values = np.concatenate([rows, rows[:1]])
+    drawn = (vectors * values[:, None, :]) @ vectors.swapaxes(1, 2)
+    b = np.zeros((n + 1, d)) if interpolation else np.asarray(linear)
+    own, common = heterogeneity, 1 - heterogeneity
+    return Quadratics(own * drawn[:n] + common * drawn[n], own * b[:n] + common * b[n])
+
+
+def preconditioned(problem: Quadratics) -> Quadratics:
+    """The same losses in the variable y = Dbar^1/2 x, (29): L~_i = Dbar^-1/2 L_i Dbar^-1/2.
+
+    In the homogeneous case the diagonal of L~ is 1. Values are kept: f~(y) = f(x).
+    """
+    unit = inverse_root(problem.Dbar[None], "the mean of the L_i")[0]
+    return Quadratics(problem.L * unit[:, None] * unit, problem.b * unit)
+
+
+def inverse_root(diagonals: Float[np.ndarray, "n d"], of: str = "L") -> Float[np.ndarray, "n d"]:
+    """D_i^-1/2.
+
+    Raises:
+      InputError: a diagonal entry that is zero; it names the worker and the coordinate.
+    """
+    worker, at = np.nonzero(diagonals <= 0)
+    if worker.size:
+        whose = of if len(diagonals) == 1 else f"{of} of worker {worker[0]}"
+        raise InputError(
+            f"{whose} has {diagonals[worker[0], at[0]]:g} on its diagonal at coordinate {at[0]}, "
+            "and preconditioning divides by its root"
+        )
+    return diagonals**-0.5
+
+
+def _check(what: str, matrix: Matrix, strictly: bool = False) -> None:
+    if not np.isfinite(matrix).all():
+        raise InputError(f"{what} holds a number that is not finite")
+    largest = np.abs(matrix).max()
+    apart = np.abs(matrix - matrix.T)
+    if apart.max() > ROUNDING * largest:
+        a, b = np.unravel_index(apart.argmax(), apart.shape)
+        raise InputError(
+            f"{what} is not symmetric: entry ({a}, {b}) is {matrix[a, b]:g}, ({b}, {a}) is "
+            f"{matrix[b, a]:g}"
+        )
+    shift = (-1 if strictly else 1) * ROUNDING * largest * len(matrix)
+    try:
+        np.linalg.cholesky(matrix + (shift or 1e-300) * np.eye(len(matrix)))
+    except np.linalg.LinAlgError:
+        lowest = np.linalg.eigvalsh(matrix)[0]
+        kind = "positive definite" if strictly else "positive semidefinite"
+        raise InputError(f"{what} is not {kind}: its smallest eigenvalue is {lowest:.3g}") from None

@@ -1,0 +1,227 @@
+"""The sketches C_1 .. C_n of one step: who holds which coordinates, and with which factor.
+
+Every C_i here scales the coordinates that worker i holds and drops the others. A draw is therefore
+``ids [n, m]`` (d marks an empty slot) and ``scales [n, m]``; for the block form each worker's
+scale is a matrix, ``[n, m, m]``. A d x d matrix is made by ``dense`` only, to check with.
+
+==========================  ============================================  ==========================
+sketch                      who holds what                                C_i
+==========================  ============================================  ==========================
+``identity``                everybody everything: gradient descent, (25)  I
+``perm``, d = q n           a permutation dealt out in blocks of q, (5)   n P_i
+``perm``, n = q d           every coordinate is given to q workers        d e e'
+``rand``                    q coordinates each, drawn independently       (d/q) P_i
+``bernoulli``               each with a chance, independently             P_i / chance
+``preconditioned``          as ``perm``, (12) and (32)                    n^1/2 P_i D_i^-1/2
+``block_preconditioned``    as ``perm``                                   n^1/2 (P_i L_i P_i)^-1/2
+==========================  ============================================  ==========================
+
+``scale=s`` puts s P_i for the factor that makes a sketch unbiased; s = 1 is IST as practised.
+Homogeneous preconditioning, (29), is ``perm`` on ``quadratics.preconditioned(problem)``.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from ist_jax.errors import InputError
+from ist_jax.keys import Number, fold
+from ist_jax.partition import Assignment, Partition
+from ist_jax.sketch import supports
+from ist_jax.sketch.quadratics import Quadratics, inverse_root
+from ist_jax.sketch.supports import Support
+
+MANY = 100_000  # outcomes; more are not enumerated
+
+
+class Drawn(NamedTuple):
+    """One draw: which coordinates each worker holds, and their factors."""
+
+    ids: Int[Array | np.ndarray, "*draws m"]
+    scales: Float[Array | np.ndarray, "*draws m"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sketch:
+    """A family C_1 .. C_n of random matrices.
+
+    Attributes:
+      name: what tables and figures call it.
+      n: workers.
+      d: coordinates.
+      support: who holds which coordinates.
+      scales: ``ids -> [n, m]`` or ``[n, m, m]``, their factors.
+      weights: the factor of each worker's coordinates ``[n, d]``, whenever it holds them; None if
+        it depends on what else it holds.
+    """
+
+    name: str
+    n: int
+    d: int
+    support: Support
+    scales: Callable[[Int[Array, "n m"]], Float[Array, "n m *block"]]
+    weights: Float[np.ndarray, "n d"] | None
+
+    def draw(self, key: Key[Array, ""]) -> Drawn:
+        """One draw of all n sketches, a pure function of the key.
+
+        Raises:
+          InputError: it is compiled by the caller without float64.
+
+        Example:
+          >>> drawn = perm(n=2, d=6).draw(jax.random.key(0))
+          >>> sorted(drawn.ids.ravel().tolist()), drawn.scales[0].tolist()
+          ([0, 1, 2, 3, 4, 5], [2.0, 2.0, 2.0])
+        """
+        if isinstance(key, jax.core.Tracer) and not jax.config.jax_enable_x64:
+            raise InputError("sketches are float64: compile them under jax.enable_x64(True)")
+        with jax.enable_x64(True):
+            ids = self.support.ids(key)
+            return Drawn(ids, self.scales(ids))
+
+    def outcomes(self) -> tuple[Float[np.ndarray, " K"], Drawn]:
+        """The probability of every possible draw, and all of them: ids ``[K, n, m]``.
+
+        Raises:
+          InputError: there are too many.
+        """
+        if self.support.count > MANY:
+            raise InputError(
+                f"{self.name} with n = {self.n}, d = {self.d} has {self.support.count:.3g} "
+                f"outcomes; at most {MANY} are enumerated"
+            )
+        chances, ids = zip(*self.support.possible(), strict=True)
+        with jax.enable_x64(True):
+            stacked = jnp.asarray(np.array(ids, np.int32))
+            scales = np.asarray(jax.vmap(self.scales)(stacked))
+        return np.array(chances), Drawn(np.asarray(stacked), scales)
+
+
+def identity(n: int, d: int) -> Sketch:
+    """C_i = I."""
+    return _scaled("gradient descent", n, d, supports.everything(n, d), 1.0)
+
+
+def perm(n: int, d: int, q: int | None = None, scale: float | None = None) -> Sketch:
+    """Perm-q, (5). d = q n: a worker holds q coordinates, all of them are held once; n = q d: a
+    worker holds one, each is held by q workers.
+
+    Raises:
+      InputError: neither q n = d nor n = q d.
+    """
+    if min(n, d) < 1:
+        raise InputError(f"need at least one worker and one coordinate, found n={n}, d={d}")
+    found = max(d // n, n // d) if q is None else q
+    if found * n == d:
+        support, unbiased = supports.dealt(n, d, found), n
+    elif found * d == n:
+        support, unbiased = supports.shuffled(n, d, found), d
+    else:
+        asked = "" if q is None else f"q={q}, "
+        raise InputError(f"Perm-q needs q n = d or n = q d; found {asked}n={n}, d={d}")
+    return _scaled(f"Perm-{found}", n, d, support, unbiased if scale is None else scale)
+
+
+def rand(n: int, d: int, q: int, scale: float | None = None) -> Sketch:
+    """Rand-q: every worker draws q of the coordinates for itself.
+
+    Raises:
+      InputError: q is not between 1 and d.
+    """
+    support = supports.rand(n, d, q)
+    return _scaled(f"Rand-{q}", n, d, support, d / q if scale is None else scale)
+
+
+def bernoulli(n: int, d: int, chance: float, scale: float | None = None) -> Sketch:
+    """Every worker holds every coordinate with a chance, all independently.
+
+    Raises:
+      InputError: a chance outside (0, 1].
+    """
+    support = supports.bernoulli(n, d, chance)
+    return _scaled(f"Bernoulli {chance:g}", n, d, support, 1 / chance if scale is None else scale)
+
+
+def preconditioned(problem: Quadratics, q: int | None = None) -> Sketch:
+    """Perm-q whose factors are n^1/2 D_i^-1/2, (12) and (32). For q = 1, Bbar = I in every draw.
+
+    Raises:
+      InputError: q n is not d; a diagonal entry that is zero (it names worker and coordinate).
+    """
+    base = _in_blocks(problem, q)
+    weights = np.sqrt(problem.n) * inverse_root(problem.D)
+    return _weighted(f"preconditioned {base.name}", problem.n, problem.d, base.support, weights)
+
+
+def block_preconditioned(problem: Quadratics, q: int | None = None) -> Sketch:
+    """Perm-q whose factor is n^1/2 times the inverse root of the worker's own block of L_i.
+
+    Bbar = I in every draw, for any q; q = 1 is ``preconditioned``.
+
+    Raises:
+      InputError: q n is not d, or L of a worker is singular (it is named), so that a block may be.
+    """
+    base = _in_blocks(problem, q)
+    lowest = np.linalg.eigvalsh(problem.L)[:, 0]
+    worker = int(lowest.argmin())
+    if lowest[worker] <= 0:
+        raise InputError(
+            f"L of worker {worker} is singular (smallest eigenvalue {lowest[worker]:.3g}): a block "
+            "of it may have no inverse root"
+        )
+
+    def scales(ids):
+        blocks = jax.vmap(lambda L, held: L[held[:, None], held])(jnp.asarray(problem.L), ids)
+        values, vectors = jnp.linalg.eigh(blocks)
+        roots = jnp.sqrt(problem.n / values)
+        return (vectors * roots[..., None, :]) @ vectors.swapaxes(-1, -2)
+
+    name = f"block preconditioned {base.name}"
+    return Sketch(name, problem.n, problem.d, base.support, scales, None)
+
+
+def dense(drawn: Drawn, d: int) -> Float[np.ndarray, "*draws n d d"]:
+    """The matrices C_i of a draw."""
+    ids, scales = np.asarray(drawn.ids), np.asarray(drawn.scales)
+    hot = (ids[..., None] == np.arange(d)).astype(float)
+    blocks = scales[..., None] * np.eye(ids.shape[-1]) if scales.ndim == ids.ndim else scales
+    return hot.swapaxes(-1, -2) @ blocks @ hot
+
+
+def as_partition(sketch: Sketch, group: str) -> Partition:
+    """The same draws as an assignment of one group, for ``round.build``; float64 must be on."""
+
+    def assign(
+        key: Key[Array, ""],
+        widths: object,
+        workers: int,
+        round: Number = 0,
+        previous: Assignment | None = None,
+    ) -> Assignment:
+        return {group: jnp.sort(sketch.draw(fold(key, round)).ids, axis=1)}
+
+    return assign
+
+
+def _scaled(name: str, n: int, d: int, support: Support, scale: float) -> Sketch:
+    if not scale > 0:
+        raise InputError(f"the scale of a sketch must be positive, found {scale}")
+    return _weighted(name, n, d, support, np.full((n, d), float(scale)))
+
+
+def _weighted(name: str, n: int, d: int, support: Support, weights: np.ndarray) -> Sketch:
+    table = np.pad(weights, ((0, 0), (0, 1)))  # an empty slot has the factor 0
+    scales = lambda ids: jnp.take_along_axis(jnp.asarray(table), ids, axis=1)
+    return Sketch(name, n, d, support, scales, weights)
+
+
+def _in_blocks(problem: Quadratics, q: int | None) -> Sketch:
+    base = perm(problem.n, problem.d, q)
+    if base.n > base.d:
+        raise InputError(f"preconditioning needs q n = d; found n={base.n} workers, d={base.d}")
+    return base
