@@ -32,7 +32,7 @@ def second(support: Support, X: Matrices, M: Matrix, Y: Matrices) -> Matrix:
     """
     n = len(X)
     alone = lambda k, j, common: support.alone(k + j - common)
-    out = sum(_expect(alone, x, M, y) for x, y in zip(X, Y, strict=True))
+    out = np.sum([_expect(alone, x, M, y) for x, y in zip(X, Y, strict=True)], axis=0)
     if n > 1:
         out = out + _expect(support.together, X.sum(0), M, Y.sum(0))
         out = out - sum(_expect(support.together, x, M, y) for x, y in zip(X, Y, strict=True))

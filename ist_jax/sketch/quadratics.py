@@ -11,10 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
+from numpy.typing import ArrayLike
 
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
 
+Real = float | int
 Matrix = Float[np.ndarray, "d d"]
 Vector = Float[np.ndarray, " d"]
 ROUNDING = 1e-10  # of the largest entry or eigenvalue: smaller violations are taken for rounding
@@ -93,25 +95,23 @@ class Quadratics:
         """f(x*)."""
         return float(-self.bbar @ self.solution / 2)
 
-    def value(self, x: Float[np.ndarray, "*runs d"]) -> Float[np.ndarray, "*runs"]:
-        """f(x)."""
+    def value(self, x: ArrayLike) -> Any:
+        """f(x), ``[*runs, d] -> [*runs]``."""
+        x = np.asarray(x, np.float64)
         return (x * (x @ self.Lbar)).sum(-1) / 2 - x @ self.bbar
 
-    def gradient(self, x: Float[np.ndarray, "*runs d"]) -> Float[np.ndarray, "*runs d"]:
-        """The gradient of f at x."""
-        return x @ self.Lbar - self.bbar
+    def gradient(self, x: ArrayLike) -> Float[np.ndarray, "*runs d"]:
+        """The gradient of f at x, ``[*runs, d]``."""
+        return np.asarray(x, np.float64) @ self.Lbar - self.bbar
 
 
-def norm2(
-    x: Float[np.ndarray, "*runs d"], matrix: Matrix | None = None
-) -> Float[np.ndarray, "*runs"]:
-    """|x|^2 in the norm of a matrix, x'Ax; of the identity if there is none."""
+def norm2(x: ArrayLike, matrix: Matrix | None = None) -> Any:
+    """|x|^2 in the norm of a matrix, x'Ax, or of the identity: ``[*runs, d] -> [*runs]``."""
+    x = np.asarray(x, np.float64)
     return (x * (x if matrix is None else x @ matrix)).sum(-1)
 
 
-def homogeneous(
-    L: Float[Array | np.ndarray, "d d"], b: Float[Array | np.ndarray, " d"], n: int
-) -> Quadratics:
+def homogeneous(L: ArrayLike, b: ArrayLike, n: int) -> Quadratics:
     """All n workers have the same loss."""
     return Quadratics(np.broadcast_to(L, (n, *np.shape(L))), np.broadcast_to(b, (n, *np.shape(b))))
 
@@ -121,9 +121,9 @@ def random(
     n: int,
     d: int,
     *,
-    condition: float = 10.0,
-    spectrum: Float[np.ndarray, "*n d"] | None = None,
-    heterogeneity: float = 1.0,
+    condition: Real = 10.0,
+    spectrum: ArrayLike | None = None,
+    heterogeneity: Real = 1.0,
     interpolation: bool = False,
 ) -> Quadratics:
     """A problem of random eigenvectors and, if not given, random eigenvalues.
@@ -152,12 +152,12 @@ def random(
     if not 0 <= heterogeneity <= 1:
         raise InputError(f"heterogeneity must lie between 0 and 1, found {heterogeneity}")
     with jax.enable_x64(True):
-        turns = jax.random.normal(fold(key, "vectors"), (n + 1, d, d), np.float64)
-        levels = jax.random.uniform(fold(key, "values"), (n + 1, d), np.float64)
-        linear = jax.random.normal(fold(key, "linear"), (n + 1, d), np.float64)
-    vectors = np.linalg.qr(np.asarray(turns))[0]
+        normal = jax.random.normal(fold(key, "vectors"), (n + 1, d, d), np.float64)
+        uniform = jax.random.uniform(fold(key, "values"), (n + 1, d), np.float64)
+        own_b = jax.random.normal(fold(key, "linear"), (n + 1, d), np.float64)
+    vectors = np.linalg.qr(np.asarray(normal))[0]
     if spectrum is None:
-        levels = np.sort(levels, axis=1)
+        levels = np.sort(np.asarray(uniform), axis=1)
         spread = np.maximum(levels[:, -1:] - levels[:, :1], 1e-300)
         values = float(condition) ** ((levels - levels[:, -1:]) / spread)
     else:
@@ -167,7 +167,7 @@ def random(
         rows = np.broadcast_to(values, (n, d))
         values = np.concatenate([rows, rows[:1]])
     drawn = (vectors * values[:, None, :]) @ vectors.swapaxes(1, 2)
-    b = np.zeros((n + 1, d)) if interpolation else np.asarray(linear)
+    b = np.zeros((n + 1, d)) if interpolation else np.asarray(own_b)
     own, common = heterogeneity, 1 - heterogeneity
     return Quadratics(own * drawn[:n] + common * drawn[n], own * b[:n] + common * b[n])
 

@@ -33,7 +33,7 @@ from ist_jax.errors import InputError
 from ist_jax.keys import Number, fold
 from ist_jax.partition import Assignment, Partition
 from ist_jax.sketch import supports
-from ist_jax.sketch.quadratics import Quadratics, inverse_root
+from ist_jax.sketch.quadratics import Quadratics, Real, inverse_root
 from ist_jax.sketch.supports import Support
 
 MANY = 100_000  # outcomes; more are not enumerated
@@ -78,7 +78,7 @@ class Sketch:
           >>> sorted(drawn.ids.ravel().tolist()), drawn.scales[0].tolist()
           ([0, 1, 2, 3, 4, 5], [2.0, 2.0, 2.0])
         """
-        if isinstance(key, jax.core.Tracer) and not jax.config.jax_enable_x64:
+        if isinstance(key, jax.core.Tracer) and jnp.result_type(float) != jnp.float64:
             raise InputError("sketches are float64: compile them under jax.enable_x64(True)")
         with jax.enable_x64(True):
             ids = self.support.ids(key)
@@ -90,9 +90,9 @@ class Sketch:
         Raises:
           InputError: there are too many.
         """
-        if self.support.count > MANY:
+        if self.support.outcomes > MANY:
             raise InputError(
-                f"{self.name} with n = {self.n}, d = {self.d} has {self.support.count:.3g} "
+                f"{self.name} with n = {self.n}, d = {self.d} has {self.support.outcomes:.3g} "
                 f"outcomes; at most {MANY} are enumerated"
             )
         chances, ids = zip(*self.support.possible(), strict=True)
@@ -107,7 +107,7 @@ def identity(n: int, d: int) -> Sketch:
     return _scaled("gradient descent", n, d, supports.everything(n, d), 1.0)
 
 
-def perm(n: int, d: int, q: int | None = None, scale: float | None = None) -> Sketch:
+def perm(n: int, d: int, q: int | None = None, scale: Real | None = None) -> Sketch:
     """Perm-q, (5). d = q n: a worker holds q coordinates, all of them are held once; n = q d: a
     worker holds one, each is held by q workers.
 
@@ -127,7 +127,7 @@ def perm(n: int, d: int, q: int | None = None, scale: float | None = None) -> Sk
     return _scaled(f"Perm-{found}", n, d, support, unbiased if scale is None else scale)
 
 
-def rand(n: int, d: int, q: int, scale: float | None = None) -> Sketch:
+def rand(n: int, d: int, q: int, scale: Real | None = None) -> Sketch:
     """Rand-q: every worker draws q of the coordinates for itself.
 
     Raises:
@@ -137,7 +137,7 @@ def rand(n: int, d: int, q: int, scale: float | None = None) -> Sketch:
     return _scaled(f"Rand-{q}", n, d, support, d / q if scale is None else scale)
 
 
-def bernoulli(n: int, d: int, chance: float, scale: float | None = None) -> Sketch:
+def bernoulli(n: int, d: int, chance: Real, scale: Real | None = None) -> Sketch:
     """Every worker holds every coordinate with a chance, all independently.
 
     Raises:
@@ -208,7 +208,7 @@ def as_partition(sketch: Sketch, group: str) -> Partition:
     return assign
 
 
-def _scaled(name: str, n: int, d: int, support: Support, scale: float) -> Sketch:
+def _scaled(name: str, n: int, d: int, support: Support, scale: Real) -> Sketch:
     if not scale > 0:
         raise InputError(f"the scale of a sketch must be positive, found {scale}")
     return _weighted(name, n, d, support, np.full((n, d), float(scale)))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from ist_jax.errors import InputError
+from ist_jax.sketch.quadratics import Real
 
 
 class Support(NamedTuple):
@@ -21,8 +22,9 @@ class Support(NamedTuple):
 
     Attributes:
       ids: ``key -> int32[n, m]``.
-      possible: every outcome of ``ids``, with its probability; to be asked if ``count`` is small.
-      count: how many outcomes there are.
+      possible: every outcome of ``ids``, with its probability; to be asked if ``outcomes`` are few.
+      outcomes: how many there are.
+      holders: how many workers hold a coordinate, if that is the same in every draw.
       alone: ``k ->`` the chance that a worker holds k given coordinates.
       together: ``k, j, c ->`` the chance that of two workers one holds k given coordinates, and the
         other j, of which c are the same.
@@ -30,7 +32,8 @@ class Support(NamedTuple):
 
     ids: Callable[[Key[Array, ""]], Int[Array, "n m"]]
     possible: Callable[[], Iterator[tuple[float, tuple]]]
-    count: int
+    outcomes: int
+    holders: int | None
     alone: Callable[[int], float]
     together: Callable[[int, int, int], float]
 
@@ -39,7 +42,7 @@ def everything(n: int, d: int) -> Support:
     """Everybody holds everything."""
     rows = (tuple(range(d)),) * n
     ids = lambda key: jnp.asarray(rows, jnp.int32)
-    return Support(ids, lambda: iter([(1.0, rows)]), 1, lambda k: 1.0, lambda k, j, common: 1.0)
+    return Support(ids, lambda: iter([(1.0, rows)]), 1, n, lambda k: 1.0, lambda k, j, common: 1.0)
 
 
 def dealt(n: int, d: int, q: int) -> Support:
@@ -61,7 +64,8 @@ def dealt(n: int, d: int, q: int) -> Support:
     return Support(
         ids=lambda key: mixed(key, d).reshape(n, q),
         possible=lambda: ((1 / count, ids) for ids in split(tuple(range(d)))),
-        count=count,
+        outcomes=count,
+        holders=1,
         alone=lambda k: _falling(q, k) / _falling(d, k) if k <= d else 0.0,
         together=together,
     )
@@ -87,7 +91,8 @@ def shuffled(n: int, d: int, q: int) -> Support:
     return Support(
         ids=lambda key: (mixed(key, n) // q)[:, None],
         possible=lambda: ((1 / count, ids) for ids in go((q,) * d)),
-        count=count,
+        outcomes=count,
+        holders=q,
         alone=lambda k: 1 / d if k == 1 else 0.0,
         together=together,
     )
@@ -101,13 +106,14 @@ def rand(n: int, d: int, q: int) -> Support:
     return Support(
         ids=lambda key: jax.vmap(lambda k: mixed(k, d)[:q])(jax.random.split(key, n)),
         possible=lambda: _independent(n, [(1.0, s) for s in itertools.combinations(range(d), q)]),
-        count=math.comb(d, q) ** n,
+        outcomes=math.comb(d, q) ** n,
+        holders=n if q == d else None,
         alone=alone,
         together=lambda k, j, common: alone(k) * alone(j),
     )
 
 
-def bernoulli(n: int, d: int, chance: float) -> Support:
+def bernoulli(n: int, d: int, chance: Real) -> Support:
     """Every worker holds every coordinate with a chance, all of them independently."""
     if not 0 < chance <= 1:
         raise InputError(f"a Bernoulli mask needs a chance in (0, 1], found {chance}")
@@ -125,7 +131,8 @@ def bernoulli(n: int, d: int, chance: float) -> Support:
     return Support(
         ids=ids,
         possible=possible,
-        count=2 ** (n * d),
+        outcomes=2 ** (n * d),
+        holders=n if chance == 1 else None,
         alone=lambda k: chance**k,
         together=lambda k, j, common: chance ** (k + j),
     )

@@ -1,0 +1,197 @@
+"""Algorithm 1, distributed submodel gradient descent, on quadratics: many runs in one program.
+
+``step`` is one iteration; here thousands of them run in one scan, for thousands of runs at once,
+each with draws of its own. Workers may be spread over devices: each multiplies with its own L_i,
+and what workers hold in the end is gathered and added up in their order, so that the results are
+the same bits.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Key
+from numpy.typing import ArrayLike
+
+from ist_jax import workers
+from ist_jax.errors import InputError
+from ist_jax.keys import fold
+from ist_jax.passes import WORKER
+from ist_jax.sketch import stability, step
+from ist_jax.sketch.quadratics import Quadratics, Real
+from ist_jax.sketch.sketches import Drawn, Sketch
+
+
+class Runs(NamedTuple):
+    """What a call returns, in NumPy.
+
+    Attributes:
+      x: the last iterates, ``[runs, d]``.
+      steps: the numbers of steps after which was measured, ``[T]``; the first is 0.
+      measured: what ``measure`` returned, leaves ``[T, runs, ...]``.
+    """
+
+    x: Float[np.ndarray, "runs d"]
+    steps: Int[np.ndarray, " T"]
+    measured: Any
+
+
+class Setting(NamedTuple):
+    """What is static in a run's program."""
+
+    sketch: Sketch
+    rule: str
+    local_steps: int
+    noisy: bool
+    mesh: Mesh | None
+
+
+def run(
+    problem: Quadratics,
+    sketch: Sketch,
+    x0: ArrayLike,
+    key: Key[Array, ""],
+    *,
+    steps: int,
+    step_size: Real,
+    runs: int = 1,
+    rule: str = "step",
+    local_steps: int = 1,
+    noise: Real = 0.0,
+    every: int | None = None,
+    measure: Callable[[Float[Array, " d"]], Any] = lambda x: x,
+    mesh: Mesh | None = None,
+) -> Runs:
+    """Many runs with draws of their own, in one program.
+
+    Args:
+      problem: the quadratics.
+      sketch: what each worker sees in a step.
+      x0: where all runs start, ``[d]``, or each, ``[runs, d]``.
+      key: run r draws with ``fold(key, r)``, whatever the number of runs.
+      steps: K, how many steps.
+      step_size: gamma.
+      runs: how many.
+      rule: ``"step"``, ``"merge"`` or ``"copy"``.
+      local_steps: tau.
+      noise: local gradients get Gaussian noise of this standard deviation in each coordinate.
+      every: how many steps lie between two measurements; it divides K. By default, K.
+      measure: what is wanted of an iterate; compiled, and mapped over the runs.
+      mesh: devices to spread the workers over (``workers.mesh(n, D)``): the same results.
+
+    Raises:
+      InputError: shapes or numbers that do not fit, an unknown rule.
+
+    Warns:
+      UnstableStep: the step size is not below the largest stable one, which is named; or numbers
+        overflowed.
+
+    Example:
+      >>> from ist_jax.sketch import quadratics, sketches
+      >>> problem = quadratics.random(jax.random.key(0), n=2, d=4)
+      >>> sketch = sketches.preconditioned(problem, q=2)
+      >>> run(problem, sketch, np.ones(4), jax.random.key(1), steps=10, step_size=0.1).x.shape
+      (1, 4)
+    """
+    every = steps if every is None else every
+    first = np.asarray(x0, np.float64)
+    _check(problem, sketch, first, steps, step_size, runs, rule, local_steps, noise, every)
+    _warn(problem, sketch, step_size, rule, local_steps)
+    setting = Setting(sketch, rule, local_steps, noise > 0, mesh)
+    with jax.enable_x64(True):
+        keys = jax.vmap(lambda r: fold(key, r))(jnp.arange(runs, dtype=jnp.uint32))
+        start = jnp.broadcast_to(jnp.asarray(first), (runs, problem.d))
+        arguments = problem.L, problem.b, start, keys, float(step_size), float(noise)
+        x, measured = _run(setting, measure, steps // every, every, *arguments)
+        out = jax.tree.map(np.asarray, (x, measured))
+    if not np.isfinite(out[0]).all():
+        wrong = int((~np.isfinite(out[0]).all(1)).sum())
+        warnings.warn(f"{wrong} of {runs} runs overflowed", stability.UnstableStep, stacklevel=2)
+    return Runs(out[0], np.arange(0, steps + 1, every), out[1])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _run(setting, measure, times, every, L, b, x, keys, step_size, noise):
+    def whole(L, b, x, keys, step_size, noise):
+        take = functools.partial(_one_step, setting, L, b, keys, step_size, noise)
+        look = jax.vmap(measure)
+
+        def stretch(x, number):
+            x = lax.fori_loop(0, every, lambda i, x: take(x, number * every + i), x)
+            return x, look(x)
+
+        first = look(x)
+        x, rest = lax.scan(stretch, x, jnp.arange(times))
+        return x, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
+
+    if setting.mesh is not None:
+        one, split = workers.EVERYWHERE, workers.SPLIT
+        inputs = (split, split, one, one, one, one)
+        whole = workers.spread(whole, setting.mesh, inputs, (one, one))
+    return whole(L, b, x, keys, step_size, noise)
+
+
+def _one_step(setting, L, b, keys, step_size, noise, x, number):
+    """x after one step; on a mesh, L and b are those of the device's own workers."""
+    sketch, mesh = setting.sketch, setting.mesh
+    draws = jax.vmap(lambda key: sketch.draw(fold(key, number)))(keys)
+    drawn = Drawn(*(leaf.swapaxes(0, 1) for leaf in draws))  # [n, runs, m]
+    noises = None
+    if setting.noisy:
+        shape = (sketch.n, setting.local_steps, drawn.ids.shape[2])
+        white = lambda key: jax.random.normal(fold(key, "noise", number), shape, x.dtype)
+        noises = noise * jnp.moveaxis(jax.vmap(white)(keys), 0, 2)  # [n, tau, runs, m]
+    if mesh is None:
+        begun, ended = step.local(L, b, drawn, x, step_size, setting.local_steps, noises)
+    else:
+        own = sketch.n // workers.groups(mesh)
+        at = lax.axis_index(WORKER) * own
+        mine = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, at, own), (drawn, noises))
+        parts = step.local(L, b, mine[0], x, step_size, setting.local_steps, mine[1])
+        begun, ended = (lax.all_gather(part, WORKER, tiled=True) for part in parts)
+    return step.together(setting.rule, jnp.asarray(drawn.ids), x, begun, ended)
+
+
+def _warn(problem, sketch, step_size, rule, local_steps):
+    if step_size < stability.sure_step(problem, sketch, rule=rule, local_steps=local_steps):
+        return
+    try:
+        largest = stability.largest_step(problem, sketch, rule=rule, local_steps=local_steps)
+    except InputError:  # too many outcomes: what overflows is told afterwards
+        return
+    if step_size >= largest:
+        warnings.warn(
+            f"{sketch.name}, rule {rule!r}: step size {step_size:g} is not below {largest:.6g}, "
+            "from which on the iterates' second moments grow without bound",
+            stability.UnstableStep,
+            stacklevel=3,
+        )
+
+
+def _check(problem, sketch, x0, steps, step_size, runs, rule, local_steps, noise, every):
+    if (sketch.n, sketch.d) != (problem.n, problem.d):
+        raise InputError(
+            f"the sketch is for n={sketch.n}, d={sketch.d}, the problem has n={problem.n}, "
+            f"d={problem.d}"
+        )
+    if x0.shape not in ((problem.d,), (runs, problem.d)):
+        raise InputError(f"x0 must be [{problem.d}] or [{runs}, {problem.d}], found {x0.shape}")
+    if not np.isfinite(x0).all():
+        raise InputError("x0 holds a number that is not finite")
+    if rule not in step.RULES:
+        raise InputError(f"unknown rule {rule!r}; known: {', '.join(step.RULES)}")
+    if not (np.isfinite(step_size) and step_size > 0):
+        raise InputError(f"the step size must be a positive number, found {step_size}")
+    if not (np.isfinite(noise) and noise >= 0):
+        raise InputError(f"noise is a standard deviation, at least 0; found {noise}")
+    for name, value in (("steps", steps), ("runs", runs), ("local_steps", local_steps)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, found {value}")
+    if every < 1 or steps % every:
+        raise InputError(f"every must divide the number of steps, {steps}; found {every}")

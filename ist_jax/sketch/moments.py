@@ -1,0 +1,255 @@
+"""Closed forms: what a step does on average, where iterates tend to, and how far they scatter.
+
+A step of rule ``step`` is x - gamma (Bbar x - Cb), with Bbar = (1/n) sum C_i L_i C_i and
+Cb = (1/n) sum C_i b_i, (10). The mean of the iterates therefore tends to
+x_inf = (E Bbar)^-1 E Cb, which is not x*: that is the bias of IST. The gradient of a quadratic is
+affine, so that E grad f(C x) is grad f(x), and (6) is not its cause; E C L C is. Moments up to the
+second follow from ``laws`` for every sketch and any size, without drawing or enumerating anything;
+only the block form's Cb is enumerated.
+"""
+
+import itertools
+import math
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from ist_jax.errors import InputError
+from ist_jax.sketch import laws, sketches
+from ist_jax.sketch.quadratics import Matrix, Quadratics, Real, Vector, inverse_root, norm2
+from ist_jax.sketch.sketches import MANY, Sketch
+
+
+def expected_B(problem: Quadratics, sketch: Sketch | int) -> Matrix:
+    """E Bbar; q stands for Perm-q.
+
+    For Perm-q with d = q n it is n [(d-q)/(d-1) Dbar + (q-1)/(d-1) Lbar], n Dbar for q = 1, (27).
+
+    Example:
+      >>> problem = Quadratics([[[2.0, 1.0], [1.0, 2.0]]] * 2, [[1.0, 1.0]] * 2)
+      >>> expected_B(problem, 1).tolist()
+      [[4.0, 0.0], [0.0, 4.0]]
+    """
+    sketch = _perm(problem, sketch) if isinstance(sketch, int) else sketch
+    if sketch.weights is None:  # the block form: Bbar = I in every draw
+        return np.eye(problem.d)
+    return laws.first(sketch.support, _factored(problem, sketch))
+
+
+def expected_Cb(problem: Quadratics, sketch: Sketch) -> Vector:
+    """E Cb; for the preconditioned Perm-1, n^-1/2 (1/n) sum D_i^-1/2 b_i, (14)."""
+    if sketch.weights is None:
+        chances, Cb = _enumerated_Cb(problem, sketch)
+        return chances @ Cb
+    return sketch.support.alone(1) * (sketch.weights * problem.b).mean(0)
+
+
+def second_B(problem: Quadratics, sketch: Sketch, M: Matrix | None = None) -> Matrix:
+    """E[Bbar M Bbar] for a symmetric M; Lbar, as in (23), if there is none."""
+    M = problem.Lbar if M is None else M
+    if sketch.weights is None:
+        return M
+    X = _factored(problem, sketch)
+    return laws.second(sketch.support, X, M, X)
+
+
+def cross(problem: Quadratics, sketch: Sketch, m: Vector) -> Matrix:
+    """E[Bbar m Cb']."""
+    if sketch.weights is None:
+        return np.outer(m, expected_Cb(problem, sketch))
+    ones = np.ones(problem.d)
+    X, V = _factored(problem, sketch), _diagonal(sketch.weights * problem.b)
+    return laws.second(sketch.support, X, np.outer(m, ones), V)
+
+
+def covariance_Cb(problem: Quadratics, sketch: Sketch) -> Matrix:
+    """Cov Cb."""
+    mean = expected_Cb(problem, sketch)
+    if sketch.weights is None:
+        chances, Cb = _enumerated_Cb(problem, sketch)
+        return (Cb - mean).T @ (chances[:, None] * (Cb - mean))
+    V = _diagonal(sketch.weights * problem.b)
+    ones = np.ones((problem.d, problem.d))
+    return laws.second(sketch.support, V, ones, V) - np.outer(mean, mean)
+
+
+def W(problem: Quadratics, sketch: Sketch) -> Matrix:
+    """E[Lbar Bbar + Bbar Lbar] / 2, (22). It may be indefinite."""
+    product = problem.Lbar @ expected_B(problem, sketch)
+    return (product + product.T) / 2
+
+
+def theta(problem: Quadratics, sketch: Sketch) -> float:
+    """The smallest theta with E[Bbar Lbar Bbar] <= theta W, (23); infinite if W is not positive.
+
+    The largest eigenvalue of the exact moment in the metric of W: for heterogeneous Perm-1 that
+    moment is n^2 F o Lbar, and (28), which has n^2 Dbar Lbar Dbar, is too small.
+    """
+    try:
+        root = np.linalg.cholesky(W(problem, sketch))
+    except np.linalg.LinAlgError:
+        return math.inf
+    half = np.linalg.solve(root, second_B(problem, sketch))
+    return float(np.linalg.eigvalsh(np.linalg.solve(root, half.T))[-1])
+
+
+def mean_limit(problem: Quadratics, sketch: Sketch) -> Vector:
+    """x_inf = (E Bbar)^-1 E Cb, where the mean of the iterates tends to under rule ``step``."""
+    return np.linalg.solve(expected_B(problem, sketch), expected_Cb(problem, sketch))
+
+
+def fixed_point(
+    problem: Quadratics,
+    q: int = 1,
+    scale: Real = 1.0,
+    local_steps: int = 1,
+    step_size: Real | None = None,
+) -> Vector:
+    """Where the mean tends to with Perm-q of any scale s, and tau local steps (rule ``copy``).
+
+    One local step: (1/s) [(d-q)/(d-1) Dbar + (q-1)/(d-1) Lbar]^-1 bbar, for every step size. More:
+    the mean over workers and blocks I of G (L_I s x_I - b_I) is zero, with
+    G = sum_t (1 - gamma s L_I)^t; for q = 1 and s = 1 that is, in each coordinate,
+    sum_i (1 - r_i^tau) b_i / L_i over sum_i (1 - r_i^tau), with r_i = 1 - gamma L_i.
+
+    Raises:
+      InputError: q n is neither d nor is n = q d; local steps without a step size; too many blocks
+        of q coordinates to average over.
+    """
+    if local_steps < 1:
+        raise InputError(f"local_steps must be at least 1, found {local_steps}")
+    sketch = _perm(problem, q, scale)
+    if local_steps == 1:
+        return mean_limit(problem, sketch)
+    if step_size is None:
+        raise InputError(f"with local_steps={local_steps} the fixed point depends on step_size")
+    size = 1 if problem.n > problem.d else q
+    if math.comb(problem.d, size) > MANY:
+        raise InputError(
+            f"{local_steps} local steps on blocks of {size} out of {problem.d} coordinates: the "
+            f"fixed point averages over {math.comb(problem.d, size):.3g} blocks, at most {MANY}"
+        )
+    blocks = np.array(list(itertools.combinations(range(problem.d), size)))
+    pairs = blocks[:, :, None], blocks[:, None, :]
+    A = np.zeros((problem.d, problem.d))
+    c = np.zeros(problem.d)
+    for L, b in zip(problem.L, problem.b, strict=True):
+        own = L[pairs]
+        power = total = np.broadcast_to(np.eye(size), own.shape)
+        for _ in range(local_steps - 1):
+            power = power - step_size * scale * own @ power
+            total = total + power
+        np.add.at(A, pairs, total @ own)
+        np.add.at(c, blocks, (total @ b[blocks][..., None])[..., 0])
+    return np.linalg.solve(scale * A, c)
+
+
+def bias(problem: Quadratics) -> Vector:
+    """h = x* - x_inf of the heterogeneous preconditioned Perm-1, (17)."""
+    mean = (inverse_root(problem.D) * problem.b).mean(0)
+    return problem.solution - mean / math.sqrt(problem.n)
+
+
+def sigma2(problem: Quadratics) -> float:
+    """tr(Lbar Cov Cb) of the same sketch: (18) with equality, at every x.
+
+    With v_i = D_i^-1/2 b_i and S their population covariance over the workers, Cov Cb has S_aa / n
+    on its diagonal and -S_ab / (n (n - 1)) off it.
+    """
+    n = problem.n
+    v = inverse_root(problem.D) * problem.b
+    if n == 1:
+        return 0.0
+    S = np.cov(v.T, bias=True).reshape(problem.d, problem.d)
+    return float((problem.Lbar * (_diagonal(np.diag(S)) * n - S)).sum() / (n * (n - 1)))
+
+
+def neighbourhood(problem: Quadratics, step_size: Real) -> float:
+    """The limit of E|grad f(x^k)|^2 in the norm of Lbar^-1, for the same sketch.
+
+    It is |h|^2_Lbar + gamma/(2 - gamma) sigma^2, exactly.
+
+    Raises:
+      InputError: q = 1 needs d = n; a step size outside (0, 2), where there is no limit.
+    """
+    _perm_1(problem)
+    if not 0 < step_size < 2:
+        raise InputError(f"the iterates have a limit for step sizes in (0, 2), found {step_size}")
+    scatter = step_size / (2 - step_size) * sigma2(problem)
+    return float(norm2(bias(problem), problem.Lbar) + scatter)
+
+
+def law(problem: Quadratics, x0: ArrayLike, step_size: Real, step: int) -> tuple[Vector, Matrix]:
+    """Mean and covariance of x^k for the heterogeneous preconditioned Perm-1, in closed form.
+
+    Its step is x+ = (1 - gamma) x + gamma Cb with independent Cb.
+    """
+    sketch = _perm_1(problem)
+    stays = (1 - step_size) ** step
+    mean = stays * np.asarray(x0) + (1 - stays) * expected_Cb(problem, sketch)
+    return mean, step_size / (2 - step_size) * (1 - stays**2) * covariance_Cb(problem, sketch)
+
+
+def trajectory(
+    problem: Quadratics,
+    sketch: Sketch,
+    x0: ArrayLike,
+    step_size: Real,
+    steps: int,
+    noise: Real = 0.0,
+) -> tuple[Float[np.ndarray, "K d"], Float[np.ndarray, "K d d"]]:
+    """The exact mean and covariance of x^0 .. x^steps under rule ``step`` with one local step.
+
+    Args:
+      noise: standard deviation of the noise in each coordinate of a local gradient.
+    """
+    B, Cb = expected_B(problem, sketch), expected_Cb(problem, sketch)
+    CbCb = covariance_Cb(problem, sketch) + np.outer(Cb, Cb)
+    start = np.asarray(x0, np.float64)
+    means, squares = [start], [np.outer(start, start)]
+    if noise:
+        CbCb = CbCb + noise**2 * _expected_C2(problem, sketch) / problem.n
+    for _ in range(steps):
+        m, S = means[-1], squares[-1]
+        drift = B @ S - np.outer(Cb, m)
+        mixed = cross(problem, sketch, m)
+        spread = second_B(problem, sketch, S) - mixed - mixed.T + CbCb
+        means.append(m - step_size * (B @ m - Cb))
+        onward = S - step_size * (drift + drift.T) + step_size**2 * spread
+        squares.append((onward + onward.T) / 2)  # rounding that is not symmetric would grow
+    mean, square = np.array(means), np.array(squares)
+    return mean, square - mean[:, :, None] * mean[:, None, :]
+
+
+def _expected_C2(problem, sketch):
+    """E (1/n) sum C_i^2."""
+    if sketch.weights is None:
+        chances, drawn = sketch.outcomes()
+        C = sketches.dense(drawn, problem.d)
+        return np.tensordot(chances, (C @ C).mean(1), 1)
+    return sketch.support.alone(1) * np.diag((sketch.weights**2).mean(0))
+
+
+def _factored(problem, sketch):
+    """X_i = W_i L_i W_i."""
+    return sketch.weights[:, :, None] * problem.L * sketch.weights[:, None, :]
+
+
+def _diagonal(v):
+    return v[..., :, None] * np.eye(v.shape[-1])
+
+
+def _enumerated_Cb(problem, sketch):
+    chances, drawn = sketch.outcomes()
+    return chances, (sketches.dense(drawn, problem.d) @ problem.b[..., None])[..., 0].mean(1)
+
+
+def _perm(problem, q, scale=None):
+    return sketches.perm(problem.n, problem.d, q, scale)
+
+
+def _perm_1(problem):
+    if problem.n != problem.d:
+        raise InputError(f"Perm-1 needs n = d; found n={problem.n}, d={problem.d}")
+    return sketches.preconditioned(problem, 1)

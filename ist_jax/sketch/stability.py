@@ -1,0 +1,122 @@
+"""How large a step may be: the step size from which on second moments grow without bound.
+
+Under rule ``step`` with one local step, second moments follow M -> M - gamma (E Bbar M + M E Bbar)
++ gamma^2 E[Bbar M Bbar]. Both maps keep positive semidefinite matrices so, and the whole is stable
+just if gamma times the spectral radius of (E Bbar . + . E Bbar)^-1 E[Bbar . Bbar] is below 1:
+``largest_step`` is the inverse of that radius, found by iterating the closed forms of ``moments``,
+for any size. Other rules that come to the same step with another factor are reduced to it. For more
+local steps the growth is computed at single step sizes, in closed form where a worker holds one
+coordinate, else by enumeration, and bisected.
+"""
+
+import numpy as np
+
+from ist_jax.errors import InputError
+from ist_jax.sketch import moments, recursion
+from ist_jax.sketch.quadratics import Quadratics
+from ist_jax.sketch.sketches import Sketch
+
+EXACT = 1e-10  # relative, of the steps that are found
+
+
+class UnstableStep(UserWarning):
+    """A step size at which the iterates do not settle."""
+
+
+def largest_step(
+    problem: Quadratics, sketch: Sketch, *, rule: str = "step", local_steps: int = 1
+) -> float:
+    """The supremum of the stable step sizes: below it, second moments have a limit.
+
+    Raises:
+      InputError: it can only be found by enumeration, and there are too many outcomes; or no step
+        is stable.
+
+    Example:
+      >>> from ist_jax.sketch import sketches
+      >>> problem = Quadratics([[[2.0, 1.0], [1.0, 2.0]]] * 2, [[1.0, 1.0]] * 2)
+      >>> round(largest_step(problem, sketches.preconditioned(problem)), 9)
+      2.0
+    """
+    same = _as_step(sketch, rule)
+    if local_steps == 1 and same is not None:
+        return _of_steps(problem, sketch) / same
+    if same is not None and _one_coordinate(sketch):
+        return _bisect(lambda size: _growth(problem, sketch, size, same, local_steps))
+    return _bisect(lambda size: recursion.growth(problem, sketch, size, rule, local_steps))
+
+
+def sure_step(
+    problem: Quadratics, sketch: Sketch, *, rule: str = "step", local_steps: int = 1
+) -> float:
+    """A step size below which no draw expands, from eigenvalues of the L_i alone; 0 if none is
+    known. It is a lower bound of ``largest_step``, for problems of any size."""
+    weights, same = sketch.weights, _as_step(sketch, rule)
+    if weights is None:
+        return 2.0 if rule == "step" and local_steps == 1 else 0.0
+    if local_steps == 1 and same is not None:
+        X = weights[:, :, None] * problem.L * weights[:, None, :]
+        holders = sketch.support.holders or problem.n
+        if sketch.support.alone(2) == 0:  # one coordinate each: Bbar is diagonal
+            top = np.diagonal(X, axis1=1, axis2=2).max() * holders / problem.n
+        else:
+            each = np.linalg.eigvalsh(X)[:, -1]
+            top = each.max() / problem.n if holders == 1 else each.mean()
+        return 2 / same / float(top)
+    scale, limit = weights.flat[0], 1.0 if rule == "copy" else float(problem.n)
+    if np.ptp(weights) or sketch.support.holders != 1 or scale > limit:
+        return 0.0
+    return 2 / (scale * float(np.linalg.eigvalsh(problem.L)[:, -1].max()))
+
+
+def _as_step(sketch: Sketch, rule: str) -> float | None:
+    """The factor of the changes with which a rule is ``step``; None if it is not."""
+    holders = sketch.support.holders
+    if rule == "step":
+        return 1.0
+    if holders is None:
+        return None
+    if rule == "copy":
+        return sketch.n / holders
+    unit = sketch.weights is not None and np.allclose(sketch.weights * holders, sketch.n)
+    return 1.0 if unit else None
+
+
+def _one_coordinate(sketch: Sketch) -> bool:
+    return sketch.weights is not None and sketch.support.holders == 1 and sketch.n == sketch.d
+
+
+def _of_steps(problem: Quadratics, sketch: Sketch) -> float:
+    """1 / spectral radius, by power iteration from the identity, which is inside the cone."""
+    values, vectors = np.linalg.eigh(moments.expected_B(problem, sketch))
+    M, radius = np.eye(problem.d), 0.0
+    for _ in range(10_000):
+        image = vectors.T @ moments.second_B(problem, sketch, M) @ vectors
+        M = vectors @ (image / (values[:, None] + values)) @ vectors.T
+        M, before, radius = M / np.trace(M), radius, float(np.trace(M))
+        if abs(radius - before) <= EXACT * radius:
+            break
+    return 1 / radius
+
+
+def _growth(problem, sketch, step_size, factor, local_steps):
+    """Of second moments, where a worker holds one coordinate: its square grows fastest."""
+    C, D = sketch.weights, problem.D
+    shrink = (1 - step_size * C * D) ** local_steps
+    return float(((1 - factor / problem.n * C * (1 - shrink)) ** 2).mean(0).max())
+
+
+def _bisect(growth) -> float:
+    low, high = 0.0, 1.0
+    while growth(high) >= 1:
+        low, high = 0.0, high / 2
+        if high < 1e-12:
+            raise InputError("no step size is stable: the merge itself makes the iterates grow")
+    while growth(high) < 1:
+        low, high = high, 2 * high
+        if high > 1e12:
+            return np.inf
+    while high - low > EXACT * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if growth(middle) < 1 else (low, middle)
+    return low
