@@ -18,20 +18,16 @@ import traceback
 from typing import NoReturn
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-from experiments import check, team, train
+from experiments import check, command, team, train
+from experiments.command import CONFIG, OVERWRITE, WORKDIR, mistake
 from experiments.keep import Hindered
 from experiments.stop import SAVED, Stopped
 from ist_jax.errors import CheckpointError, InputError
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "File with the experiment, e.g. configs/quickstart.py"
-)
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder for metrics, tables and figures.")
+flags.adopt_module_key_flags(command)
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be trained, and train nothing.")
 RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in --workdir, if there is one.")
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the finished run in --workdir.")
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,
@@ -54,10 +50,8 @@ DETERMINISTIC = flags.DEFINE_bool(
 
 def main(argv: list[str]) -> int:
     logging.set_verbosity(logging.FATAL)  # what fails raises; Orbax logs its tracebacks besides
-    if len(argv) > 1:
-        return _mistake(f"what is {argv[1]!r}? Flags look like --config=... --workdir=...")
-    if CONFIG.value is None:
-        return _mistake("--config is missing; try --config=configs/quickstart.py")
+    if wrong := command.unasked(argv, "configs/quickstart.py"):
+        return mistake(wrong)
     config = CONFIG.value
     try:
         joined = _join()
@@ -82,7 +76,7 @@ def main(argv: list[str]) -> int:
                 raise InputError("--overwrite and --resume: which of them?")
         train.run(config, pathlib.Path(WORKDIR.value), OVERWRITE.value, RESUME.value, joined)
     except InputError as error:
-        return _mistake(str(error))
+        return mistake(str(error))
     except Stopped as stopped:
         print(f"stopped: {stopped}; go on with --resume", file=sys.stderr)
         return SAVED
@@ -121,34 +115,5 @@ def _join() -> team.Team:
     return team.Team()
 
 
-def _mistake(text: str) -> int:
-    print(f"error: {text}", file=sys.stderr)
-    return 2
-
-
-def _parse(argv: list[str]) -> list[str]:
-    """Flags and config, with everything a user can get wrong in them told in one line."""
-    try:
-        rest = flags.FLAGS(argv)
-        if CONFIG.value is not None:
-            CONFIG.value.keys()  # only here does a config file that cannot be loaded say so
-        return rest
-    except (
-        flags.Error,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        OSError,
-        SyntaxError,
-    ) as error:
-        if error.args and isinstance(error.args[0], KeyError):  # from ml_collections, with a hint
-            sys.exit(_mistake("no such config key: " + " ".join(error.args[0].args[0].split())))
-        lines = "\n".join(str(part) for part in error.args).strip().splitlines() or [repr(error)]
-        # A failure inside a config file carries its traceback; the last line says what it was.
-        one = lines[-1] if "Traceback" in lines[0] or len(lines) > 3 else " ".join(lines)
-        sys.exit(_mistake(one.strip()))
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    app.run(main, flags_parser=command.parse)

@@ -73,7 +73,7 @@ def theorem_1(problem: Quadratics, keep: Real, w0: ArrayLike, steps: int, M_f=No
       InputError: a ``keep`` outside (0, 1], or an M_f that is too small.
     """
     c, omega = constants(problem, M_f), variance(keep)
-    alpha = (1 - c.M_f / 2) / (2 * c.L_max) - 5 * omega * c.L_max / (2 * c.mu**2)
+    alpha = _alpha(c, omega, 1 - c.M_f / 2)
     failing = unmet(
         omega_below_mu2_over_10_L2=omega < c.mu**2 / (10 * c.L_max**2), alpha_positive=alpha > 0
     )
@@ -88,12 +88,12 @@ def corollary_1(problem: Quadratics, keep: Real, w0: ArrayLike, steps: int, M_f=
     positive on quadratics, and the corollary says nothing about them.
     """
     c, omega = constants(problem, M_f), variance(keep)
-    half = 0.5 - c.M_f / 2
-    alpha = half / (2 * c.L_max) - 5 * omega * c.L_max / (2 * c.mu**2)
+    share = 0.5 - c.M_f / 2
     failing = unmet(
-        c_positive=half > 0, omega_below_mu2_c_over_5_L2=omega < c.mu**2 * half / (5 * c.L_max**2)
+        c_positive=share > 0,
+        omega_below_mu2_c_over_5_L2=omega < c.mu**2 * share / (5 * c.L_max**2),
     )
-    return _bound(problem, keep, w0, steps, c, alpha, failing)
+    return _bound(problem, keep, w0, steps, c, _alpha(c, omega, share), failing)
 
 
 def second_moments(
@@ -113,6 +113,10 @@ def second_moments(
         means.append((drifted + kick).mean(0))
         squares.append((all_ + kick[:, :, None] * kick[:, None, :]).mean(0))
     return np.array(means), np.array(squares)
+
+
+def _alpha(c: Constants, omega: float, share: float) -> float:
+    return share / (2 * c.L_max) - 2.5 * omega * c.L_max / c.mu**2
 
 
 def _bound(problem, keep, w0, steps, c, alpha, failing):

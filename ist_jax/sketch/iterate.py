@@ -74,7 +74,8 @@ def run(
       problem: the quadratics.
       sketch: what each worker sees in a step.
       x0: where all runs start, ``[d]``, or each, ``[runs, d]``.
-      key: run r draws with ``fold(key, r)``, whatever the number of runs.
+      key: run r draws with ``fold(key, r, "draw", k)`` in step k, as a trainer of the library with
+        key ``fold(key, r)`` does in round k.
       steps: K, how many steps.
       step_size: gamma.
       runs: how many.
@@ -105,7 +106,7 @@ def run(
     _warn(problem, sketch, step_size, rule, local_steps)
     setting = Setting(sketch, rule, local_steps, noise > 0, mesh)
     with jax.enable_x64(True):
-        keys = jax.vmap(lambda r: fold(key, r))(jnp.arange(runs, dtype=jnp.uint32))
+        keys = jax.vmap(lambda r: fold(key, r))(jnp.arange(runs, dtype=jnp.int32))
         start = jnp.broadcast_to(jnp.asarray(first), (runs, problem.d))
         arguments = problem.L, problem.b, start, keys, float(step_size), float(noise)
         x, measured = _run(setting, measure, steps // every, every, *arguments)
@@ -127,7 +128,7 @@ def _run(setting, measure, times, every, L, b, x, keys, step_size, noise):
             return x, look(x)
 
         first = look(x)
-        x, rest = lax.scan(stretch, x, jnp.arange(times))
+        x, rest = lax.scan(stretch, x, jnp.arange(times, dtype=jnp.int32))
         return x, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
 
     if setting.mesh is not None:
@@ -140,21 +141,22 @@ def _run(setting, measure, times, every, L, b, x, keys, step_size, noise):
 def _one_step(setting, L, b, keys, step_size, noise, x, number):
     """x after one step; on a mesh, L and b are those of the device's own workers."""
     sketch, mesh = setting.sketch, setting.mesh
-    draws = jax.vmap(lambda key: sketch.draw(fold(key, number)))(keys)
+    draws = jax.vmap(lambda key: sketch.draw(fold(key, "draw", number)))(keys)
     drawn = Drawn(*(leaf.swapaxes(0, 1) for leaf in draws))  # [n, runs, m]
     noises = None
     if setting.noisy:
         shape = (sketch.n, setting.local_steps, drawn.ids.shape[2])
         white = lambda key: jax.random.normal(fold(key, "noise", number), shape, x.dtype)
         noises = noise * jnp.moveaxis(jax.vmap(white)(keys), 0, 2)  # [n, tau, runs, m]
-    if mesh is None:
-        begun, ended = step.local(L, b, drawn, x, step_size, setting.local_steps, noises)
-    else:
+    alone = functools.partial(step.local, x=x, step_size=step_size, local_steps=setting.local_steps)
+    mine = drawn, noises
+    if mesh is not None:
         own = sketch.n // workers.groups(mesh)
         at = lax.axis_index(WORKER) * own
-        mine = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, at, own), (drawn, noises))
-        parts = step.local(L, b, mine[0], x, step_size, setting.local_steps, mine[1])
-        begun, ended = (lax.all_gather(part, WORKER, tiled=True) for part in parts)
+        mine = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, at, own), mine)
+    begun, ended = workers.each(alone)(L, b, *mine)
+    if mesh is not None:
+        begun, ended = (lax.all_gather(part, WORKER, tiled=True) for part in (begun, ended))
     return step.together(setting.rule, jnp.asarray(drawn.ids), x, begun, ended)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from ist_jax.sketch import step
 from ist_jax.sketch.quadratics import Matrix, Quadratics, Real, Vector
 from ist_jax.sketch.sketches import Drawn, Sketch
+from ist_jax.workers import each
 
 AT_ONCE = 256  # outcomes
 
@@ -66,7 +67,8 @@ def _ends(rule, local_steps, L, b, step_size, drawn):
 
     def one(outcome):
         rows = Drawn(*(jnp.broadcast_to(v[:, None], (n, len(x), *v.shape[1:])) for v in outcome))
-        ends = step.local(L, b, rows, x, step_size, local_steps, jnp.moveaxis(noises, 0, 2))
+        alone = functools.partial(step.local, x=x, step_size=step_size, local_steps=local_steps)
+        ends = each(alone)(L, b, rows, jnp.moveaxis(noises, 0, 2))
         return step.together(rule, jnp.asarray(rows.ids), x, *ends)
 
     return jax.vmap(one)(Drawn(*map(jnp.asarray, drawn)))

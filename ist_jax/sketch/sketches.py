@@ -194,7 +194,11 @@ def dense(drawn: Drawn, d: int) -> Float[np.ndarray, "*draws n d d"]:
 
 
 def as_partition(sketch: Sketch, group: str) -> Partition:
-    """The same draws as an assignment of one group, for ``round.build``; float64 must be on."""
+    """The same draws as an assignment of one group, for ``round.build`` under float64.
+
+    In round k a trainer with key K trains the coordinates that ``iterate.run`` draws in step k of a
+    run with key K.
+    """
 
     def assign(
         key: Key[Array, ""],

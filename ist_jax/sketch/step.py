@@ -13,9 +13,9 @@ z^(t+1) = z^t - gamma C_i grad f_i(z^t). How the results are put together is the
 ``merge`` is ``step`` where (1/n) sum C_i = I, as for Perm-q of scale n. Where every coordinate has
 c holders, ``copy`` is ``step`` with n/c times the changes.
 
-Products L_i C_i x are the work. Either all runs multiply the whole L_i at once (it is read once a
-step), or, where workers hold few coordinates, each reads its own q x q block. No d x d matrix of a
-run is ever made: a run takes n d numbers.
+Products L_i C_i x are the work. Either all runs multiply the whole L_i at once, or, where workers
+hold few coordinates, each run reads its own block, for a limited number of runs at once. A run
+takes n d numbers, never d^2.
 """
 
 from typing import Any
@@ -27,29 +27,32 @@ from jaxtyping import Array, Float, Int
 from ist_jax.sketch.sketches import Drawn
 
 RULES = ("step", "merge", "copy")
-BLOCKS_PAY = 18  # reading one entry of a block takes as long as 18^2 products of a whole L_i
+BLOCKS_PAY = 9  # reading an entry of a block takes as long as 9^2 products of a whole L_i
+AT_ONCE = 500_000  # entries of blocks: 4 MB, whatever the number of runs
+IN_BOUNDS = "promise_in_bounds"
 
 
 def local(
-    L: Float[Array, "n d d"],
-    b: Float[Array, "n d"],
+    L: Float[Array, "d d"],
+    b: Float[Array, " d"],
     drawn: Drawn,
+    noises: Float[Array, "tau runs m"] | None,
+    *,
     x: Float[Array, "runs d"],
     step_size: Any,
     local_steps: int,
-    noises: Float[Array, "n tau runs m"] | None = None,
-) -> tuple[Float[Array, "n runs m"], Float[Array, "n runs m"]]:
-    """z^0 and z^tau of every worker, on the coordinates it holds (``drawn``: [n, runs, m])."""
+) -> tuple[Float[Array, "runs m"], Float[Array, "runs m"]]:
+    """z^0 and z^tau of one worker, on the coordinates that it holds in each run, ``[runs, m]``."""
     ids, scales = drawn
     held = jnp.minimum(ids, x.shape[1] - 1)  # an empty slot reads anything, times 0
-    sketched = lambda v: scales * v if scales.ndim == 3 else (scales @ v[..., None])[..., 0]
-    own_b = jnp.take_along_axis(b[:, None, :], held, axis=2)
-    begun = sketched(jnp.take_along_axis(x[None], held, axis=2))
+    sketched = lambda v: scales * v if scales.ndim == 2 else (scales @ v[..., None])[..., 0]
+    own_b = b[held]
+    begun = sketched(jnp.take_along_axis(x, held, axis=1))
 
     def one(t, z):
-        gradient = _times(L, ids, held, z) - own_b
+        gradient = times(L, jnp.asarray(ids), z) - own_b
         if noises is not None:
-            gradient += noises[:, t]
+            gradient += noises[t]
         return z - step_size * sketched(gradient)
 
     return begun, lax.fori_loop(0, local_steps, one, begun)
@@ -73,15 +76,18 @@ def together(
     return x + add(ended - begun) / jnp.maximum(holders, 1)
 
 
-def _times(L, ids, held, z):
-    """L_i z_i on the coordinates that are held."""
-    n, runs, m = z.shape
-    d = L.shape[1]
-    worker = jnp.arange(n)[:, None, None]
-    if m * BLOCKS_PAY <= d and m <= n:
-        at = worker[..., None], held[..., :, None], held[..., None, :]
-        blocks = L.at[at].get(mode="promise_in_bounds")
-        return (blocks * z[..., None, :]).sum(-1)
-    row = jnp.arange(runs)[None, :, None]
-    whole = jnp.zeros((n, runs, d), z.dtype).at[worker, row, ids].set(z, mode="drop")
-    return jnp.take_along_axis(jnp.einsum("nrb,nba->nra", whole, L), held, axis=2)
+def times(
+    L: Float[Array, "d d"], ids: Int[Array, "runs m"], z: Float[Array, "runs m"]
+) -> Float[Array, "runs m"]:
+    """L z on the coordinates that are held, for z on the same ones; empty slots hold zeros."""
+    held = jnp.minimum(ids, len(L) - 1)
+    if ids.shape[1] * BLOCKS_PAY <= len(L):
+
+        def one(run):
+            held, z = run
+            return L.reshape(-1).at[held[:, None] * len(L) + held].get(mode=IN_BOUNDS) @ z
+
+        return lax.map(one, (held, z), batch_size=max(AT_ONCE // ids.shape[1] ** 2, 1))
+    row = jnp.arange(len(z))[:, None]
+    whole = jnp.zeros((len(z), len(L)), z.dtype).at[row, ids].set(z, mode="drop")
+    return jnp.take_along_axis(whole @ L, held, axis=1)

@@ -1,0 +1,118 @@
+"""Measure and draw one figure of the analysis of IST: quadratics and masked networks.
+
+    python -m experiments.sketch --config=configs/sketch_bias.py --workdir=runs/sketch_bias
+    python -m experiments.sketch --config=configs/sketch_bias.py:tiny --workdir=runs/tiny
+
+One config is one figure (configs/sketch_*.py; its docstring says what it shows). The folder gets
+config.json, data.json (every number that is drawn) and figure.png. Every key of a config can be
+set, as --config.condition=100. Exit codes: 0 done, 2 a mistake in what was asked for, 130
+interrupted, anything else a failure.
+"""
+
+import importlib
+import json
+import os
+import pathlib
+import pkgutil
+import sys
+import time
+from types import ModuleType
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from experiments import command, figures
+from experiments.command import CONFIG, OVERWRITE, WORKDIR, mistake
+from ist_jax.errors import InputError
+
+flags.adopt_module_key_flags(command)
+CONFIG_FILE, DATA, FIGURE = "config.json", "data.json", "figure.png"
+NAMES = sorted(module.name for module in pkgutil.iter_modules(figures.__path__))
+
+
+def main(argv: list[str]) -> int:
+    logging.set_verbosity(logging.FATAL)  # what fails raises
+    if wrong := command.unasked(argv, "configs/sketch_bias.py"):
+        return mistake(wrong)
+    try:
+        if not WORKDIR.value:
+            raise InputError("--workdir is missing; try --workdir=runs/sketch")
+        print(run(CONFIG.value, pathlib.Path(WORKDIR.value), OVERWRITE.value))
+    except InputError as error:
+        return mistake(str(error))
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+    return 0
+
+
+def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> str:
+    """Measures, writes and draws; what there is to say about it, in lines.
+
+    Raises:
+      InputError: no such figure, a folder that holds something or cannot be written, or numbers
+        that the figure's own functions refuse.
+    """
+    module = figure(config)
+    claim(workdir, overwrite)
+    started = time.perf_counter()
+    data = module.measure(config)
+    seconds = time.perf_counter() - started
+    (workdir / CONFIG_FILE).write_text(config.to_json_best_effort(indent=2) + "\n")
+    (workdir / DATA).write_text(json.dumps(data) + "\n")
+    draw(module, data, workdir / FIGURE)
+    return f"{module.told(data)}\n\n{workdir / FIGURE} ({seconds:.0f} s)"
+
+
+def figure(config: ConfigDict) -> ModuleType:
+    """The module of ``experiments.figures`` that a config names."""
+    name = config.get("figure")
+    if name not in NAMES:
+        raise InputError(
+            f"config.figure must be one of {', '.join(NAMES)}; found {name!r} (a config for "
+            "training is for experiments.main)"
+        )
+    return importlib.import_module(f"experiments.figures.{name}")
+
+
+def claim(workdir: pathlib.Path, overwrite: bool) -> None:
+    """Makes the folder, unless it holds something that was not to be replaced."""
+    ours = {CONFIG_FILE, DATA, FIGURE}
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        found = sorted(path.name for path in workdir.iterdir())
+        if strangers := [name for name in found if name not in ours]:
+            raise InputError(
+                f"{workdir} holds {strangers[0]} and no figure. Choose a new --workdir."
+            )
+        if found and not overwrite:
+            raise InputError(
+                f"{workdir} holds a figure. Choose another --workdir, or replace it (--overwrite)."
+            )
+        for name in found:
+            (workdir / name).unlink()
+        (workdir / CONFIG_FILE).touch()
+    except OSError as error:
+        raise InputError(f"--workdir={workdir} cannot be written: {error}") from None
+
+
+def draw(module: ModuleType, data: dict, path: pathlib.Path) -> None:
+    """The figure of what was measured (also of a data.json of before)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    canvas = pyplot.figure(layout="constrained")
+    try:
+        module.draw(data, canvas)
+        for panel in canvas.axes:
+            panel.grid(alpha=0.25)
+            panel.spines[["top", "right"]].set_visible(False)
+        canvas.savefig(path, dpi=150)
+    finally:
+        pyplot.close(canvas)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=command.parse)
