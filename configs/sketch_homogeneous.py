@@ -1,4 +1,4 @@
-"""Homogeneous and preconditioned, n = d = 50: (1 - gamma)^k to a point that is not x*; TIME.
+"""Homogeneous, preconditioned, n = d = 50: (1 - gamma)^k to x_inf; seconds on two cores.
 
     python -m experiments.sketch --config=configs/sketch_homogeneous.py \\
         --workdir=runs/sketch_homogeneous
@@ -24,7 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.seed = 0
     config.workers = 50  # n = d
     config.condition = 100.0
-    config.step_sizes = (0.05, 0.2, 0.5, 0.9, 1.5)
+    config.step_sizes = (0.05, 0.2, 0.5, 0.9, 1.3)
     config.steps = 120
     config.runs = 20
     if variant == "tiny":

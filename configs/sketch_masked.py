@@ -1,4 +1,4 @@
-"""Masked shallow networks: measured errors beside their bounds; about a minute on two cores.
+"""Masked shallow networks: measured errors beside their bounds; a minute on two cores.
 
     python -m experiments.sketch --config=configs/sketch_masked.py --workdir=runs/sketch_masked
     python -m experiments.sketch --config=configs/sketch_masked.py:tiny --workdir=runs/tiny
@@ -47,10 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "tiny":
         config.seeds, config.rounds, config.width = 3, 20, 64
-        config.sweep.xi = (0.5, 1.0)
-        config.sweep.workers = (1, 2)
-        config.sweep.local_steps = (1, 2)
-        config.sweep.width = (32, 64)
-        config.sweep.kappa = (0.5, 1.0)
+        config.sweep.xi, config.sweep.kappa = (0.5, 1.0), (0.5, 1.0)
+        config.sweep.workers, config.sweep.local_steps, config.sweep.width = (1, 4), (1,), (64,)
         config.kernel_widths = (32, 64)
     return config

@@ -1,4 +1,4 @@
-"""The neighbourhood of preconditioned Perm-1 against the step size; TIME.
+"""The neighbourhood of preconditioned Perm-1 against the step size; seconds on two cores.
 
     python -m experiments.sketch --config=configs/sketch_neighbourhood.py \\
         --workdir=runs/sketch_neighbourhood

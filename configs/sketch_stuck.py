@@ -1,11 +1,12 @@
-"""Diagonals from 1 to 10,000: naive IST is stuck where preconditioned IST goes on; TIME.
+"""Naive IST is stuck where preconditioned IST goes on; half a minute on two cores.
 
     python -m experiments.sketch --config=configs/sketch_stuck.py --workdir=runs/sketch_stuck
     python -m experiments.sketch --config=configs/sketch_stuck.py:tiny --workdir=runs/tiny
 
 Source: Shulgin & Richtarik, "Towards a Better Theoretical Understanding of Independent Subnetwork
 Training", arXiv:2306.16484, (12) and (34).
-The figure: excess of f over its minimum for Perm-1 with n P_i and with the preconditioned factors
+The figure: coordinates are scaled so that diagonals go from 1 to 10,000; excess of f over its
+minimum for Perm-1 with n P_i and with the preconditioned factors
 (median, smallest and largest of the runs; broken: the exact mean). Expected: without a linear term
 the naive step, held down by the largest diagonal, leaves most of the excess after hundreds of
 steps, and the preconditioned one falls as (1 - gamma)^2k; with one, that ends at its bias.

@@ -104,9 +104,9 @@ def test_the_merge_is_the_step_just_where_the_sketches_average_to_the_identity(k
             for rule in ("merge", "step")
         ]
 
-    for name in ("Perm-1", "Perm-3", "n = 2 d", "identity"):
+    for name in ("Perm-1", "n = 2 d"):
         close(*both(name), rtol=1e-12)
-    for name in ("preconditioned", "Rand-2", "Bernoulli", "Perm-2, s = 1"):
+    for name in ("preconditioned", "Bernoulli"):
         merge, stepped = both(name)
         assert np.abs(merge - stepped).max() > 1e-3
 
@@ -128,7 +128,7 @@ def test_copying_blocks_with_gamma_over_n_is_the_gradient_step(name, key):
     close(copied, oracle.step(given.L, given.b, C, x, 0.3), rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["n = 2 d", "Rand-2", "preconditioned"])
+@pytest.mark.parametrize("name", ["n = 2 d", "preconditioned"])
 def test_workers_on_devices_give_the_same_bits(name, key):
     given, sketch, _ = family(name)
 
@@ -146,7 +146,7 @@ def test_workers_on_devices_give_the_same_bits(name, key):
         )
 
     alone = on(None)
-    for devices in (d for d in (1, 2, 3, 4) if given.n % d == 0):
+    for devices in (1, 2, given.n):
         spread = on(devices)
         assert same_bits((alone.x, alone.measured), (spread.x, spread.measured)), devices
 

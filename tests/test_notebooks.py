@@ -102,6 +102,24 @@ def test_the_quickstart_runs(tmp_path):
     assert own > 90
 
 
+def test_the_sketch_analysis_runs_and_says_what_it_claims(tmp_path):
+    told = execute(NOTEBOOKS[2], tmp_path)
+    assert "gradient at x*: True" in told
+    assert "the mean of the C_i is I: True" in told
+    assert "without a linear term, one step: True" in told
+    predicted, measured = (
+        float(re.search(rf"{word}: .* = ([\d.]+)", told)[1]) for word in ("predicted", "measured")
+    )
+    assert measured == pytest.approx(predicted, rel=0.05)
+    errors = [float(n) for n in re.findall(r"([+-][\d.]+) standard errors", told)]
+    assert len(errors) == 4
+    assert all(abs(error) < 4 for error in errors)
+    assert re.findall(r"\(24\) holds: (\w+)", told) == ["True", "False"]
+    floors = [float(n) for n in re.findall(r"median error ([\d.e+-]+)", told)]
+    assert floors[0] < 1e-9 < floors[1] < floors[2] < floors[3]
+    assert floors[4] > floors[5] > floors[6]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_badges_lead_to_the_notebook_and_nothing_is_left_in_it(path):
     cells = json.loads(path.read_text())["cells"]

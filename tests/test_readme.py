@@ -41,10 +41,15 @@ def test_the_training_loop_of_the_readme_trains():
     assert names["accuracy"] > 0.9
 
 
-def test_every_guarantee_names_a_test_that_exists():
-    table = README.split("## Guarantees")[1].split("\n## ")[0]
+@pytest.mark.parametrize("page", ["README.md", "docs/statements.md"])
+def test_every_guarantee_and_statement_names_a_test_that_exists(page):
+    table = (ROOT / page).read_text()
+    if page == "README.md":
+        table = table.split("## Guarantees")[1].split("\n## ")[0]
     named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", table)
-    rows = [row for row in table.splitlines() if row.startswith("| ")][2:]
+    heads = ("| guarantee", "| statement", "| ---")
+    lines = table.splitlines()
+    rows = [row for row in lines if row.startswith("| ") and not row.startswith(heads)]
     assert len(rows) >= 10
     assert all("::" in row for row in rows)
     for file, test in named:

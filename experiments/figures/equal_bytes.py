@@ -33,7 +33,7 @@ def measure(config: Any) -> dict:
             return ((x @ problem.Lbar @ x) / 2 - x @ problem.bbar - problem.minimum) / start
 
         panels[name] = {}
-        for label, sketch, rule in family(problem):
+        for label, sketch, rule in family(problem)[: config.sketches]:
             largest = stability.largest_step(problem, sketch, rule=rule)
             held = d * sketch.support.alone(1)
             steps = int(config.numbers_sent / held)
@@ -52,7 +52,13 @@ def measure(config: Any) -> dict:
                 "excess": found.measured.tolist(),
                 "step_size": config.share_of_largest * largest,
             }
-    return {"n": n, "d": d, "condition": config.condition, "panels": panels}
+    return {
+        "n": n,
+        "d": d,
+        "condition": config.condition,
+        "share_of_largest": config.share_of_largest,
+        "panels": panels,
+    }
 
 
 def family(problem: quadratics.Quadratics) -> list:
@@ -79,13 +85,15 @@ def draw(data: dict, figure: "Figure") -> None:
             panel.plot(sent / 1e3, np.median(values, 1), **style)
             low, high = np.percentile(values, (25, 75), axis=1)
             panel.fill_between(sent / 1e3, low, high, color=f"C{number}", alpha=0.15, linewidth=0)
-        panel.set(xlabel="sent by a worker (kB)", yscale="log", title=name, ylim=(1e-12, 1e4))
+        panel.set(xlabel="sent by a worker (kB)", yscale="log", title=name)
+    figure.axes[0].set_ylim(0.01, 3)
+    figure.axes[1].set_ylim(1e-12, 3)
     figure.axes[0].set_ylabel(r"$(f(x^k)-f^*)\;/\;(f(x^0)-f^*)$")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9)
     figure.suptitle(
         f"n = {data['n']}, d = {data['d']}, condition number {data['condition']:g}; each with "
-        "half of its largest stable step",
+        f"{data['share_of_largest']:g} of its largest stable step",
         fontsize=11,
     )
 

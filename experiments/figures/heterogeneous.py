@@ -52,7 +52,7 @@ def measure(config: Any) -> dict:
 
 
 def draw(data: dict, figure: "Figure") -> None:
-    figure.set_size_inches(10, 4.2)
+    figure.set_size_inches(11, 4.2)
     left, right = figure.subplots(1, 2)
     for number, (step_size, curve) in enumerate(data["curves"].items()):
         for panel, name in ((left, "solution"), (right, "limit")):
@@ -66,7 +66,8 @@ def draw(data: dict, figure: "Figure") -> None:
     right.set(ylabel=r"$|x^k-x_\infty|^2\;/\;|x^0-x^*|^2$")
     for panel in (left, right):
         panel.set(xlabel="round", yscale="log")
-    left.legend(frameon=False, fontsize=9)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9)
     figure.suptitle(
         f"IST (Perm-{data['d'] // data['n']}, no rescaling) on quadratics, d = {data['d']}, "
         f"n = {data['n']}: it stops at a point that is not $x^*$",

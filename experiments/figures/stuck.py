@@ -65,7 +65,8 @@ def draw(data: dict, figure: "Figure") -> None:
             panel.fill_between(data["steps"], low, high, color=color, alpha=0.2, linewidth=0)
             exact = np.maximum(curve["exact"], 1e-16)
             panel.plot(data["steps"], exact, "--", color=color, label="its exact mean")
-        panel.set(xlabel="step", yscale="log", title=name, ylim=(1e-13, None))
+        lowest = min(min(curve["exact"]) for curve in curves.values())
+        panel.set(xlabel="step", yscale="log", title=name, ylim=(max(lowest / 3, 1e-13), 2))
     figure.axes[0].set_ylabel(r"$(f(x^k)-f^*)\;/\;(f(x^0)-f^*)$")
     figure.axes[0].legend(frameon=False, fontsize=9)
     figure.suptitle(

@@ -1,0 +1,98 @@
+"""``python -m experiments.sketch``: every config measures and draws; mistakes are one line."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from experiments import sketch
+from ist_jax.errors import InputError
+
+CONFIGS = sorted(path.stem for path in ROOT.glob("configs/sketch_*.py"))
+
+
+def tiny(name, **changes):
+    config = importlib.import_module(f"configs.{name}").get_config("tiny")
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def test_every_figure_has_a_config():
+    named = {importlib.import_module(f"configs.{name}").get_config().figure for name in CONFIGS}
+    assert named == set(sketch.NAMES)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_measures_writes_and_draws(name, tmp_path):
+    told = sketch.run(tiny(name), tmp_path / "one")
+    assert f"{tmp_path}/one/figure.png" in told
+    assert (tmp_path / "one" / "figure.png").read_bytes()[:4] == b"\x89PNG"
+    config = json.loads((tmp_path / "one" / "config.json").read_text())
+    data = json.loads((tmp_path / "one" / "data.json").read_text())
+    assert config["figure"] == sketch.figure(tiny(name)).__name__.rsplit(".", 1)[1]
+    module = sketch.figure(tiny(name))
+    assert told.startswith(module.told(data))  # what is written is all that is needed to say it
+    sketch.draw(module, data, tmp_path / "again.png")
+    docstring = importlib.import_module(f"configs.{name}").__doc__
+    assert f"python -m experiments.sketch --config=configs/{name}.py" in docstring
+
+
+@pytest.mark.parametrize("name", ["sketch_homogeneous"])
+def test_the_same_config_gives_the_same_data(name, tmp_path):
+    for folder in ("one", "two"):
+        sketch.run(tiny(name), tmp_path / folder)
+    one, two = ((tmp_path / f / "data.json").read_bytes() for f in ("one", "two"))
+    assert one == two
+
+
+def test_a_figure_is_never_replaced_without_being_asked(tmp_path):
+    config = tiny("sketch_homogeneous")
+    sketch.run(config, tmp_path / "one")
+    with pytest.raises(InputError, match="holds a figure"):
+        sketch.run(config, tmp_path / "one")
+    config.step_sizes = (0.5,)
+    sketch.run(config, tmp_path / "one", overwrite=True)
+    assert list(json.loads((tmp_path / "one" / "data.json").read_text())["curves"]) == ["0.5"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds thesis.txt and no figure"):
+        sketch.run(config, tmp_path / "other", overwrite=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        sketch.run(config, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/sketch_bias.py:tiny"], "--workdir is missing"),
+        (
+            ["--config=configs/quickstart.py", "--workdir=TMP"],
+            "for training is for experiments.main",
+        ),
+        (["--config=configs/sketch_bias.py:small", "--workdir=TMP"], "one variant, 'tiny'"),
+        (["--config=configs/sketch_bias.py", "--config.stepsize=1", "--workdir=TMP"], "step_size"),
+        (
+            ["--config=configs/sketch_bias.py:tiny", "--config.step_size=-1.0", "--workdir=TMP"],
+            "step size must be a positive number, found -1",
+        ),
+        (["configs/sketch_bias.py", "--workdir=TMP"], "what is 'configs/sketch_bias.py'?"),
+        (["--workdir=TMP"], "try --config=configs/sketch_bias.py"),
+    ],
+)
+def test_a_wrong_command_exits_with_2_and_one_line(arguments, message, tmp_path):
+    where = [argument.replace("TMP", str(tmp_path / "run")) for argument in arguments]
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.sketch", *where],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
