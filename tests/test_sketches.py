@@ -146,6 +146,17 @@ def test_a_bad_problem_names_the_worker_and_the_quantity(L, b, told):
         quadratics.Quadratics(L, b)
 
 
+def test_rounding_of_float32_is_no_mistake():
+    x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    L = x.T @ x
+    L[0, 1] *= 1 + 1e-6
+    given = quadratics.Quadratics([L], np.ones((1, 3), np.float32))
+    assert given.L.dtype == given.b.dtype == np.float64
+    assert (given.L[0] == given.L[0].T).all()
+    with pytest.raises(InputError, match="not symmetric"):
+        quadratics.Quadratics([L.astype(np.float64)], np.ones((1, 3)))
+
+
 def test_a_workers_matrix_may_be_singular_if_the_mean_is_not():
     given = quadratics.Quadratics([np.diag([1.0, 0]), np.diag([0, 3.0])], np.ones((2, 2)))
     close(given.solution, [2.0, 2 / 3])

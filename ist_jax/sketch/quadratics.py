@@ -19,7 +19,6 @@ from ist_jax.keys import fold
 Real = float | int
 Matrix = Float[np.ndarray, "d d"]
 Vector = Float[np.ndarray, " d"]
-ROUNDING = 1e-10  # of the largest entry or eigenvalue: smaller violations are taken for rounding
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,6 +43,7 @@ class Quadratics:
     b: Any
 
     def __post_init__(self):
+        digits = float(np.finfo(np.result_type(np.asarray(self.L), np.float32)).eps)
         L, b = (np.array(value, np.float64) for value in (self.L, self.b))
         if L.ndim != 3 or L.shape[1] != L.shape[2] or 0 in L.shape:
             raise InputError(f"L must be [n, d, d], a square matrix a worker; found {L.shape}")
@@ -52,11 +52,11 @@ class Quadratics:
         object.__setattr__(self, "L", L)
         object.__setattr__(self, "b", b)
         for worker, matrix in enumerate(L):
-            _check(f"L of worker {worker}", matrix)
+            _check(f"L of worker {worker}", matrix, rounding=digits**0.5)
             if not np.isfinite(b[worker]).all():
                 raise InputError(f"b of worker {worker} holds a number that is not finite")
             matrix[:] = (matrix + matrix.T) / 2
-        _check("the mean of the L_i", self.Lbar, strictly=True)
+        _check("the mean of the L_i", self.Lbar)
 
     @property
     def n(self) -> int:
@@ -197,21 +197,23 @@ def inverse_root(diagonals: Float[np.ndarray, "n d"], of: str = "L") -> Float[np
     return diagonals**-0.5
 
 
-def _check(what: str, matrix: Matrix, strictly: bool = False) -> None:
+def _check(what: str, matrix: Matrix, rounding: float = 0.0) -> None:
+    """Finite, symmetric, and positive semidefinite up to rounding (a share of the largest entry);
+    without any, positive definite."""
     if not np.isfinite(matrix).all():
         raise InputError(f"{what} holds a number that is not finite")
     largest = np.abs(matrix).max()
     apart = np.abs(matrix - matrix.T)
-    if apart.max() > ROUNDING * largest:
+    if apart.max() > rounding * largest:
         a, b = np.unravel_index(apart.argmax(), apart.shape)
         raise InputError(
             f"{what} is not symmetric: entry ({a}, {b}) is {matrix[a, b]:g}, ({b}, {a}) is "
             f"{matrix[b, a]:g}"
         )
-    shift = (-1 if strictly else 1) * ROUNDING * largest * len(matrix)
+    slack = (rounding or -np.finfo(np.float64).eps * len(matrix)) * largest
     try:
-        np.linalg.cholesky(matrix + (shift or 1e-300) * np.eye(len(matrix)))
+        np.linalg.cholesky(matrix + (slack or 1.0) * np.eye(len(matrix)))
     except np.linalg.LinAlgError:
         lowest = np.linalg.eigvalsh(matrix)[0]
-        kind = "positive definite" if strictly else "positive semidefinite"
+        kind = "positive semidefinite" if rounding else "positive definite"
         raise InputError(f"{what} is not {kind}: its smallest eigenvalue is {lowest:.3g}") from None
