@@ -55,6 +55,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> s
     """
     module = figure(config)
     claim(workdir, overwrite)
+    print(f"{config.figure}: measuring", flush=True)
     started = time.perf_counter()
     data = module.measure(config)
     seconds = time.perf_counter() - started
@@ -91,7 +92,10 @@ def claim(workdir: pathlib.Path, overwrite: bool) -> None:
             )
         for name in found:
             (workdir / name).unlink()
-        (workdir / CONFIG_FILE).touch()
+        (
+            workdir / CONFIG_FILE
+        ).touch()  # what cannot be written is told before anything is measured
+        (workdir / CONFIG_FILE).unlink()
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be written: {error}") from None
 

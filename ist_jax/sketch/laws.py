@@ -27,15 +27,18 @@ def first(support: Support, X: Matrices) -> Matrix:
 def second(support: Support, X: Matrices, M: Matrix, Y: Matrices) -> Matrix:
     """E [(1/n) sum P_i X_i P_i] M [(1/n) sum P_j Y_j P_j].
 
-    Each worker with itself, and with the others: all pairs, less the equal ones. A vector is a
-    diagonal matrix here, since P_i v_i = P_i diag(v_i) P_i 1.
+    All pairs of workers as if they were two different ones, and what a worker with itself differs
+    from that. A vector is a diagonal matrix here, since P_i v_i = P_i diag(v_i) P_i 1.
     """
     n = len(X)
-    alone = lambda k, j, common: support.alone(k + j - common)
-    out = np.sum([_expect(alone, x, M, y) for x, y in zip(X, Y, strict=True)], axis=0)
+
+    def itself(k, j, common):
+        other = support.together(k, j, common) if n > 1 else 0.0
+        return support.alone(k + j - common) - other
+
+    out = np.sum([_expect(itself, x, M, y) for x, y in zip(X, Y, strict=True)], axis=0)
     if n > 1:
         out = out + _expect(support.together, X.sum(0), M, Y.sum(0))
-        out = out - sum(_expect(support.together, x, M, y) for x, y in zip(X, Y, strict=True))
     return out / n**2
 
 

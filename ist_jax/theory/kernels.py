@@ -23,8 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
-from ist_jax.theory import additive, masked, ranges
-from ist_jax.theory.additive import Draw
+from ist_jax.theory import masked
 
 
 class Spectrum(NamedTuple):
@@ -86,16 +85,7 @@ def distances(
     key: Key[Array, ""],
     x: Float[Array | np.ndarray, "n d"],
     y: Float[Array | np.ndarray, " targets"],
-    *,
-    draw: Draw = additive.categorical,
-    workers: int,
-    xi: float | None = None,
-    width: int = 512,
-    kappa: float = 1.0,
-    local_steps: int = 1,
-    rounds: int = 200,
-    step: float = 0.5,
-    seeds: int = 8,
+    **how: Any,
 ) -> Distances:
     """How far the masked kernels of the very runs of ``masked.train`` stray from H^inf.
 
@@ -108,27 +98,7 @@ def distances(
       >>> bool((far.of_mean < far.of_worker).all())
       True
     """
-    xi = masked.mean_of(draw, workers, xi)
-    ranges.check(width=width, kappa=kappa, local_steps=local_steps, rounds=rounds)
-    ranges.check(step=step, seeds=seeds)
-    problem = masked.unit_problem(x, y)
-    with jax.enable_x64(True):
-        seen = additive.run(
-            key,
-            problem,
-            xi,
-            kappa,
-            step,
-            contributions=masked.shallow,
-            draw=draw,
-            workers=workers,
-            shape=(width, problem.inputs.shape[1]),
-            local_steps=local_steps,
-            rounds=rounds,
-            seeds=seeds,
-            observe=_observe,
-        )
-        return Distances(*(np.asarray(curve) for curve in seen))
+    return Distances(*masked.train(key, x, y, observe=_observe, **how))
 
 
 def _observe(contributions, net, masks, problem, xi):

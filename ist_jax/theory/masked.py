@@ -15,6 +15,9 @@ Masked Neurons", TMLR 2022 (the round: algorithm 1). Its m, p, tau, eta are ``wi
 ``workers``, ``local_steps``, ``step`` here.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
@@ -83,7 +86,8 @@ def train(
     rounds: int = 200,
     step: float = 0.5,
     seeds: int = 8,
-) -> Float[np.ndarray, "seeds rounds1"]:
+    observe: Callable[..., Any] = additive.error,
+) -> Any:
     """The error |y - u_k|^2 of the whole network after k = 0, ..., ``rounds`` rounds.
 
     Computed in float64 on a program of its own; the caller's types are left alone. A seed's start
@@ -101,6 +105,10 @@ def train(
       local_steps: tau, gradient steps of a worker in a round.
       step: eta, the step size of those.
       seeds: how many runs, at once.
+      observe: what else to look at, ``(contributions, net, masks, problem, xi) -> tree``.
+
+    Returns:
+      float64[seeds, rounds + 1], or a tree of arrays that begin so.
 
     Raises:
       InputError: numbers out of range, examples that are not of norm 1.
@@ -116,22 +124,22 @@ def train(
     ranges.check(step=step, seeds=seeds)
     problem = unit_problem(x, y)
     with jax.enable_x64(True):
-        return np.asarray(
-            additive.run(
-                key,
-                problem,
-                xi,
-                kappa,
-                step,
-                contributions=shallow,
-                draw=draw,
-                workers=workers,
-                shape=(width, problem.inputs.shape[1]),
-                local_steps=local_steps,
-                rounds=rounds,
-                seeds=seeds,
-            )
+        seen = additive.run(
+            key,
+            problem,
+            xi,
+            kappa,
+            step,
+            contributions=shallow,
+            draw=draw,
+            workers=workers,
+            shape=(width, problem.inputs.shape[1]),
+            local_steps=local_steps,
+            rounds=rounds,
+            seeds=seeds,
+            observe=observe,
         )
+        return jax.tree.map(np.asarray, seen)
 
 
 def mean_of(draw: Draw, workers: int, xi: float | None) -> float:
