@@ -164,12 +164,7 @@ def _warn(problem, sketch, step_size, rule, local_steps):
     if step_size < stability.sure_step(problem, sketch, rule=rule, local_steps=local_steps):
         return
     try:
-        how = {
-            "rule": rule,
-            "local_steps": local_steps,
-            "accuracy": 1e-6 if problem.d <= 100 else 0.01,
-        }
-        largest = stability.largest_step(problem, sketch, **how)
+        largest = stability.largest_step(problem, sketch, rule=rule, local_steps=local_steps)
     except InputError:  # too many outcomes: what overflows is told afterwards
         return
     if step_size >= largest:
