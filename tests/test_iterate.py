@@ -1,23 +1,20 @@
 """Runs against a loop over dense matrices, against exact moments, and on devices."""
 
 import itertools
-import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import quadratic_oracle as oracle
 from conftest import same_bits
 from quadratic_cases import family, problem
 from test_sketches import close
 
-from ist_jax import method, partition, round, workers
+from ist_jax import workers
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
 from ist_jax.sketch import iterate, moments, recursion, sketches, step
-from ist_jax.sketch.stability import UnstableStep, largest_step, sure_step
 
 
 def loop(given, sketch, x0, key, steps, step_size, rule, local_steps, run):
@@ -198,53 +195,6 @@ def test_memory_of_a_run_grows_with_n_d_and_never_with_d_squared(n, d, q):
 
 
 @pytest.mark.parametrize(
-    ("name", "rule", "local_steps"),
-    [
-        ("Perm-1", "step", 1),
-        ("Perm-2", "merge", 1),
-        ("Perm-2, s = 1", "copy", 1),
-        ("Perm-1", "step", 3),
-        ("Perm-2, s = 1", "copy", 2),
-        ("n = 2 d", "copy", 1),
-        ("Bernoulli", "step", 1),
-        ("Rand-2", "copy", 2),
-        ("preconditioned", "step", 1),
-        ("preconditioned, q = 3", "step", 1),
-        ("block preconditioned", "step", 1),
-        ("identity", "step", 1),
-    ],
-)
-def test_the_largest_stable_step_is_where_second_moments_begin_to_grow(name, rule, local_steps):
-    """By the oracle's enumeration: the second moment's map has radius 1 there."""
-    given, sketch, theirs = family(name)
-    largest = largest_step(given, sketch, rule=rule, local_steps=local_steps)
-
-    def growth(step_size):
-        maps = [
-            (odds, oracle.affine(given.L, given.b, C, step_size, rule, local_steps)[0])
-            for odds, C in theirs
-        ]
-        return np.abs(np.linalg.eigvals(sum(odds * np.kron(A, A) for odds, A in maps))).max()
-
-    assert growth(largest) == pytest.approx(1, abs=1e-7)
-    assert growth(0.99 * largest) < 1 < growth(1.01 * largest)
-    assert 0 <= sure_step(given, sketch, rule=rule, local_steps=local_steps) <= 1.0001 * largest
-
-
-def test_a_step_that_is_too_large_warns_with_the_largest_stable_one(key):
-    given, sketch, _ = family("Perm-2")
-    largest = largest_step(given, sketch)
-    with pytest.warns(UnstableStep, match=rf"Perm-2.* step size .* is not below {largest:.6g}"):
-        iterate.run(given, sketch, np.ones(6), key, steps=2, step_size=1.01 * largest)
-    with pytest.warns(UnstableStep) as told:
-        iterate.run(given, sketch, np.ones(6), key, steps=5000, step_size=50.0, runs=2)
-    assert "2 of 2 runs overflowed" in str(told[1].message)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        iterate.run(given, sketch, np.ones(6), key, steps=2, step_size=0.99 * largest)
-
-
-@pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({"step_size": -0.1}, "step size must be a positive number, found -0.1"),
@@ -265,56 +215,3 @@ def test_bad_runs_are_refused(changes, told, key):
     how = {"sketch": sketch, "x0": np.ones(6), "steps": 4, "step_size": 0.1, **changes}
     with pytest.raises(InputError, match=told):
         iterate.run(given, key=key, **how)
-
-
-def as_network(given, assign, key, rounds, local_steps, step_size):
-    """One linear layer under squared loss, trained by the library; the weights of every round."""
-    n, d = given.n, given.d
-    x = np.sqrt(d) * np.linalg.cholesky(given.L).swapaxes(1, 2)  # L_i = x'x / d
-    y = d * np.linalg.solve(x.swapaxes(1, 2), given.b[..., None])[..., 0]  # b_i = x'y / d
-
-    def loss(net, batch, key):
-        return jnp.mean(jnp.square(batch["x"] @ net["w"] - batch["y"])) / 2
-
-    with jax.enable_x64(True):
-        params, names = {"w": jnp.ones(d)}, {"w": ("coordinates",)}
-        trainer = round.build(
-            loss, optax.sgd(step_size), params, names, method=method.ist(assign), workers=n
-        )
-        state, weights, held = trainer.init(params, key), [], []
-        for _ in range(rounds):
-            who = np.asarray(state.who["coordinates"])
-            held.append(who)
-            seen = np.take_along_axis(x, who[:, None, :], axis=2)
-            batch = {"x": seen, "y": y}
-            steps = {k: np.repeat(v[:, None], local_steps, axis=1) for k, v in batch.items()}
-            state, _ = trainer.round(state, steps)
-            weights.append(np.asarray(trainer.whole(state).params["w"]))
-    return weights, held
-
-
-@pytest.mark.parametrize("local_steps", [1, 3])
-def test_the_library_trains_a_linear_layer_to_the_same_iterates(local_steps, key):
-    given, sketch = problem(3, 6), sketches.perm(3, 6, scale=1.0)
-    mine = fold(key, 0)
-    assign = sketches.as_partition(sketch, "coordinates")
-    weights, _ = as_network(given, assign, mine, 6, local_steps, 0.3)
-    found = iterate.run(
-        *(given, sketch, np.ones(6), key),
-        steps=6,
-        step_size=0.3,
-        rule="copy",
-        local_steps=local_steps,
-        every=1,
-    )
-    close(np.stack(weights), found.measured[1:, 0], rtol=1e-12)
-
-
-def test_the_librarys_own_permutation_takes_the_steps_of_algorithm_1(key):
-    """Each round is the oracle's dense step with C_i = P_i for the neurons that were dealt out."""
-    given, x = problem(3, 6), np.ones(6)
-    weights, held = as_network(given, partition.permutation, key, 5, 2, 0.3)
-    for who, after in zip(held, weights, strict=True):
-        C = [oracle.project(ids, 6) for ids in who]
-        x = oracle.step(given.L, given.b, C, x, 0.3, "copy", 2)
-        close(after, x, rtol=1e-12)
