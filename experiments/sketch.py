@@ -16,6 +16,7 @@ import pathlib
 import pkgutil
 import sys
 import time
+import warnings
 from types import ModuleType
 
 from absl import app, flags, logging
@@ -34,6 +35,7 @@ def main(argv: list[str]) -> int:
     logging.set_verbosity(logging.FATAL)  # what fails raises
     if wrong := command.unasked(argv, "configs/sketch_bias.py"):
         return mistake(wrong)
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
         if not WORKDIR.value:
             raise InputError("--workdir is missing; try --workdir=runs/sketch")
@@ -54,6 +56,8 @@ def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> s
         that the figure's own functions refuse.
     """
     module = figure(config)
+    if empty := [key for key, value in config.items() if value == ()]:
+        raise InputError(f"config.{empty[0]} is empty")
     claim(workdir, overwrite)
     print(f"{config.figure}: measuring", flush=True)
     started = time.perf_counter()
@@ -79,6 +83,8 @@ def figure(config: ConfigDict) -> ModuleType:
 def claim(workdir: pathlib.Path, overwrite: bool) -> None:
     """Makes the folder, unless it holds something that was not to be replaced."""
     ours = {CONFIG_FILE, DATA, FIGURE}
+    if workdir.is_file():
+        raise InputError(f"--workdir={workdir} is a file; it must be a folder")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         found = sorted(path.name for path in workdir.iterdir())
@@ -90,12 +96,9 @@ def claim(workdir: pathlib.Path, overwrite: bool) -> None:
             raise InputError(
                 f"{workdir} holds a figure. Choose another --workdir, or replace it (--overwrite)."
             )
-        for name in found:
-            (workdir / name).unlink()
-        (
-            workdir / CONFIG_FILE
-        ).touch()  # what cannot be written is told before anything is measured
-        (workdir / CONFIG_FILE).unlink()
+        attempt = workdir / f"{DATA}.new"  # what cannot be written is told before it is measured
+        attempt.touch()
+        attempt.unlink()
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be written: {error}") from None
 

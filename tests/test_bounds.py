@@ -60,15 +60,24 @@ def test_24_and_the_contraction_hold_where_their_conditions_do(name, seed):
 def test_what_fails_is_named():
     given, sketch, _ = family("Perm-1")
     bound = bounds.stationary(given, sketch, np.ones(4), 2 / moments.theta(given, sketch), 3)
-    assert bound.failing == ("no linear term", "step size at most 1 over theta")
+    assert bound.failing == ("no linear term", "step size at most 1/theta")
     W_indefinite = quadratics.homogeneous([[1.0, 2.0], [2.0, 8.0]], [0.0, 0.0], 2)
     bound = bounds.contraction(W_indefinite, sketches.perm(2, 2), np.ones(2), 0.01, 3)
-    assert bound.failing == ("W positive definite", "step size at most 1 over theta")
+    assert bound.failing == ("W positive definite", "step size at most 1/theta")
     assert bounds.homogeneous_preconditioned(given, np.ones(4), 3).failing == (
         "all workers have one loss",
         "no linear term",
     )
     assert bounds.heterogeneous_preconditioned(given, np.ones(4), 3).failing == ("no linear term",)
+
+
+def test_bounds_of_no_steps_are_refused():
+    given, sketch, _ = family("Perm-1")
+    for claim in (bounds.stationary, bounds.contraction):
+        with pytest.raises(InputError, match="step_size must be positive and finite"):
+            claim(given, sketch, np.ones(4), -0.1, 3)
+        with pytest.raises(InputError, match="steps must be positive"):
+            claim(given, sketch, np.ones(4), 0.1, 0)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -115,9 +124,9 @@ def test_the_tight_form_of_19_is_an_equality_at_1_and_false_above(seed):
 def test_the_printed_range_of_19_is_sufficient_and_not_needed():
     given, x0 = problem(4, 4), np.arange(1.0, 5)
     beyond = bounds.neighbourhood(given, x0, 0.9, 7, beta=0.25)
-    assert beyond.failing == ("step size in range",)
+    assert beyond.failing == ("step size at most (1/2 - beta) / (1/2 + beta)",)
     assert beyond.holds
-    assert "beta below 1 2" in bounds.neighbourhood(given, x0, 0.1, 7, beta=0.7).failing
+    assert "beta below 1/2" in bounds.neighbourhood(given, x0, 0.1, 7, beta=0.7).failing
     with pytest.raises(InputError, match=r"beta must lie in \(0, 1/2\), found 0"):
         bounds.neighbourhood(given, x0, 0.1, 7, beta=0)
 
@@ -136,7 +145,7 @@ def test_theorem_1_of_compressed_iterates_holds_where_its_conditions_do(seed):
     assert not bound.failing
     assert bound.holds
     too_much = compressed.theorem_1(given, 1 / (1 + 1.2 * omega), w0, 40)
-    assert too_much.failing == ("omega below mu2 over 10 L2", "alpha positive")
+    assert too_much.failing == ("omega < mu^2 / (10 L^2)", "alpha > 0")
 
 
 def test_second_moments_of_compressed_iterates_are_those_of_the_enumeration():
@@ -177,7 +186,7 @@ def test_theorem_1_needs_more_than_is_printed_where_M_f_is_above_1():
     assert c.M_f > 1
     omega = 0.95 * c.mu**2 / (10 * c.L_max**2)
     bound = compressed.theorem_1(given, 1 / (1 + omega), w0, 5)
-    assert bound.failing == ("alpha positive",)
+    assert bound.failing == ("alpha > 0",)
 
 
 def test_corollary_1_as_printed_has_c_in_the_denominator_and_its_alpha_is_then_negative():
@@ -193,7 +202,7 @@ def test_corollary_1_says_nothing_about_quadratics():
     """Gradients are unbounded, so that M_f >= 1 and c = 1/2 - M_f / 2 is never positive."""
     for given in (tame(), tame(n=3)):
         bound = compressed.corollary_1(given, 0.999, np.ones(4), 5)
-        assert "c positive" in bound.failing
+        assert "c > 0" in bound.failing
         assert bound.right == np.inf
 
 
@@ -218,7 +227,7 @@ def test_a_permutation_is_too_much_compression_for_theorem_1(n):
     given = tame()
     assert compressed.variance(1 / n) == n - 1
     bound = compressed.theorem_1(given, 1 / n, np.ones(4), 5)
-    assert "omega below mu2 over 10 L2" in bound.failing
+    assert "omega < mu^2 / (10 L^2)" in bound.failing
     assert not compressed.theorem_1(given, 1, np.ones(4), 5).failing
     with pytest.raises(InputError, match=r"in \(0, 1\], found 0"):
         compressed.theorem_1(given, 0, np.ones(4), 5)

@@ -1,6 +1,7 @@
 """Runs against a loop over dense matrices, against exact moments, and on devices."""
 
 import itertools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from ist_jax import workers
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
 from ist_jax.sketch import iterate, moments, recursion, sketches, step
+from ist_jax.sketch.quadratics import UnstableStep
 
 
 def loop(given, sketch, x0, key, steps, step_size, rule, local_steps, run):
@@ -40,14 +42,16 @@ def loop(given, sketch, x0, key, steps, step_size, rule, local_steps, run):
 def test_runs_are_the_dense_loop_with_the_same_draws(name, rule, local_steps, key):
     given, sketch, _ = family(name)
     x0 = np.arange(1.0, given.d + 1)
-    found = iterate.run(
-        *(given, sketch, x0, key),
-        steps=7,
-        step_size=0.05,
-        runs=2,
-        rule=rule,
-        local_steps=local_steps,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnstableStep)  # some merges are not stable
+        found = iterate.run(
+            *(given, sketch, x0, key),
+            steps=7,
+            step_size=0.05,
+            runs=2,
+            rule=rule,
+            local_steps=local_steps,
+        )
     for run in range(2):
         expected = loop(given, sketch, x0, key, 7, 0.05, rule, local_steps, run)
         close(found.x[run], expected, rtol=1e-12)
@@ -93,6 +97,7 @@ def test_local_steps_with_noise_scatter_as_the_recursion_says(key):
     assert (np.abs((off**2).mean(0) - np.diag(covariances[-1])) < 4 * error).all()
 
 
+@pytest.mark.filterwarnings("ignore::ist_jax.sketch.quadratics.UnstableStep")
 def test_the_merge_is_the_step_just_where_the_sketches_average_to_the_identity(key):
     def both(name):
         given, sketch, _ = family(name)

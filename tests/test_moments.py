@@ -6,6 +6,7 @@ import quadratic_oracle as oracle
 from quadratic_cases import FAMILY, family, problem
 from test_sketches import close
 
+from ist_jax.errors import InputError
 from ist_jax.sketch import bounds, moments, quadratics, recursion, sketches
 
 K = 6
@@ -173,7 +174,7 @@ def test_28_is_too_weak_where_losses_differ():
     assert not with_true.failing
     with_printed = bounds.stationary(given, sketch, x0, 1 / printed, 20)
     assert not with_printed.holds
-    assert with_printed.failing == ("step size at most 1 over theta",)
+    assert with_printed.failing == ("step size at most 1/theta",)
     means, covariances = moments.trajectory(given, sketch, x0, 1 / printed, 20)
     ends = given.value(means[-1]) + np.trace(given.Lbar @ covariances[-1]) / 2
     assert ends > given.value(x0)
@@ -211,3 +212,17 @@ def test_W_can_be_indefinite(a, b, indefinite):
     W = moments.W(given, sketches.perm(2, 2))
     assert (np.linalg.det(W) < 0) == indefinite == (c > edge)
     assert np.isinf(moments.theta(given, sketches.perm(2, 2))) == indefinite
+
+
+def test_numbers_may_be_numpys_and_a_sketch_must_fit():
+    given = problem(4, 8)
+    for q in (2, np.int64(2)):
+        close(moments.expected_B(given, q), moments.expected_B(given, sketches.perm(4, 8)))
+        assert moments.theta(given, q) == moments.theta(given, sketches.perm(4, 8))
+    assert sketches.bernoulli(np.int64(8), np.int64(8), 0.5).support.outcomes == 2**64
+    with pytest.raises(InputError, match="sketch is for n=1, d=8, the problem has n=4, d=8"):
+        moments.theta(given, sketches.rand(1, 8, 2))
+    with pytest.raises(InputError, match=r"Perm-1 needs n = d; found n=4, d=8"):
+        moments.bias(given)
+    with pytest.raises(InputError, match=r"a point must be \[8\]"):
+        moments.trajectory(given, sketches.perm(4, 8), np.ones(3), 0.1, 2)

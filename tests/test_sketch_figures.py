@@ -63,6 +63,17 @@ def test_a_figure_is_never_replaced_without_being_asked(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         sketch.run(config, tmp_path / "file" / "run")
+    with pytest.raises(InputError, match="is a file"):
+        sketch.run(config, tmp_path / "file")
+
+
+def test_a_mistake_leaves_the_figure_that_was_there(tmp_path):
+    sketch.run(tiny("sketch_homogeneous"), tmp_path / "one")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()}
+    for wrong in ({"condition": 0.5}, {"step_sizes": ()}):
+        with pytest.raises(InputError):
+            sketch.run(tiny("sketch_homogeneous", **wrong), tmp_path / "one", overwrite=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "one").iterdir()} == before
 
 
 @pytest.mark.parametrize(

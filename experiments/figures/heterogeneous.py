@@ -40,12 +40,11 @@ def measure(config: Any) -> dict:
             measure=distances,
         )
         curves[str(step_size)] = {name: v.tolist() for name, v in found.measured.items()}
-        steps = found.steps.tolist()
     return {
         "n": problem.n,
         "d": problem.d,
         "condition": config.condition,
-        "steps": steps,
+        "steps": list(range(0, config.steps + 1, config.every)),
         "predicted": float(quadratics.norm2(limit - problem.solution) / start),
         "curves": curves,
     }

@@ -34,7 +34,7 @@ def measure(config: Any) -> dict:
         )
         curves[str(step_size)] = [found.measured.min(1).tolist(), found.measured.max(1).tolist()]
     away = np.linalg.norm(limit - problem.solution) / np.linalg.norm(problem.solution)
-    return {"n": n, "steps": found.steps.tolist(), "curves": curves, "bias": float(away)}
+    return {"n": n, "steps": list(range(config.steps + 1)), "curves": curves, "bias": float(away)}
 
 
 def draw(data: dict, figure: "Figure") -> None:

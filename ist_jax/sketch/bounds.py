@@ -13,7 +13,15 @@ from numpy.typing import ArrayLike
 
 from ist_jax.errors import InputError
 from ist_jax.sketch import moments, sketches
-from ist_jax.sketch.quadratics import Matrix, Quadratics, Real, Vector, norm2, preconditioned
+from ist_jax.sketch.quadratics import (
+    Matrix,
+    Quadratics,
+    Real,
+    Vector,
+    norm2,
+    positive,
+    preconditioned,
+)
 from ist_jax.sketch.sketches import Sketch
 
 ROUNDING = 1e-10
@@ -32,9 +40,9 @@ class Bound(NamedTuple):
         return self.left <= self.right + ROUNDING * max(abs(self.left), abs(self.right))
 
 
-def unmet(**conditions: bool) -> tuple[str, ...]:
+def unmet(conditions: dict[str, bool]) -> tuple[str, ...]:
     """The names of the conditions that are false."""
-    return tuple(name.replace("_", " ") for name, met in conditions.items() if not met)
+    return tuple(name for name, met in conditions.items() if not met)
 
 
 def stationary(
@@ -53,11 +61,7 @@ def stationary(
     theta, W = moments.theta(problem, sketch), moments.W(problem, sketch)
     inverse = np.linalg.inv(problem.Lbar)
     left, fall = _along(problem, sketch, x0, step_size, steps, inverse @ W @ inverse)
-    failing = unmet(
-        no_linear_term=not problem.b.any(),
-        W_positive_definite=math.isfinite(theta),
-        step_size_at_most_1_over_theta=step_size * theta <= 1 + ROUNDING,
-    )
+    failing = _of_descent(problem, theta, step_size)
     return Bound(left, 2 * fall / (step_size * steps), failing)
 
 
@@ -93,8 +97,10 @@ def homogeneous_preconditioned(problem: Quadratics, x0: ArrayLike, steps: int) -
     sketch = sketches.perm(problem.n, problem.d, 1)
     left, fall = _along(scaled, sketch, x0, 1 / problem.n, steps, np.eye(problem.d))
     failing = unmet(
-        all_workers_have_one_loss=not np.ptp(problem.L, axis=0).any(),
-        no_linear_term=not problem.b.any(),
+        {
+            "all workers have one loss": not np.ptp(problem.L, axis=0).any(),
+            "no linear term": not problem.b.any(),
+        }
     )
     return Bound(left, 2 * float(np.linalg.eigvalsh(scaled.Lbar)[-1]) * fall / steps, failing)
 
@@ -104,7 +110,7 @@ def heterogeneous_preconditioned(problem: Quadratics, x0: ArrayLike, steps: int)
     sketch = sketches.preconditioned(problem, 1)
     left, fall = _along(problem, sketch, x0, 1.0, steps, np.eye(problem.d))
     right = 2 * float(np.linalg.eigvalsh(problem.Lbar)[-1]) * fall / steps
-    return Bound(left, right, unmet(no_linear_term=not problem.b.any()))
+    return Bound(left, right, unmet({"no linear term": not problem.b.any()}))
 
 
 def contraction(
@@ -114,17 +120,14 @@ def contraction(
 
     Conditions: those of ``stationary``. It follows from the same descent inequality.
     """
+    positive(step_size=step_size, steps=steps)
     W, theta = moments.W(problem, sketch), moments.theta(problem, sketch)
     root = np.linalg.cholesky(problem.Lbar)  # similar to the symmetric root: same eigenvalues
     lowest = np.linalg.eigvalsh(np.linalg.solve(root, np.linalg.solve(root, W).T))[0]
     means, covariances = moments.trajectory(problem, sketch, x0, step_size, steps)
     left = _mean_norm2(means[-1] - problem.solution, covariances[-1], problem.Lbar)
     start = norm2(np.subtract(x0, problem.solution), problem.Lbar)
-    failing = unmet(
-        no_linear_term=not problem.b.any(),
-        W_positive_definite=math.isfinite(theta),
-        step_size_at_most_1_over_theta=step_size * theta <= 1 + ROUNDING,
-    )
+    failing = _of_descent(problem, theta, step_size)
     return Bound(left, float((1 - step_size * lowest) ** steps * start), failing)
 
 
@@ -145,7 +148,12 @@ def neighbourhood(
     right = 2 * fall / (step_size * steps)
     right += (2 / beta * (1 - step_size) + step_size) * h + step_size * moments.sigma2(problem)
     largest = (0.5 - beta) / (0.5 + beta)
-    failing = unmet(beta_below_1_2=beta < 0.5, step_size_in_range=0 < step_size <= largest)
+    failing = unmet(
+        {
+            "beta below 1/2": beta < 0.5,
+            "step size at most (1/2 - beta) / (1/2 + beta)": step_size <= largest,
+        }
+    )
     return Bound(left, right, failing)
 
 
@@ -157,7 +165,18 @@ def neighbourhood_tight(problem: Quadratics, x0: ArrayLike, step_size: Real, ste
     h = float(norm2(moments.bias(problem), problem.Lbar))
     left, fall = _to_neighbourhood(problem, x0, step_size, steps)
     right = 2 * fall / (step_size * steps) + h + step_size * moments.sigma2(problem)
-    return Bound(left, right, unmet(step_size_at_most_1=0 < step_size <= 1))
+    return Bound(left, right, unmet({"step size at most 1": step_size <= 1}))
+
+
+def _of_descent(problem: Quadratics, theta: float, step_size: Real) -> tuple[str, ...]:
+    """What (22) to (24) and the contraction ask for."""
+    return unmet(
+        {
+            "no linear term": not problem.b.any(),
+            "W positive definite": math.isfinite(theta),
+            "step size at most 1/theta": step_size * theta <= 1 + ROUNDING,
+        }
+    )
 
 
 def _to_neighbourhood(problem, x0, step_size, steps):
@@ -169,6 +188,7 @@ def _along(
     problem: Quadratics, sketch: Sketch, x0: ArrayLike, step_size: Real, steps: int, norm: Matrix
 ) -> tuple[float, float]:
     """The mean over k < steps of E|grad f(x^k)|^2_norm, and f(x^0) - E f(x^steps)."""
+    positive(step_size=step_size, steps=steps)
     means, covariances = moments.trajectory(problem, sketch, x0, step_size, steps)
     around = problem.Lbar @ norm @ problem.Lbar
     each = [

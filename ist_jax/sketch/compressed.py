@@ -75,7 +75,10 @@ def theorem_1(problem: Quadratics, keep: Real, w0: ArrayLike, steps: int, M_f=No
     c, omega = constants(problem, M_f), variance(keep)
     alpha = _alpha(c, omega, 1 - c.M_f / 2)
     failing = unmet(
-        omega_below_mu2_over_10_L2=omega < c.mu**2 / (10 * c.L_max**2), alpha_positive=alpha > 0
+        {
+            "omega < mu^2 / (10 L^2)": omega < c.mu**2 / (10 * c.L_max**2),
+            "alpha > 0": alpha > 0,
+        }
     )
     return _bound(problem, keep, w0, steps, c, alpha, failing)
 
@@ -90,8 +93,10 @@ def corollary_1(problem: Quadratics, keep: Real, w0: ArrayLike, steps: int, M_f=
     c, omega = constants(problem, M_f), variance(keep)
     share = 0.5 - c.M_f / 2
     failing = unmet(
-        c_positive=share > 0,
-        omega_below_mu2_c_over_5_L2=omega < c.mu**2 * share / (5 * c.L_max**2),
+        {
+            "c > 0": share > 0,
+            "omega < mu^2 c / (5 L^2)": omega < c.mu**2 * share / (5 * c.L_max**2),
+        }
     )
     return _bound(problem, keep, w0, steps, c, _alpha(c, omega, share), failing)
 
@@ -102,7 +107,7 @@ def second_moments(
     """E w_t and E w_t w_t' for t = 0 .. steps, exactly."""
     omega, move = variance(keep), np.eye(problem.d) - step_size * problem.L
     kick = step_size * problem.b
-    start = np.asarray(w0, np.float64)
+    start = problem.point(w0)
     means, squares = [start], [np.outer(start, start)]
     for _ in range(steps):
         m, S = means[-1], squares[-1]

@@ -24,8 +24,10 @@ from ist_jax.errors import InputError
 from ist_jax.keys import fold
 from ist_jax.passes import WORKER
 from ist_jax.sketch import stability, step
-from ist_jax.sketch.quadratics import Quadratics, Real
+from ist_jax.sketch.quadratics import Quadratics, Real, UnstableStep
 from ist_jax.sketch.sketches import Drawn, Sketch
+
+FAR = 1e8  # times the start's and the solution's size: a run that is there has diverged
 
 
 class Runs(NamedTuple):
@@ -90,8 +92,8 @@ def run(
       InputError: shapes or numbers that do not fit, an unknown rule.
 
     Warns:
-      UnstableStep: the step size is not below the largest stable one, which is named; or numbers
-        overflowed.
+      UnstableStep: the step size is not below the largest stable one, which is named; or it is not
+        known whether it is; or runs have diverged.
 
     Example:
       >>> from ist_jax.sketch import quadratics, sketches
@@ -111,9 +113,9 @@ def run(
         arguments = problem.L, problem.b, start, keys, float(step_size), float(noise)
         x, measured = _run(setting, measure, steps // every, every, *arguments)
         out = jax.tree.map(np.asarray, (x, measured))
-    if not np.isfinite(out[0]).all():
-        wrong = int((~np.isfinite(out[0]).all(1)).sum())
-        warnings.warn(f"{wrong} of {runs} runs overflowed", stability.UnstableStep, stacklevel=2)
+    far = FAR * max(1.0, np.abs(first).max(), np.abs(problem.solution).max())
+    if wrong := int((~(np.abs(out[0]) < far)).any(1).sum()):
+        warnings.warn(f"{wrong} of {runs} runs diverged", UnstableStep, stacklevel=2)
     return Runs(out[0], np.arange(0, steps + 1, every), out[1])
 
 
@@ -161,19 +163,25 @@ def _one_step(setting, L, b, keys, step_size, noise, x, number):
 
 
 def _warn(problem, sketch, step_size, rule, local_steps):
-    if step_size < stability.sure_step(problem, sketch, rule=rule, local_steps=local_steps):
+    """Tells of a step size that is not stable, or not known to be, before anything runs."""
+    how = {"rule": rule, "local_steps": local_steps}
+    sure = stability.sure_step(problem, sketch, **how)
+    if step_size < sure:
         return
+    what = f"{sketch.name}, rule {rule!r}: step size {step_size:g} is not "
     try:
-        largest = stability.largest_step(problem, sketch, rule=rule, local_steps=local_steps)
-    except InputError:  # too many outcomes: what overflows is told afterwards
+        simple = stability.in_closed_form(sketch, rule, local_steps)
+        if not simple and stability.growth(problem, sketch, step_size, **how) < 1:
+            return
+        largest = stability.largest_step(problem, sketch, **how)
+    except InputError:  # too many outcomes
+        if sure:
+            what += f"known to be stable; below {sure:.6g} none expands"
+            warnings.warn(what, UnstableStep, stacklevel=3)
         return
-    if step_size >= largest:
-        warnings.warn(
-            f"{sketch.name}, rule {rule!r}: step size {step_size:g} is not below {largest:.6g}, "
-            "from which on the iterates' second moments grow without bound",
-            stability.UnstableStep,
-            stacklevel=3,
-        )
+    if not simple or step_size >= largest:
+        what += f"below {largest:.6g}, from which on second moments of the iterates grow"
+        warnings.warn(what, UnstableStep, stacklevel=3)
 
 
 def _check(problem, sketch, x0, steps, step_size, runs, rule, local_steps, noise, every):

@@ -10,6 +10,7 @@ only the block form's Cb is enumerated.
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 from jaxtyping import Float
@@ -17,12 +18,23 @@ from numpy.typing import ArrayLike
 
 from ist_jax.errors import InputError
 from ist_jax.sketch import laws, sketches
-from ist_jax.sketch.quadratics import Matrix, Quadratics, Real, Vector, inverse_root, norm2
+from ist_jax.sketch.quadratics import (
+    Integer,
+    Matrix,
+    Quadratics,
+    Real,
+    UnstableStep,
+    Vector,
+    inverse_root,
+    norm2,
+    positive,
+    settling,
+)
 from ist_jax.sketch.sketches import MANY, Sketch
 
 
-def expected_B(problem: Quadratics, sketch: Sketch | int) -> Matrix:
-    """E Bbar; q stands for Perm-q.
+def expected_B(problem: Quadratics, sketch: Sketch | Integer) -> Matrix:
+    """E Bbar; here and below, a number q stands for Perm-q.
 
     For Perm-q with d = q n it is n [(d-q)/(d-1) Dbar + (q-1)/(d-1) Lbar], n Dbar for q = 1, (27).
 
@@ -31,31 +43,34 @@ def expected_B(problem: Quadratics, sketch: Sketch | int) -> Matrix:
       >>> expected_B(problem, 1).tolist()
       [[4.0, 0.0], [0.0, 4.0]]
     """
-    sketch = _perm(problem, sketch) if isinstance(sketch, int) else sketch
+    sketch = _fitting(problem, sketch)
     if sketch.weights is None:  # the block form: Bbar = I in every draw
         return np.eye(problem.d)
     return laws.first(sketch.support, _factored(problem, sketch))
 
 
-def expected_Cb(problem: Quadratics, sketch: Sketch) -> Vector:
+def expected_Cb(problem: Quadratics, sketch: Sketch | Integer) -> Vector:
     """E Cb; for the preconditioned Perm-1, n^-1/2 (1/n) sum D_i^-1/2 b_i, (14)."""
+    sketch = _fitting(problem, sketch)
     if sketch.weights is None:
         chances, Cb = _enumerated_Cb(problem, sketch)
         return chances @ Cb
     return sketch.support.alone(1) * (sketch.weights * problem.b).mean(0)
 
 
-def second_B(problem: Quadratics, sketch: Sketch, M: Matrix | None = None) -> Matrix:
+def second_B(problem: Quadratics, sketch: Sketch | Integer, M: Matrix | None = None) -> Matrix:
     """E[Bbar M Bbar] for a symmetric M; Lbar, as in (23), if there is none."""
     M = problem.Lbar if M is None else M
+    sketch = _fitting(problem, sketch)
     if sketch.weights is None:
         return M
     X = _factored(problem, sketch)
     return laws.second(sketch.support, X, M, X)
 
 
-def cross(problem: Quadratics, sketch: Sketch, m: Vector) -> Matrix:
+def cross(problem: Quadratics, sketch: Sketch | Integer, m: Vector) -> Matrix:
     """E[Bbar m Cb']."""
+    sketch = _fitting(problem, sketch)
     if sketch.weights is None:
         return np.outer(m, expected_Cb(problem, sketch))
     ones = np.ones(problem.d)
@@ -63,8 +78,9 @@ def cross(problem: Quadratics, sketch: Sketch, m: Vector) -> Matrix:
     return laws.second(sketch.support, X, np.outer(m, ones), V)
 
 
-def covariance_Cb(problem: Quadratics, sketch: Sketch) -> Matrix:
+def covariance_Cb(problem: Quadratics, sketch: Sketch | Integer) -> Matrix:
     """Cov Cb."""
+    sketch = _fitting(problem, sketch)
     mean = expected_Cb(problem, sketch)
     if sketch.weights is None:
         chances, Cb = _enumerated_Cb(problem, sketch)
@@ -74,13 +90,13 @@ def covariance_Cb(problem: Quadratics, sketch: Sketch) -> Matrix:
     return laws.second(sketch.support, V, ones, V) - np.outer(mean, mean)
 
 
-def W(problem: Quadratics, sketch: Sketch) -> Matrix:
+def W(problem: Quadratics, sketch: Sketch | Integer) -> Matrix:
     """E[Lbar Bbar + Bbar Lbar] / 2, (22). It may be indefinite."""
     product = problem.Lbar @ expected_B(problem, sketch)
     return (product + product.T) / 2
 
 
-def theta(problem: Quadratics, sketch: Sketch) -> float:
+def theta(problem: Quadratics, sketch: Sketch | Integer) -> float:
     """The smallest theta with E[Bbar Lbar Bbar] <= theta W, (23); infinite if W is not positive.
 
     The largest eigenvalue of the exact moment in the metric of W: for heterogeneous Perm-1 that
@@ -94,16 +110,16 @@ def theta(problem: Quadratics, sketch: Sketch) -> float:
     return float(np.linalg.eigvalsh(np.linalg.solve(root, half.T))[-1])
 
 
-def mean_limit(problem: Quadratics, sketch: Sketch) -> Vector:
+def mean_limit(problem: Quadratics, sketch: Sketch | Integer) -> Vector:
     """x_inf = (E Bbar)^-1 E Cb, where the mean of the iterates tends to under rule ``step``."""
     return np.linalg.solve(expected_B(problem, sketch), expected_Cb(problem, sketch))
 
 
 def fixed_point(
     problem: Quadratics,
-    q: int = 1,
+    q: Integer = 1,
     scale: Real = 1.0,
-    local_steps: int = 1,
+    local_steps: Integer = 1,
     step_size: Real | None = None,
 ) -> Vector:
     """Where the mean tends to with Perm-q of any scale s, and tau local steps (rule ``copy``).
@@ -116,6 +132,9 @@ def fixed_point(
     Raises:
       InputError: q n is neither d nor is n = q d; local steps without a step size; too many blocks
         of q coordinates to average over.
+
+    Warns:
+      UnstableStep: local steps diverge in some worker, which is named.
     """
     if local_steps < 1:
         raise InputError(f"local_steps must be at least 1, found {local_steps}")
@@ -124,11 +143,21 @@ def fixed_point(
         return mean_limit(problem, sketch)
     if step_size is None:
         raise InputError(f"with local_steps={local_steps} the fixed point depends on step_size")
-    size = 1 if problem.n > problem.d else q
-    if math.comb(problem.d, size) > MANY:
+    positive(step_size=step_size)
+    top = np.linalg.eigvalsh(problem.L)[:, -1]
+    if step_size * scale * top.max() >= 2:
+        warnings.warn(
+            f"local steps of {step_size:g} diverge in worker {top.argmax()}: they are stable below "
+            f"{2 / (scale * top.max()):.4g}, and this fixed point is not where runs tend to",
+            UnstableStep,
+            stacklevel=2,
+        )
+    size = 1 if problem.n > problem.d else int(q)
+    count = math.comb(problem.d, size)
+    if count > MANY:
         raise InputError(
             f"{local_steps} local steps on blocks of {size} out of {problem.d} coordinates: the "
-            f"fixed point averages over {math.comb(problem.d, size):.3g} blocks, at most {MANY}"
+            f"fixed point averages over {sketches.size(count)} blocks, at most {MANY}"
         )
     blocks = np.array(list(itertools.combinations(range(problem.d), size)))
     pairs = blocks[:, :, None], blocks[:, None, :]
@@ -147,6 +176,7 @@ def fixed_point(
 
 def bias(problem: Quadratics) -> Vector:
     """h = x* - x_inf of the heterogeneous preconditioned Perm-1, (17)."""
+    _perm_1(problem)
     mean = (inverse_root(problem.D) * problem.b).mean(0)
     return problem.solution - mean / math.sqrt(problem.n)
 
@@ -157,7 +187,7 @@ def sigma2(problem: Quadratics) -> float:
     With v_i = D_i^-1/2 b_i and S their population covariance over the workers, Cov Cb has S_aa / n
     on its diagonal and -S_ab / (n (n - 1)) off it.
     """
-    n = problem.n
+    n = _perm_1(problem).n
     v = inverse_root(problem.D) * problem.b
     if n == 1:
         return 0.0
@@ -183,12 +213,13 @@ def neighbourhood(problem: Quadratics, step_size: Real) -> float:
 def law(problem: Quadratics, x0: ArrayLike, step_size: Real, step: int) -> tuple[Vector, Matrix]:
     """Mean and covariance of x^k for the heterogeneous preconditioned Perm-1, in closed form.
 
-    Its step is x+ = (1 - gamma) x + gamma Cb with independent Cb.
+    Its step is x+ = (1 - gamma) x + gamma Cb with independent Cb, so that the covariance is
+    gamma^2 sum_(j < k) (1 - gamma)^2j Cov Cb, or gamma/(2 - gamma) [1 - (1 - gamma)^2k] Cov Cb.
     """
     sketch = _perm_1(problem)
-    stays = (1 - step_size) ** step
-    mean = stays * np.asarray(x0) + (1 - stays) * expected_Cb(problem, sketch)
-    return mean, step_size / (2 - step_size) * (1 - stays**2) * covariance_Cb(problem, sketch)
+    stays = (1 - float(step_size)) ** np.arange(step + 1)
+    mean = stays[-1] * problem.point(x0) + (1 - stays[-1]) * expected_Cb(problem, sketch)
+    return mean, step_size**2 * (stays[:-1] ** 2).sum() * covariance_Cb(problem, sketch)
 
 
 def trajectory(
@@ -201,25 +232,29 @@ def trajectory(
 ) -> tuple[Float[np.ndarray, "K d"], Float[np.ndarray, "K d d"]]:
     """The exact mean and covariance of x^0 .. x^steps under rule ``step`` with one local step.
 
+    Rule ``copy``, with one local step and c holders of every coordinate, is this with n/c times the
+    step size; all else is ``recursion.trajectory``.
+
     Args:
       noise: standard deviation of the noise in each coordinate of a local gradient.
     """
     B, Cb = expected_B(problem, sketch), expected_Cb(problem, sketch)
     CbCb = covariance_Cb(problem, sketch) + np.outer(Cb, Cb)
-    start = np.asarray(x0, np.float64)
+    start = problem.point(x0)
     means, squares = [start], [np.outer(start, start)]
     if noise:
         CbCb = CbCb + noise**2 * _expected_C2(problem, sketch) / problem.n
-    for _ in range(steps):
-        m, S = means[-1], squares[-1]
-        drift = B @ S - np.outer(Cb, m)
-        mixed = cross(problem, sketch, m)
-        spread = second_B(problem, sketch, S) - mixed - mixed.T + CbCb
-        means.append(m - step_size * (B @ m - Cb))
-        onward = S - step_size * (drift + drift.T) + step_size**2 * spread
-        squares.append((onward + onward.T) / 2)  # rounding that is not symmetric would grow
-    mean, square = np.array(means), np.array(squares)
-    return mean, square - mean[:, :, None] * mean[:, None, :]
+    with settling(squares):
+        for _ in range(steps):
+            m, S = means[-1], squares[-1]
+            drift = B @ S - np.outer(Cb, m)
+            mixed = cross(problem, sketch, m)
+            spread = second_B(problem, sketch, S) - mixed - mixed.T + CbCb
+            means.append(m - step_size * (B @ m - Cb))
+            onward = S - step_size * (drift + drift.T) + step_size**2 * spread
+            squares.append((onward + onward.T) / 2)  # rounding that is not symmetric would grow
+        mean, square = np.array(means), np.array(squares)
+        return mean, square - mean[:, :, None] * mean[:, None, :]
 
 
 def _expected_C2(problem, sketch):
@@ -243,6 +278,18 @@ def _diagonal(v):
 def _enumerated_Cb(problem, sketch):
     chances, drawn = sketch.outcomes()
     return chances, (sketches.dense(drawn, problem.d) @ problem.b[..., None])[..., 0].mean(1)
+
+
+def _fitting(problem: Quadratics, sketch: Sketch | Integer) -> Sketch:
+    """A sketch for this problem; q stands for Perm-q."""
+    if not isinstance(sketch, Sketch):
+        return _perm(problem, sketch)
+    if (sketch.n, sketch.d) != (problem.n, problem.d):
+        raise InputError(
+            f"the sketch is for n={sketch.n}, d={sketch.d}, the problem has n={problem.n}, "
+            f"d={problem.d}"
+        )
+    return sketch
 
 
 def _perm(problem, q, scale=None):

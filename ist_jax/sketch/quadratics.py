@@ -4,8 +4,11 @@ f has one minimum x* = Lbar^-1 bbar if Lbar, the mean of the L_i, is positive de
 L_i need only be positive semidefinite: a worker's data may leave coordinates undetermined.
 """
 
+import contextlib
 import dataclasses
 import functools
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,8 +20,13 @@ from ist_jax.errors import InputError
 from ist_jax.keys import fold
 
 Real = float | int
+Integer = int | np.integer
 Matrix = Float[np.ndarray, "d d"]
 Vector = Float[np.ndarray, " d"]
+
+
+class UnstableStep(UserWarning):
+    """A step size at which the iterates do not settle, or are not known to."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,7 +34,9 @@ class Quadratics:
     """A problem; arrays are copied, in float64.
 
     Args:
-      L: ``[n, d, d]``, symmetric and positive semidefinite, their mean positive definite.
+      L: ``[n, d, d]``, symmetric and positive semidefinite, up to 1,000 times the precision of the
+        type that is given (2e-13 of the largest entry, or 1e-4 for float32; the two halves are
+        then averaged); their mean positive definite.
       b: ``[n, d]``; zeros are the interpolation case.
 
     Raises:
@@ -43,8 +53,9 @@ class Quadratics:
     b: Any
 
     def __post_init__(self):
-        digits = float(np.finfo(np.result_type(np.asarray(self.L), np.float32)).eps)
-        L, b = (np.array(value, np.float64) for value in (self.L, self.b))
+        given = _numbers("L", self.L)
+        rounding = 1000 * float(np.finfo(np.result_type(given, np.float32)).eps)
+        L, b = np.array(given, np.float64), np.array(_numbers("b", self.b), np.float64)
         if L.ndim != 3 or L.shape[1] != L.shape[2] or 0 in L.shape:
             raise InputError(f"L must be [n, d, d], a square matrix a worker; found {L.shape}")
         if b.shape != L.shape[:2]:
@@ -52,11 +63,22 @@ class Quadratics:
         object.__setattr__(self, "L", L)
         object.__setattr__(self, "b", b)
         for worker, matrix in enumerate(L):
-            _check(f"L of worker {worker}", matrix, rounding=digits**0.5)
+            _check(f"L of worker {worker}", matrix, rounding)
             if not np.isfinite(b[worker]).all():
                 raise InputError(f"b of worker {worker} holds a number that is not finite")
             matrix[:] = (matrix + matrix.T) / 2
         _check("the mean of the L_i", self.Lbar)
+
+    def point(self, x: ArrayLike) -> Vector:
+        """x in float64, if it is a point of this problem.
+
+        Raises:
+          InputError: it is not ``[d]``.
+        """
+        point = np.asarray(x, np.float64)
+        if point.shape != (self.d,):
+            raise InputError(f"a point must be [{self.d}] for this problem; found {point.shape}")
+        return point
 
     @property
     def n(self) -> int:
@@ -103,6 +125,30 @@ class Quadratics:
     def gradient(self, x: ArrayLike) -> Float[np.ndarray, "*runs d"]:
         """The gradient of f at x, ``[*runs, d]``."""
         return np.asarray(x, np.float64) @ self.Lbar - self.bbar
+
+
+@contextlib.contextmanager
+def settling(moments: list) -> Iterator[None]:
+    """Around a loop that appends to ``moments``: what overflows is told once, and not by NumPy."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        yield
+    if not np.isfinite(moments[-1]).all():
+        warnings.warn(
+            "moments of the iterates overflowed: the step size is not stable",
+            UnstableStep,
+            stacklevel=4,
+        )
+
+
+def positive(**numbers: Real) -> None:
+    """Complains about numbers that are not positive and finite, by their names.
+
+    Raises:
+      InputError: the first of them.
+    """
+    for name, value in numbers.items():
+        if not 0 < value < np.inf:
+            raise InputError(f"{name} must be positive and finite, found {value}")
 
 
 def norm2(x: ArrayLike, matrix: Matrix | None = None) -> Any:
@@ -175,6 +221,8 @@ def random(
 def preconditioned(problem: Quadratics) -> Quadratics:
     """The same losses in the variable y = Dbar^1/2 x, (29): L~_i = Dbar^-1/2 L_i Dbar^-1/2.
 
+    What is found for y is x = Dbar^-1/2 y in the variable of the problem.
+
     In the homogeneous case the diagonal of L~ is 1. Values are kept: f~(y) = f(x).
     """
     unit = inverse_root(problem.Dbar[None], "the mean of the L_i")[0]
@@ -195,6 +243,16 @@ def inverse_root(diagonals: Float[np.ndarray, "n d"], of: str = "L") -> Float[np
             "and preconditioning divides by its root"
         )
     return diagonals**-0.5
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.array(None)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} must be an array of real numbers; found {array.dtype}")
+    return array
 
 
 def _check(what: str, matrix: Matrix, rounding: float = 0.0) -> None:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from ist_jax.sketch import step
-from ist_jax.sketch.quadratics import Matrix, Quadratics, Real, Vector
+from ist_jax.sketch.quadratics import Matrix, Quadratics, Real, Vector, settling
 from ist_jax.sketch.sketches import Drawn, Sketch
 from ist_jax.workers import each
 
@@ -38,15 +38,18 @@ def moves(
     step_size: Real,
     rule: str = "step",
     local_steps: int = 1,
+    noisy: bool = False,
 ) -> Moves:
-    """The affine map of every outcome.
+    """The affine map of every outcome; G only if ``noisy``.
 
     Raises:
       InputError: there are too many outcomes.
     """
     chances, drawn = sketch.outcomes()
     with jax.enable_x64(True):
-        apply = functools.partial(_ends, rule, local_steps, problem.L, problem.b, float(step_size))
+        apply = functools.partial(
+            _ends, rule, local_steps, noisy, problem.L, problem.b, float(step_size)
+        )
         parts = [
             Drawn(*(v[at : at + AT_ONCE] for v in drawn)) for at in range(0, len(chances), AT_ONCE)
         ]
@@ -56,19 +59,22 @@ def moves(
     return Moves(chances, onward[:, :, :d], c, onward[:, :, d:])
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _ends(rule, local_steps, L, b, step_size, drawn):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _ends(rule, local_steps, noisy, L, b, step_size, drawn):
     """``[K, 1 + d + e, d]``: what becomes of 0, of the unit vectors, and of 0 with unit noises."""
     n, d = b.shape
     m = drawn.ids.shape[2]
-    kicks = n * local_steps * m
+    kicks = n * local_steps * m * noisy
     x = jnp.eye(1 + d + kicks, d, -1)
-    noises = jnp.eye(1 + d + kicks, kicks, -1 - d).reshape(-1, n, local_steps, m)
+    noises = None
+    if noisy:
+        units = jnp.eye(1 + d + kicks, kicks, -1 - d).reshape(-1, n, local_steps, m)
+        noises = jnp.moveaxis(units, 0, 2)
 
     def one(outcome):
         rows = Drawn(*(jnp.broadcast_to(v[:, None], (n, len(x), *v.shape[1:])) for v in outcome))
         alone = functools.partial(step.local, x=x, step_size=step_size, local_steps=local_steps)
-        ends = each(alone)(L, b, rows, jnp.moveaxis(noises, 0, 2))
+        ends = each(alone)(L, b, rows, noises)
         return step.together(rule, jnp.asarray(rows.ids), x, *ends)
 
     return jax.vmap(one)(Drawn(*map(jnp.asarray, drawn)))
@@ -90,20 +96,20 @@ def trajectory(
     Raises:
       InputError: there are too many outcomes.
     """
-    found = moves(problem, sketch, step_size, rule, local_steps)
-    d = problem.d
+    found = moves(problem, sketch, step_size, rule, local_steps, noise > 0)
+    start, d = np.append(problem.point(x0), 1), problem.d
     hat = np.zeros((len(found.c), d + 1, d + 1))
     hat[:, :d, :d], hat[:, :d, d], hat[:, d, d] = found.A, found.c, 1
     onward = _squared(found.chances, hat)
     kick = np.zeros((d + 1, d + 1))
     kick[:d, :d] = noise**2 * np.einsum("k,kae,kbe->ab", found.chances, found.G, found.G)
-    start = np.append(np.asarray(x0, np.float64), 1)
     moments = [np.outer(start, start)]
-    for _ in range(steps):
-        moments.append((onward @ moments[-1].ravel()).reshape(d + 1, d + 1) + kick)
-    square = np.array(moments)
-    mean = square[:, :d, d]
-    return mean, square[:, :d, :d] - mean[:, :, None] * mean[:, None, :]
+    with settling(moments):
+        for _ in range(steps):
+            moments.append((onward @ moments[-1].ravel()).reshape(d + 1, d + 1) + kick)
+        square = np.array(moments)
+        mean = square[:, :d, d]
+        return mean, square[:, :d, :d] - mean[:, :, None] * mean[:, None, :]
 
 
 def mean_limit(

@@ -21,6 +21,9 @@ Homogeneous preconditioning, (29), is ``perm`` on ``quadratics.preconditioned(pr
 """
 
 import dataclasses
+import functools
+import math
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,7 +36,7 @@ from ist_jax.errors import InputError
 from ist_jax.keys import Number, fold
 from ist_jax.partition import Assignment, Partition
 from ist_jax.sketch import supports
-from ist_jax.sketch.quadratics import Quadratics, Real, inverse_root
+from ist_jax.sketch.quadratics import Integer, Quadratics, Real, inverse_root
 from ist_jax.sketch.supports import Support
 
 MANY = 100_000  # outcomes; more are not enumerated
@@ -90,9 +93,13 @@ class Sketch:
         Raises:
           InputError: there are too many.
         """
+        return self._outcomes
+
+    @functools.cached_property
+    def _outcomes(self):
         if self.support.outcomes > MANY:
             raise InputError(
-                f"{self.name} with n = {self.n}, d = {self.d} has {self.support.outcomes:.3g} "
+                f"{self.name} with n = {self.n}, d = {self.d} has {size(self.support.outcomes)} "
                 f"outcomes; at most {MANY} are enumerated"
             )
         chances, ids = zip(*self.support.possible(), strict=True)
@@ -102,21 +109,26 @@ class Sketch:
         return np.array(chances), Drawn(np.asarray(stacked), scales)
 
 
-def identity(n: int, d: int) -> Sketch:
+def size(count: int) -> str:
+    """A number that may have more digits than a float can hold."""
+    return str(count) if count < 10**9 else f"about 10^{math.log10(count):.0f}"
+
+
+def identity(n: Integer, d: Integer) -> Sketch:
     """C_i = I."""
+    n, d = _counts(n, d)
     return _scaled("gradient descent", n, d, supports.everything(n, d), 1.0)
 
 
-def perm(n: int, d: int, q: int | None = None, scale: Real | None = None) -> Sketch:
+def perm(n: Integer, d: Integer, q: Integer | None = None, scale: Real | None = None) -> Sketch:
     """Perm-q, (5). d = q n: a worker holds q coordinates, all of them are held once; n = q d: a
     worker holds one, each is held by q workers.
 
     Raises:
       InputError: neither q n = d nor n = q d.
     """
-    if min(n, d) < 1:
-        raise InputError(f"need at least one worker and one coordinate, found n={n}, d={d}")
-    found = max(d // n, n // d) if q is None else q
+    n, d = _counts(n, d)
+    found = max(d // n, n // d) if q is None else operator.index(q)
     if found * n == d:
         support, unbiased = supports.dealt(n, d, found), n
     elif found * d == n:
@@ -127,27 +139,29 @@ def perm(n: int, d: int, q: int | None = None, scale: Real | None = None) -> Ske
     return _scaled(f"Perm-{found}", n, d, support, unbiased if scale is None else scale)
 
 
-def rand(n: int, d: int, q: int, scale: Real | None = None) -> Sketch:
+def rand(n: Integer, d: Integer, q: Integer, scale: Real | None = None) -> Sketch:
     """Rand-q: every worker draws q of the coordinates for itself.
 
     Raises:
       InputError: q is not between 1 and d.
     """
-    support = supports.rand(n, d, q)
+    n, d = _counts(n, d)
+    support = supports.rand(n, d, operator.index(q))
     return _scaled(f"Rand-{q}", n, d, support, d / q if scale is None else scale)
 
 
-def bernoulli(n: int, d: int, chance: Real, scale: Real | None = None) -> Sketch:
+def bernoulli(n: Integer, d: Integer, chance: Real, scale: Real | None = None) -> Sketch:
     """Every worker holds every coordinate with a chance, all independently.
 
     Raises:
       InputError: a chance outside (0, 1].
     """
+    n, d = _counts(n, d)
     support = supports.bernoulli(n, d, chance)
     return _scaled(f"Bernoulli {chance:g}", n, d, support, 1 / chance if scale is None else scale)
 
 
-def preconditioned(problem: Quadratics, q: int | None = None) -> Sketch:
+def preconditioned(problem: Quadratics, q: Integer | None = None) -> Sketch:
     """Perm-q whose factors are n^1/2 D_i^-1/2, (12) and (32). For q = 1, Bbar = I in every draw.
 
     Raises:
@@ -158,7 +172,7 @@ def preconditioned(problem: Quadratics, q: int | None = None) -> Sketch:
     return _weighted(f"preconditioned {base.name}", problem.n, problem.d, base.support, weights)
 
 
-def block_preconditioned(problem: Quadratics, q: int | None = None) -> Sketch:
+def block_preconditioned(problem: Quadratics, q: Integer | None = None) -> Sketch:
     """Perm-q whose factor is n^1/2 times the inverse root of the worker's own block of L_i.
 
     Bbar = I in every draw, for any q; q = 1 is ``preconditioned``.
@@ -212,9 +226,17 @@ def as_partition(sketch: Sketch, group: str) -> Partition:
     return assign
 
 
+def _counts(n: Integer, d: Integer) -> tuple[int, int]:
+    """As Python's own integers, which do not overflow."""
+    n, d = operator.index(n), operator.index(d)
+    if min(n, d) < 1:
+        raise InputError(f"need at least one worker and one coordinate, found n={n}, d={d}")
+    return n, d
+
+
 def _scaled(name: str, n: int, d: int, support: Support, scale: Real) -> Sketch:
-    if not scale > 0:
-        raise InputError(f"the scale of a sketch must be positive, found {scale}")
+    if not 0 < scale < np.inf:
+        raise InputError(f"the scale of a sketch must be positive and finite, found {scale}")
     return _weighted(name, n, d, support, np.full((n, d), float(scale)))
 
 
@@ -224,7 +246,7 @@ def _weighted(name: str, n: int, d: int, support: Support, weights: np.ndarray) 
     return Sketch(name, n, d, support, scales, weights)
 
 
-def _in_blocks(problem: Quadratics, q: int | None) -> Sketch:
+def _in_blocks(problem: Quadratics, q: Integer | None) -> Sketch:
     base = perm(problem.n, problem.d, q)
     if base.n > base.d:
         raise InputError(f"preconditioning needs q n = d; found n={base.n} workers, d={base.d}")
