@@ -10,8 +10,8 @@ The figure: the error of the whole network after the last round against xi, p, t
 hidden constant set to 1 (broken lines; shapes, not bounds that were proved: the widths they ask for
 are out of reach). The last panel is the distance of the masked tangent kernels from the kernel of
 infinite width over rounds. The tiny variant draws the same in seconds, and shows nothing.
-Expected: Bernoulli errors fall about as 1/p; categorical errors are zero at p = 1, grow with p and
-fall with m, where theorem 4's bound does not. Of xi, tau and kappa nothing is claimed.
+Expected: Bernoulli errors fall as p^-0.7 to p^-0.8; categorical errors are zero at p = 1, grow
+with p and fall with m, where theorem 4's bound does not. Of xi, tau and kappa nothing is claimed.
 """
 
 from ml_collections import ConfigDict

@@ -7,6 +7,7 @@ import pkgutil
 import re
 
 import jax
+import numpy as np
 import pytest
 from conftest import ROOT, same_bits
 
@@ -39,6 +40,14 @@ def test_the_training_loop_of_the_readme_trains():
     names: dict = {}
     exec(blocks("python")[1], names)
     assert names["accuracy"] > 0.9
+
+
+def test_the_analysis_of_the_readme_runs():
+    names: dict = {}
+    exec(blocks("python")[2], names)
+    assert names["runs"].x.shape == (100, 12)
+    near = np.linalg.norm(names["runs"].x.mean(0) - names["stops_at"])
+    assert near < 0.2 * np.linalg.norm(names["stops_at"] - names["problem"].solution)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/statements.md"])

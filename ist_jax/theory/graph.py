@@ -5,8 +5,8 @@ self loops, normalised on both sides. Hidden feature r contributes a_r A_bar rel
 function of w_r alone; masks and rounds are therefore those of ``additive``: every feature goes to
 one of m subnets, drawn uniformly in each round (xi = 1/m), zeta local iterations, and back.
 
-With m = 1 a subnet is the network and the error goes to exactly zero; with more, a floor is left
-that falls as d_1 grows (``rates.gist_theorem_2``).
+With m = 1 a subnet is the network and the error goes to exactly zero; with more, what is left
+after many rounds falls as d_1 grows (``rates.gist_theorem_2``).
 
 Source: Wolfe et al., "GIST: Distributed Training for Large-Scale Graph Convolutional Networks"
 (2023), theorem 2. That the whole network carries the factor xi = 1/m and a subnet does not is as

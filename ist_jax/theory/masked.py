@@ -7,8 +7,8 @@ p workers (xi = 1/p), which is IST: a round is then gather, train, scatter of th
 ``additive.assignment(masks)``. One worker and one step under Bernoulli masks is dropout.
 
 With xi = 1, or one worker under categorical masks, every surrogate is the whole network, and the
-error goes to exactly zero. Otherwise a surrogate differs from the network, and a floor is left:
-see ``rates`` for what is proved of it.
+error goes to exactly zero. Otherwise a surrogate differs from the network, and what is left after
+many rounds is what ``rates`` bounds.
 
 Source: Liao & Kyrillidis, "On the Convergence of Shallow Neural Network Training with Randomly
 Masked Neurons", TMLR 2022 (the round: algorithm 1). Its m, p, tau, eta are ``width``,

@@ -1,9 +1,10 @@
 """The printed theorems as functions: the rate, the error region, and the conditions they ask for.
 
 All but LoFT's read: expected error after k rounds <= rate^k (error at the start) + region. A region
-stands behind an O(.) in print, a condition behind an O or Omega. Those constants are given nowhere,
-so they are arguments (``Constants``), 1 by default. With 1, a region is a curve whose shape can be
-compared, not a bound that was proved; and the conditions ask for widths that nobody trains.
+stands behind an O(.) in print, a condition behind an O, Omega or Theta (read as a least width).
+Those constants are given nowhere, so they are arguments (``Constants``), 1 by default. With 1, a
+region is a curve whose shape can be compared, not a bound that was proved; and the conditions ask
+for widths that nobody trains.
 
 lambda_0 and lambda_max are the ends of the spectrum of H^inf (``kernels.spectrum``), delta is the
 probability that the statement fails. Sources: with each function.
