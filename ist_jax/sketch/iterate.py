@@ -25,7 +25,7 @@ from ist_jax.keys import fold
 from ist_jax.passes import WORKER
 from ist_jax.sketch import stability, step
 from ist_jax.sketch.quadratics import Quadratics, Real, UnstableStep
-from ist_jax.sketch.sketches import Drawn, Sketch
+from ist_jax.sketch.sketches import Drawn, Sketch, fitting
 
 FAR = 1e8  # times the start's and the solution's size: a run that is there has diverged
 
@@ -185,11 +185,7 @@ def _warn(problem, sketch, step_size, rule, local_steps):
 
 
 def _check(problem, sketch, x0, steps, step_size, runs, rule, local_steps, noise, every):
-    if (sketch.n, sketch.d) != (problem.n, problem.d):
-        raise InputError(
-            f"the sketch is for n={sketch.n}, d={sketch.d}, the problem has n={problem.n}, "
-            f"d={problem.d}"
-        )
+    fitting(problem, sketch)
     if x0.shape not in ((problem.d,), (runs, problem.d)):
         raise InputError(f"x0 must be [{problem.d}] or [{runs}, {problem.d}], found {x0.shape}")
     if not np.isfinite(x0).all():

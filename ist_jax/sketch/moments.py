@@ -43,15 +43,15 @@ def expected_B(problem: Quadratics, sketch: Sketch | Integer) -> Matrix:
       >>> expected_B(problem, 1).tolist()
       [[4.0, 0.0], [0.0, 4.0]]
     """
-    sketch = _fitting(problem, sketch)
+    sketch = sketches.fitting(problem, sketch)
     if sketch.weights is None:  # the block form: Bbar = I in every draw
         return np.eye(problem.d)
-    return laws.first(sketch.support, _factored(problem, sketch))
+    return laws.first(sketch.support, sketch.factored(problem))
 
 
 def expected_Cb(problem: Quadratics, sketch: Sketch | Integer) -> Vector:
     """E Cb; for the preconditioned Perm-1, n^-1/2 (1/n) sum D_i^-1/2 b_i, (14)."""
-    sketch = _fitting(problem, sketch)
+    sketch = sketches.fitting(problem, sketch)
     if sketch.weights is None:
         chances, Cb = _enumerated_Cb(problem, sketch)
         return chances @ Cb
@@ -61,26 +61,26 @@ def expected_Cb(problem: Quadratics, sketch: Sketch | Integer) -> Vector:
 def second_B(problem: Quadratics, sketch: Sketch | Integer, M: Matrix | None = None) -> Matrix:
     """E[Bbar M Bbar] for a symmetric M; Lbar, as in (23), if there is none."""
     M = problem.Lbar if M is None else M
-    sketch = _fitting(problem, sketch)
+    sketch = sketches.fitting(problem, sketch)
     if sketch.weights is None:
         return M
-    X = _factored(problem, sketch)
+    X = sketch.factored(problem)
     return laws.second(sketch.support, X, M, X)
 
 
 def cross(problem: Quadratics, sketch: Sketch | Integer, m: Vector) -> Matrix:
     """E[Bbar m Cb']."""
-    sketch = _fitting(problem, sketch)
+    sketch = sketches.fitting(problem, sketch)
     if sketch.weights is None:
         return np.outer(m, expected_Cb(problem, sketch))
     ones = np.ones(problem.d)
-    X, V = _factored(problem, sketch), _diagonal(sketch.weights * problem.b)
+    X, V = sketch.factored(problem), _diagonal(sketch.weights * problem.b)
     return laws.second(sketch.support, X, np.outer(m, ones), V)
 
 
 def covariance_Cb(problem: Quadratics, sketch: Sketch | Integer) -> Matrix:
     """Cov Cb."""
-    sketch = _fitting(problem, sketch)
+    sketch = sketches.fitting(problem, sketch)
     mean = expected_Cb(problem, sketch)
     if sketch.weights is None:
         chances, Cb = _enumerated_Cb(problem, sketch)
@@ -266,11 +266,6 @@ def _expected_C2(problem, sketch):
     return sketch.support.alone(1) * np.diag((sketch.weights**2).mean(0))
 
 
-def _factored(problem, sketch):
-    """X_i = W_i L_i W_i."""
-    return sketch.weights[:, :, None] * problem.L * sketch.weights[:, None, :]
-
-
 def _diagonal(v):
     return v[..., :, None] * np.eye(v.shape[-1])
 
@@ -278,18 +273,6 @@ def _diagonal(v):
 def _enumerated_Cb(problem, sketch):
     chances, drawn = sketch.outcomes()
     return chances, (sketches.dense(drawn, problem.d) @ problem.b[..., None])[..., 0].mean(1)
-
-
-def _fitting(problem: Quadratics, sketch: Sketch | Integer) -> Sketch:
-    """A sketch for this problem; q stands for Perm-q."""
-    if not isinstance(sketch, Sketch):
-        return _perm(problem, sketch)
-    if (sketch.n, sketch.d) != (problem.n, problem.d):
-        raise InputError(
-            f"the sketch is for n={sketch.n}, d={sketch.d}, the problem has n={problem.n}, "
-            f"d={problem.d}"
-        )
-    return sketch
 
 
 def _perm(problem, q, scale=None):

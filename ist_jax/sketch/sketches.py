@@ -95,6 +95,12 @@ class Sketch:
         """
         return self._outcomes
 
+    def factored(self, problem: Quadratics) -> Float[np.ndarray, "n d d"]:
+        """W_i L_i W_i, where factors are fixed: C_i L_i C_i is its projection."""
+        if self.weights is None:
+            raise InputError(f"the factors of {self.name} are not fixed")
+        return self.weights[:, :, None] * problem.L * self.weights[:, None, :]
+
     @functools.cached_property
     def _outcomes(self):
         if self.support.outcomes > MANY:
@@ -197,6 +203,22 @@ def block_preconditioned(problem: Quadratics, q: Integer | None = None) -> Sketc
 
     name = f"block preconditioned {base.name}"
     return Sketch(name, problem.n, problem.d, base.support, scales, None)
+
+
+def fitting(problem: Quadratics, sketch: Sketch | Integer) -> Sketch:
+    """A sketch for this problem; a number q stands for Perm-q.
+
+    Raises:
+      InputError: the sketch is for other numbers of workers or coordinates.
+    """
+    if not isinstance(sketch, Sketch):
+        return perm(problem.n, problem.d, sketch)
+    if (sketch.n, sketch.d) != (problem.n, problem.d):
+        raise InputError(
+            f"the sketch is for n={sketch.n}, d={sketch.d}, the problem has n={problem.n}, "
+            f"d={problem.d}"
+        )
+    return sketch
 
 
 def dense(drawn: Drawn, d: int) -> Float[np.ndarray, "*draws n d d"]:

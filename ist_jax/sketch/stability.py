@@ -77,7 +77,7 @@ def sure_step(
     if weights is None:
         return 2.0 if rule == "step" and local_steps == 1 else 0.0
     if local_steps == 1 and same is not None:
-        X = weights[:, :, None] * problem.L * weights[:, None, :]
+        X = sketch.factored(problem)
         holders = sketch.support.holders or problem.n
         if sketch.support.alone(2) == 0:  # one coordinate each: Bbar is diagonal
             top = np.diagonal(X, axis1=1, axis2=2).max() * holders / problem.n
