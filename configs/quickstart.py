@@ -34,12 +34,16 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.batch = 32  # examples of a worker in a local step
     config.data.split = "disjoint"  # or "all"
     config.data.skew = 0.0  # Dirichlet concentration of classes over workers; 0 is even
+    config.data.skip_bad = False  # leave bad examples out, and tell how many those were
+    config.data.cache = ""  # where prepared sets are kept; default: ~/.cache/ist_jax
+    config.data.options = ConfigDict()  # of the data set's own: see its load function
 
     config.model = ConfigDict()
-    config.model.name = "mlp"  # or "cnn"
+    config.model.name = "mlp"  # or "cnn", "vgg", "resnet", "xmc"
     config.model.widths = ConfigDict({"hidden0": 1024, "hidden1": 1024})
     config.model.affine = True
     config.model.logits = True  # standardise the logits too
+    config.model.options = ConfigDict()  # of the model's own: see its attributes
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "sgd"  # or "adam"
@@ -48,6 +52,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.weight_decay = 0.0
     config.optimizer.clip = 0.0  # global norm; 0 is no clipping
     config.optimizer.schedule = "constant"  # or "cosine"
+
+    config.xmc = ConfigDict()  # for sparse examples with several labels
+    config.xmc.loss = "logistic"  # or "softmax"
+    config.xmc.sampled = 0  # labels that IST trains beside a round's own; 0: all labels
+    config.xmc.block = 8192  # labels whose logits exist at once
+    config.xmc.propensity = (0.55, 1.5)  # A and B of propensity-scored precision
 
     config.mesh = ConfigDict()
     config.mesh.workers = 1  # devices, or groups of them, that workers are dealt to; 0: all
@@ -71,6 +81,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.link_latency_ms = 0.2
 
     config.eval_every = 5  # rounds
+    config.top = 1  # if more, also how often the label is among so many with the largest logits
     config.statistics_examples = 2048  # of the training data, for the statistics of the whole net
     config.tensorboard = False
 

@@ -5,16 +5,15 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from experiments import tasks
 from ist_jax import (
     axes,
-    classify,
     cost,
     decompose,
     local,
@@ -25,12 +24,7 @@ from ist_jax import (
     traffic,
     workers,
 )
-from ist_jax.data import Batches, Dataset
 from ist_jax.errors import InputError
-from ist_jax.models.cnn import CNN
-from ist_jax.models.mlp import MLP
-
-MODELS = {"mlp": MLP, "cnn": CNN}
 
 
 class Plan(NamedTuple):
@@ -51,16 +45,16 @@ class Job(NamedTuple):
 
     trainer: round.Trainer
     state: Callable[[int], round.State]  # of a seed
-    batches: Callable[[int], Batches]  # of a seed
+    batches: Callable[[int], Any]  # of a seed
     own: list[int]  # the workers of this process
-    place: Callable[[Any], Any]  # their batches on the mesh
-    evaluate: Callable[[round.State], float]
+    place: Callable[[Any], dict[str, Any]]  # their batches on the mesh, and the neurons given
+    evaluate: Callable[[round.State], dict[str, float]]
     step_s: Callable[[], float]  # measures a local step of one worker, in seconds
     exchanged: Callable[[], cost.Exchanged]  # where every worker is a machine of its own
     plan: Plan
 
 
-def rounds(config: ConfigDict, data: Dataset) -> int:
+def rounds(config: ConfigDict, data: Any) -> int:
     """The number of rounds: as given, or what the number of epochs comes to, rounded up."""
     if not config.epochs:
         return config.rounds
@@ -71,21 +65,6 @@ def rounds(config: ConfigDict, data: Dataset) -> int:
 def method_of(config: ConfigDict, name: str) -> method.Method:
     """The method a config means by a name."""
     return method.named(name, config.assignment, tuple(config.shares))
-
-
-def model_of(config: ConfigDict, data: Dataset, how: method.Method) -> nn.Module:
-    """The net a method trains: the config's, or for a narrow method one as wide as a subnet."""
-    whole = MODELS[config.model.name](
-        widths=dict(config.model.widths),
-        classes=data.classes,
-        normalise=config.normalise,
-        affine=config.model.affine,
-        logits=config.model.logits,
-    )
-    if not how.narrow:
-        return whole
-    cut = partition.sub_widths(method_of(config, "ist").assign, whole.widths, config.workers)
-    return whole.clone(widths=cut)
 
 
 def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation:
@@ -117,7 +96,7 @@ def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation
     return optax.chain(*before, optimizers[given.name]())
 
 
-def jobs(config: ConfigDict, data: Dataset) -> dict[str, Job]:
+def jobs(config: ConfigDict, data: Any) -> dict[str, Job]:
     """All methods of a config, and a first look at the batches of every seed."""
     built = {name: build(config, data, name) for name in config.methods}
     for job in built.values():
@@ -126,19 +105,22 @@ def jobs(config: ConfigDict, data: Dataset) -> dict[str, Job]:
     return built
 
 
-def build(config: ConfigDict, data: Dataset, name: str) -> Job:
+def build(config: ConfigDict, data: Any, name: str) -> Job:
     """A method. Nothing is compiled yet, and no parameter exists before ``state(seed)``."""
     how = method_of(config, name)
     count = how.workers or config.workers
-    model = model_of(config, data, how)
-    init = lambda key: model.init(key, data.train_x[:1])
+    number = rounds(config, data)
+    task = tasks.of(config, data, how, number)
+    first = data.train_x[:1]
+    init = lambda key: task.model.init({"params": key, "dropout": key}, first)
     net = lambda key: axes.of(init(key))[0]
     key = jax.random.key(0)  # for shapes only
     shapes, names = axes.of(jax.eval_shape(init, key))
     widths = axes.widths(shapes, names)
-    cut = partition.sub_widths(how.assign, widths, count)
-    loss = classify.cross_entropy(normalise.subnet(model, cut))
-    optimizer = optimizer_of(config, rounds(config, data) * config.local_steps)
+    drawn = {group: n for group, n in widths.items() if group not in task.given}
+    cut = {**partition.sub_widths(how.assign, drawn, count), **task.given}
+    loss = task.loss(normalise.subnet(task.model, cut))
+    optimizer = optimizer_of(config, number * config.local_steps)
     mesh = mesh_of(config, count)
     trainer = round.build(
         loss,
@@ -151,6 +133,7 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
         mesh=mesh,
         exact=config.mesh.exact,
         on_nonfinite=config.on_nonfinite,
+        given=task.given,
     )
     own = workers.here(mesh, count)
 
@@ -158,26 +141,11 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
         key = jax.random.key(seed)
         return trainer.init(net, key)  # made where it is to lie
 
-    def batches(seed: int) -> Batches:
-        return Batches(
-            data.train_x,
-            data.train_y,
-            workers=count,
-            of=own,
-            batch=config.data.batch,
-            local_steps=config.local_steps,
-            seed=seed,
-            split=config.data.split,
-            skew=config.data.skew if count > 1 else 0.0,
-        )
-
-    step = {
-        "x": jax.ShapeDtypeStruct((config.data.batch, *data.train_x.shape[1:]), np.float32),
-        "y": jax.ShapeDtypeStruct((config.data.batch,), np.int32),
-    }
-    who = jax.eval_shape(lambda key: how.assign(key, widths, count, 0), key)
+    slots = {group: np.full(count, n) for group, n in task.given.items()}
+    who = jax.eval_shape(lambda key: how.assign(key, drawn, count, 0), key)
+    who |= {g: jax.ShapeDtypeStruct((count, n), np.int32) for g, n in task.given.items()}
     subnet = jax.eval_shape(lambda net, who: decompose.gather_one(net, names, who, 0), shapes, who)
-    held = traffic.entries(shapes, names, traffic.held(shapes, names, how, count))
+    held = traffic.entries(shapes, names, traffic.held(shapes, names, how, count, slots))
     memory = local.memory(optimizer, how.memory or config.optimiser_state)
     plan = Plan(
         workers=count,
@@ -187,12 +155,14 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
         parameters=int(held.max()),
         bytes_sent=int(trainer.moved.of_steps(config.local_steps)[1].max()),
         bytes_once=int(trainer.moved.once.max()),
-        flops=traffic.flops(jax.grad(loss), subnet, step, key) * config.local_steps,
+        flops=traffic.flops(jax.grad(loss), subnet, task.example, key) * config.local_steps,
     )
 
     def step_s() -> float:
         """The fastest of five gradients; an optimiser's step is small beside one."""
-        zeros = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), (subnet, step))
+        zeros = jax.tree.map(
+            lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), (subnet, task.example)
+        )
         gradient = jax.jit(jax.grad(loss))
         jax.block_until_ready(gradient(*zeros, key))
         seconds = []
@@ -202,19 +172,33 @@ def build(config: ConfigDict, data: Dataset, name: str) -> Job:
             seconds.append(time.perf_counter() - started)
         return min(seconds)
 
-    statistics_from = data.train_x[: config.statistics_examples]
-    accuracy = classify.accuracy(model, statistics_from, compiled=trainer.over)
+    def place(tree: dict[str, Any]) -> dict[str, Any]:
+        batches = {name: part for name, part in tree.items() if name != "given"}
+        return {
+            "batches": workers.place_own(batches, mesh, count),
+            "given": workers.place_own(tree.get("given", {}), mesh, count, workers.SPLIT),
+        }
+
+    measure = task.measure(trainer.over)
     return Job(
         trainer=trainer,
         state=state,
-        batches=batches,
+        batches=lambda seed: task.batches(seed, own),
         own=own,
-        place=lambda tree: workers.place_own(tree, mesh, count),
-        evaluate=lambda state: accuracy(trainer.home(state), data.test_x, data.test_y),
+        place=place,
+        evaluate=lambda state: measure(trainer.home(state)),
         plan=plan,
         step_s=step_s,
         exchanged=functools.partial(
-            cost.exchanged, shapes, names, how, count, memory, optimizer, config.local_steps
+            cost.exchanged,
+            shapes,
+            names,
+            how,
+            count,
+            memory,
+            optimizer,
+            config.local_steps,
+            task.given,
         ),
     )
 

@@ -8,8 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import quickstart
-from experiments.build import MODELS
-from ist_jax import faults, normalise
+from experiments.tasks import MODELS
+from ist_jax import blockwise, faults, normalise
 from ist_jax.errors import InputError
 
 
@@ -26,6 +26,8 @@ def check(config: ConfigDict) -> None:
         "rounds",
         "eval_every",
         "data.batch",
+        "top",
+        "xmc.block",
         "mesh.data",
         "checkpoint.last",
     )
@@ -43,6 +45,7 @@ def check(config: ConfigDict) -> None:
         "link_latency_ms",
         "optimizer.clip",
         "optimizer.weight_decay",
+        "xmc.sampled",
     ):
         if not 0 <= _at(config, key) < np.inf:
             raise InputError(f"config.{key} must not be negative, found {_at(config, key)}")
@@ -61,6 +64,7 @@ def check(config: ConfigDict) -> None:
         "on_worker_failure": ("raise", "drop"),
         "on_nonfinite": ("raise", "drop"),
         "checkpoint.on_error": ("stop", "go_on"),
+        "xmc.loss": tuple(blockwise.KINDS),
     }
     for key, known in choices.items():
         if _at(config, key) not in known:
@@ -87,10 +91,9 @@ def check(config: ConfigDict) -> None:
         )
     if config.optimizer.momentum and config.optimizer.name != "sgd":
         raise InputError(f"config.optimizer.momentum is sgd's, found {config.optimizer.name!r}")
-    if config.model.name not in MODELS:
-        raise InputError(
-            f"config.model.name must be one of {sorted(MODELS)}, found {config.model.name!r}"
-        )
+    models = sorted([*MODELS, "xmc"])
+    if config.model.name not in models:
+        raise InputError(f"config.model.name must be one of {models}, found {config.model.name!r}")
     normalise.check_policy(config.normalise)
     if config.normalise == "scale" and config.shares:
         raise InputError(
@@ -116,8 +119,8 @@ def devices(config: ConfigDict, processes: int) -> None:
 
 
 def _check_keys(known: ConfigDict, given: ConfigDict, where: str) -> None:
-    """The quickstart has every key there is; a group of neurons may have any name."""
-    if where == "config.model.widths":
+    """The quickstart has every key there is; groups of neurons and options may have any name."""
+    if where in ("config.model.widths", "config.model.options", "config.data.options"):
         return
     for key in given:
         if key not in known:

@@ -71,27 +71,28 @@ def run(
         stopping = guard.stop.asked() and done < rounds
         new = done > begun or told is None
         saving = new and (keeper.due(done) or stopping)
-        accuracy = None
+        measured = None
         if measuring or saving:
             jax.block_until_ready(state)
             tally.seconds = round(tally.seconds + time.perf_counter() - since, 4)
             loss = add_up(reports, tally, config, f"{name}, seed {seed}", done)
             reports = []
         if measuring and new:
-            accuracy = job.evaluate(state)
+            measured = job.evaluate(state)
             yield {
                 "method": name,
                 "seed": seed,
                 "round": done,
                 "step": done * batches.local_steps,
                 **loss,
-                "accuracy/test": accuracy,
+                **measured,
                 "comm/bytes_sent": tally.sent + (job.plan.bytes_once if done == rounds else 0),
                 "comm/bytes_received": tally.received,
                 "compute/flops": job.plan.flops * done,
                 "time/train_s": tally.seconds,
             }
         if saving:
+            accuracy = measured["accuracy/test"] if measured else None
             keeper.save(job.trainer, state, dataclasses.asdict(tally), accuracy, last=stopping)
         if stopping:
             raise Stopped(f"{name}, seed {seed} is saved after round {done}")
@@ -102,7 +103,7 @@ def run(
         faulty = fail(done)
         own, took_part = provide(job, batches, done, guard, faulty, f"{name} {seed}")
         started = time.perf_counter()
-        state, report = job.trainer.round(state, job.place(own), took_part)
+        state, report = job.trainer.round(state, took_part=took_part, **job.place(own))
         reports.append(report)
         done += 1
         if config.round_timeout_s:  # a round may begin before the last one is over, and no earlier
@@ -117,7 +118,7 @@ def try_out(job: Job, name: str, guard: Guard) -> None:
     seed = guard.config.seeds[0]
     nothing = faults.plan("", job.plan.workers, seed)(0)
     own, took_part = provide(job, job.batches(seed), 0, guard, nothing, f"{name}, tried out")
-    state, _ = job.trainer.round(job.state(seed), job.place(own), took_part)
+    state, _ = job.trainer.round(job.state(seed), took_part=took_part, **job.place(own))
     stored.digests(job.trainer.natural(state))
 
 
@@ -131,8 +132,9 @@ def provide(
     """
     lost = {int(worker): "config.faults" for worker in np.flatnonzero(faulty.dropped)}
     own = batches(number, lost)
+    floats = [leaf for leaf in jax.tree.leaves(own["x"]) if np.issubdtype(leaf.dtype, np.floating)]
     for row in np.flatnonzero(faulty.spoilt[job.own]):
-        own["x"][row].flat[0] = np.nan
+        floats[0][row].flat[0] = np.nan
     dropping = guard.config.on_worker_failure == "drop"
     for worker in () if dropping else sorted(lost):
         raise InputError(

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -41,7 +42,7 @@ def run(
     """
     with team.together("data"):  # one process may lack it, and the next step needs all of them
         check.check(config)
-        data = datasets.load(config.data.name, config.data.path)
+        data = load(config)
         boards = tensorboards(workdir / TENSORBOARD, config.tensorboard and team.first)
     jobs = build.jobs(config, data)
     with team.together("folder"):
@@ -56,6 +57,14 @@ def run(
         "config": config.to_dict(),
         "plans": {name: job.plan._asdict() for name, job in jobs.items()},
         "results": report.results(workdir / METRICS),
+        "data": {
+            "name": data.name,
+            "origin": data.origin,
+            "train": len(data.train_x),
+            "test": len(data.test_x),
+            "classes": data.classes,
+            "skipped": data.skipped,
+        },
         "environment": {"jax": jax.__version__, "devices": [str(d) for d in jax.devices()]},
     }
     (workdir / SUMMARY).write_text(json.dumps(summary, indent=2, default=str) + "\n")
@@ -101,16 +110,23 @@ def train(
         progress.end(effort)
 
 
+def load(config: ConfigDict) -> Any:
+    """The config's data."""
+    given = config.data
+    options = {"skip_bad": given.skip_bad, "cache": given.cache, **given.options}
+    return datasets.load(given.name, given.path, **options)
+
+
 def plan(config: ConfigDict) -> str:
     """What would be trained, without training: groups, subnets, bytes and FLOPs of each method."""
     check.check(config)
-    data = datasets.load(config.data.name, config.data.path)
+    data = load(config)
     rounds = build.rounds(config, data)
     jobs = build.jobs(config, data)
     plans = {name: job.plan for name, job in jobs.items()}
     lines = [
-        f"{data.name}: {len(data.train_x)} training and {len(data.test_x)} test examples of shape "
-        f"{data.train_x.shape[1:]}, {data.classes} classes",
+        f"{data.name} ({data.origin}): {len(data.train_x)} training and {len(data.test_x)} test "
+        f"examples, {data.classes} classes",
         f"{config.workers} workers, {rounds} rounds of {config.local_steps} steps, batch "
         f"{config.data.batch}, seeds {tuple(config.seeds)}",
     ]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 from ist_jax import normalise
 from ist_jax.data.dataset import check_labels
@@ -32,16 +33,18 @@ def cross_entropy(model: nn.Module) -> Loss:
 
 def accuracy(
     model: nn.Module,
-    statistics_from: np.ndarray,
+    statistics_from: Any,
     batch: int = 2000,
     compiled: Callable[..., Any] = jax.jit,
+    top: int = 1,
 ) -> Callable[[PyTree, np.ndarray, np.ndarray], float]:
     """``evaluate(params, x, y) -> share of examples classified right``, with the whole net.
 
     Statistics are recomputed over ``statistics_from`` (training inputs), so that the answer for an
     example depends on no other test example; ``batch`` only bounds memory. A model without the
     attribute ``normalise`` has no statistics. A net that is spread over devices is looked at where
-    it lies: with ``compiled=trainer.over`` the parameters are ``trainer.home(state)``.
+    it lies: with ``compiled=trainer.over`` the parameters are ``trainer.home(state)``. An example
+    is right if its label is among those with the ``top`` largest logits.
 
     Raises:
       InputError: from ``evaluate``, labels that are not ``int [n]``.
@@ -51,9 +54,11 @@ def accuracy(
     @compiled
     def right(params, statistics, x, y):
         logits: Any = model.apply({**params, **statistics}, x, train=False)
-        return jnp.sum(jnp.argmax(logits, axis=-1) == y)
+        if top == 1:
+            return jnp.sum(jnp.argmax(logits, axis=-1) == y)
+        return jnp.sum(lax.top_k(logits, min(top, logits.shape[-1]))[1] == y[:, None])
 
-    def evaluate(params: PyTree, x: np.ndarray, y: np.ndarray) -> float:
+    def evaluate(params: PyTree, x: Any, y: np.ndarray) -> float:
         check_labels(x, y)
         statistics = recompute(params, statistics_from)
         starts = range(0, len(x), batch)

@@ -9,6 +9,7 @@ times for an all-reduce, n - 1 times for an all-gather. Bytes are those of ``tra
 lower bound: measured rounds took 1.1 to 1.6 times as long (docs/results/scaling.md).
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -50,18 +51,27 @@ def exchanged(
     memory: Memory,
     optimizer: optax.GradientTransformation,
     steps: int,
+    given: Mapping[str, int] | None = None,
 ) -> Exchanged:
-    """What a method's round of ``steps`` local steps moves; ``params`` may be shapes."""
+    """What a method's round of ``steps`` local steps moves; ``params`` may be shapes.
+
+    ``given``: as for ``round.build``.
+    """
     if workers == 1:
         return Exchanged(0.0, 0.0)
-    widths = axes.widths(params, names)
+    slots = dict(given or {})
+    widths = {g: n for g, n in axes.widths(params, names).items() if g not in slots}
     key = fold(jax.random.key(0), "draw")
     draw = jax.jit(lambda number, before: method.assign(key, widths, workers, number, before))
     rested = jax.eval_shape(lambda net: (net, memory.rest(optimizer.init(net))), params)
     spread = layout.plan(
         rested,
         (names, memory.names(params, names)),
-        who=jax.eval_shape(lambda: draw(0, None)),
+        who={
+            **jax.eval_shape(lambda: draw(0, None)),
+            **{g: jax.ShapeDtypeStruct((workers, n), np.int32) for g, n in slots.items()},
+        },
+        given=slots.keys(),
         workers=workers,
         devices=workers,
         disjoint=method.disjoint,
@@ -79,7 +89,8 @@ def exchanged(
         journeys = [j for way in ("out", "on", "back") for j in spread.journeys(way)]
         waits = ring + sum(passes[j.name] * len(j.messages) for j in journeys)
         shared = len({leaf.dtype for leaf in spread.leaves if not leaf.split})
-        found.append((traffic.wire(spread, passes), waits + 2 * ring * shared))
+        nbytes = traffic.wire(spread, passes, given=sum(slots.values()))
+        found.append((nbytes, waits + 2 * ring * shared))
         who = after
     nbytes, waits = np.mean(found, axis=0)
     return Exchanged(float(nbytes), float(waits))

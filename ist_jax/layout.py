@@ -12,7 +12,7 @@ A leaf that nothing cuts is whole on every device, and so is every leaf where th
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -153,6 +153,7 @@ def plan(
     devices: int,
     disjoint: bool,
     exact: bool,
+    given: Collection[str] = (),
 ) -> Layout:
     """How a net is spread; ``params`` and ``who`` may be shapes.
 
@@ -165,6 +166,11 @@ def plan(
       disjoint: every neuron always has exactly one holder.
       exact: means of shared leaves are added up in the order of the workers, so that their bits do
         not depend on D.
+      given: groups of ``who`` that are not drawn but told in every round.
+
+    Raises:
+      InputError: fewer neurons than devices, or a leaf whose first cut axis is of a group that is
+        given: its rows would have no place between two rounds.
     """
 
     widths = axes.widths(params, names)
@@ -175,9 +181,14 @@ def plan(
                 "devices, or let several share a worker (mesh.data)."
             )
 
-    def rest(leaf, leaf_names):
+    def rest(path, leaf, leaf_names):
         shape, dtype = tuple(leaf.shape), jnp.dtype(leaf.dtype)
         cut = [axis for axis, group in enumerate(leaf_names) if group in who]
+        if cut and leaf_names[cut[0]] in given:
+            raise InputError(
+                f"the first cut axis of leaf {path} is of group {leaf_names[cut[0]]!r}, which is "
+                "given in every round: a group that is drawn must come before it"
+            )
         if not cut or devices == 1:
             return Leaf(shape, dtype)
         first = cut[0]
@@ -186,7 +197,7 @@ def plan(
         return Leaf(shape, dtype, first, leaf_names[first], others, travels)
 
     return Layout(
-        leaves=[rest(leaf, leaf_names) for _, leaf, leaf_names in axes.walk(params, names)],
+        leaves=[rest(*leaf) for leaf in axes.walk(params, names)],
         names=names,
         tree=jax.tree.structure(params),
         widths=widths,

@@ -72,7 +72,7 @@ class Standardise(nn.Module):
         return (x - mean) * factor
 
 
-def statistics(model: nn.Module, params: PyTree, x: Array | np.ndarray) -> PyTree:
+def statistics(model: nn.Module, params: PyTree, x: PyTree) -> PyTree:
     """The whole net's statistics over training examples, to evaluate it with.
 
     One forward pass over all of ``x`` at once: each layer's statistics are exactly those that the

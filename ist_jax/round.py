@@ -11,7 +11,7 @@ Source: Yuan et al., PVLDB 15(8), 2022, section 2.1.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +29,7 @@ from ist_jax.keys import fold
 from ist_jax.local import Loss
 from ist_jax.method import Method
 from ist_jax.method import check as check_method
+from ist_jax.partition import Assignment
 from ist_jax.state import State, at_rest
 
 PyTree = Any
@@ -93,6 +94,7 @@ def build(
     mesh: Mesh | None = None,
     exact: bool = False,
     on_nonfinite: str = "raise",
+    given: Mapping[str, int] | None = None,
 ) -> Trainer:
     """Compiles a method into the functions that run it.
 
@@ -113,16 +115,26 @@ def build(
         not finite, as if the worker had not taken part (data parallel: its gradient, of that step).
         That is looked at and agreed on in every round. ``"raise"`` leaves it to the caller to look
         at ``Report.loss``, and costs nothing.
+      given: groups that are not drawn, and the slots that a worker has of each. The caller tells
+        their neurons in every round, for example the rows that the round's batches touch. Workers
+        may hold the same ones; a leaf that names such a group is cut along a drawn one first.
 
     Returns:
-      A ``Trainer``. ``round(state, batches, took_part=None)`` takes a
-      tree of arrays ``[S, J, ...]`` and, if not all take part, ``bool[S]``.
+      A ``Trainer``. ``round(state, batches, took_part=None, given=None)`` takes a tree of arrays
+      ``[S, J, ...]``, if not all take part, ``bool[S]``, and ``int32[S, slots]`` for each group
+      that is given (an id equal to its width is an empty slot).
 
     Raises:
       InputError: names that do not fit, more workers or devices than neurons, nothing to cut, an
-        unknown policy; from ``init``, other parameters; from ``round``, batches of a wrong shape.
+        unknown policy or group; from ``init``, other parameters; from ``round``, batches or given
+        neurons of a wrong shape.
     """
+    slots = dict(given or {})
     widths = axes.widths(params, names)
+    for group in slots:
+        if group not in widths:
+            raise InputError(f"no axis is of the given group {group!r}; there are {list(widths)}")
+    widths = {group: width for group, width in widths.items() if group not in slots}
     check_method(method, params, names, workers)
     mesh = mesh or devices.mesh(workers, 1)
     if workers % devices.groups(mesh):
@@ -140,7 +152,11 @@ def build(
 
     plan = functools.partial(
         layout.plan,
-        who=jax.eval_shape(functools.partial(draw, round=0), jax.random.key(0)),
+        who={
+            **jax.eval_shape(functools.partial(draw, round=0), jax.random.key(0)),
+            **{g: jax.ShapeDtypeStruct((workers, n), jnp.int32) for g, n in slots.items()},
+        },
+        given=slots.keys(),
         workers=workers,
         devices=devices.groups(mesh),
         disjoint=method.disjoint,
@@ -148,7 +164,13 @@ def build(
     )
     net = plan(params, names)
     lying = plan(jax.eval_shape(rested, params), (names, memory.names(params, names)))
-    moved = traffic.per_round(params, names, method, workers, memory, optimizer)
+    counts = traffic.held(
+        params, names, method, workers, {group: np.full(workers, n) for group, n in slots.items()}
+    )
+    per_round = functools.partial(
+        traffic.per_round, params, names, method, workers, memory, optimizer
+    )
+    moved = per_round(counts)
     resting = at_rest(lying, mesh, rested, draw)
     if on_nonfinite not in ("raise", "drop"):
         raise InputError(f"on_nonfinite must be 'raise' or 'drop', found {on_nonfinite!r}")
@@ -196,7 +218,7 @@ def build(
             new = jax.tree.map(lambda a, b: jnp.where(anyone, a, b), tuple(new), rest)
         return tuple(new), losses.T, {}
 
-    def on_a_device(state: State, batches: PyTree, took_part: Array | None):
+    def on_a_device(state: State, batches: PyTree, took_part: Array | None, told: dict[str, Array]):
         """One round on one device, with its part of every array."""
         if watchful and took_part is None:
             took_part = jnp.ones(workers, bool)
@@ -205,11 +227,13 @@ def build(
         who_next = draw(state.key, state.round + 1, state.who)
         key = fold(state.key, "train", state.round)
         rest = state.params, state.opt_state
-        arguments = rest, batches, key, state.who, who_next, took_part
+        told = {group: exchange.everyone(lying, ids) for group, ids in told.items()}
+        arguments = rest, batches, key, dict(state.who) | told, who_next, took_part
         rest, losses, passes = train(gradient, *arguments)
         params, opt_state = rest
         state = State(params, opt_state, state.round + 1, state.key, dict(who_next))
-        return state, exchange.everyone(lying, losses.mean(axis=1)), passes
+        counts = {g: (ids < net.widths[g]).sum(axis=1) for g, ids in told.items()}
+        return state, exchange.everyone(lying, losses.mean(axis=1)), passes, counts
 
     one: Any = devices.EVERYWHERE
     net_specs, opt_specs = devices.specs(lying)
@@ -219,30 +243,46 @@ def build(
         devices.spread(
             on_a_device,
             mesh,
-            (specs, batch_spec, devices.EVERYWHERE),
-            (specs, devices.EVERYWHERE, devices.EVERYWHERE),
+            (specs, batch_spec, devices.EVERYWHERE, devices.SPLIT),
+            (specs, devices.EVERYWHERE, devices.EVERYWHERE, devices.EVERYWHERE),
         ),
         donate_argnums=0,
     )
 
-    def one_round(state: State, batches: PyTree, took_part=None) -> tuple[State, Report]:
+    def one_round(
+        state: State, batches: PyTree, took_part=None, given: Assignment | None = None
+    ) -> tuple[State, Report]:
         steps = _check_batches(batches, workers, devices.in_group(mesh))
         present = np.ones(workers, bool) if took_part is None else np.asarray(took_part, bool)
         if present.shape != (workers,):
             raise InputError(f"took_part must be bool[{workers}], found shape {present.shape}")
         mask = None if took_part is None else devices.place(present, mesh)  # all: a program apart
-        state, losses, passes = compiled(state, devices.place(batches, mesh, batch_spec), mask)
-        received, sent = (np.where(present, n, 0) for n in moved.of_steps(steps))
+        told = _check_given(given or {}, slots, workers)
+        state, losses, passes, now = compiled(
+            state,
+            devices.place(batches, mesh, batch_spec),
+            mask,
+            devices.place(told, mesh, devices.SPLIT),
+        )
+        # Where groups are given, this waits for the round.
+        found = per_round(counts | jax.tree.map(np.asarray, now)) if slots else moved
+        received, sent = (np.where(present, n, 0) for n in found.of_steps(steps))
         return state, Report(losses, present, received, sent, passes)
 
-    def lower(state: State, batches: PyTree, took_part=None) -> jax.stages.Lowered:
-        return compiled.lower(state, batches, took_part)
+    def lower(state, batches, took_part=None, given: Assignment | None = None):
+        return compiled.lower(state, batches, took_part, dict(given or {}))
 
     def wire(report: Report, steps: int) -> float:
         gradient = params if method.exchange == "step" else None
         group = devices.in_group(mesh)
         return traffic.wire(
-            lying, report.passes, gradient=gradient, steps=steps, data=group, watchful=watchful
+            lying,
+            report.passes,
+            gradient=gradient,
+            steps=steps,
+            data=group,
+            watchful=watchful,
+            given=sum(slots.values()),
         )
 
     def over(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -269,6 +309,17 @@ def build(
 def _finite(tree: PyTree) -> Bool[Array, ""]:
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
+
+
+def _check_given(given: Assignment, slots: Mapping[str, int], workers: int) -> dict[str, Any]:
+    shapes = {group: np.shape(ids) for group, ids in given.items()}
+    expected = {group: (workers, n) for group, n in slots.items()}
+    if shapes != expected:
+        raise InputError(
+            f"the groups that are given must come as int32 arrays of shapes {expected}; found "
+            f"{shapes}"
+        )
+    return dict(given)
 
 
 def _check_batches(batches: PyTree, workers: int, parts: int) -> int:

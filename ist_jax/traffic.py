@@ -51,15 +51,18 @@ def per_round(
     workers: int,
     memory: Memory,
     optimizer: optax.GradientTransformation,
+    counts: Mapping[str, np.ndarray],
 ) -> Moved:
-    """What a method moves; moments that are kept travel with their neurons and count."""
+    """What a method moves; moments that are kept travel with their neurons and count.
+
+    ``counts``: how many neurons each worker holds of each cut group, ``int[S]`` (``held``).
+    """
     whole = _bytes(params, names, {})
     nothing = np.zeros(workers, np.int64)
     if workers == 1:
         return Moved(nothing, nothing, nothing)
     if method.exchange == "step":
         return Moved(nothing, nothing + whole, nothing)
-    counts = held(params, names, method, workers)
     subnets = nothing + _bytes(params, names, counts)
     if method.exchange == "never":
         return Moved(nothing, nothing, subnets)
@@ -67,11 +70,19 @@ def per_round(
     return Moved(subnets + _bytes(rested, memory.names(params, names), counts), nothing, nothing)
 
 
-def held(params: PyTree, names: PyTree, method: Method, workers: int) -> dict[str, np.ndarray]:
+def held(
+    params: PyTree,
+    names: PyTree,
+    method: Method,
+    workers: int,
+    given: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
     """How many neurons of each cut group each worker holds, ``{group: int64[S]}`` (round 0)."""
-    widths = axes.widths(params, names)
+    given = dict(given or {})
+    widths = {g: n for g, n in axes.widths(params, names).items() if g not in given}
     who = jax.jit(lambda key: method.assign(key, widths, workers, 0))(jax.random.key(0))
-    return {group: (np.asarray(ids) < widths[group]).sum(axis=1) for group, ids in who.items()}
+    drawn = {group: (np.asarray(ids) < widths[group]).sum(axis=1) for group, ids in who.items()}
+    return drawn | {group: np.asarray(count, np.int64) for group, count in given.items()}
 
 
 def entries(params: PyTree, names: PyTree, counts: dict[str, np.ndarray]) -> np.ndarray:
@@ -123,6 +134,7 @@ def wire(
     steps: int = 1,
     data: int = 1,
     watchful: bool = False,
+    given: int = 0,
 ) -> float:
     """Bytes that every device receives from those of other workers in a round.
 
@@ -133,6 +145,7 @@ def wire(
       steps: J.
       data: devices that share a worker; each moves its part.
       watchful: whether workers tell whose update is finite, in a byte (``on_nonfinite="drop"``).
+      given: slots of a worker in groups that are given; their ids are told to all.
 
     Returns:
       Bytes of the messages; a device does not send to itself. An all-reduce counts as a ring's,
@@ -142,7 +155,7 @@ def wire(
         return 0.0
     others = layout.devices - 1
     told = watchful * (1 if gradient is None else steps)
-    total = (4.0 + told) * layout.some * others
+    total = (4.0 + told + 4 * given) * layout.some * others
     for way in ("out", "on", "back"):
         for journey in layout.journeys(way):
             for message in journey.messages:
@@ -176,7 +189,7 @@ def flops(function: Callable[..., Any], *arguments: PyTree) -> int:
     return _flops_of(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
-def _bytes(tree: PyTree, names: PyTree, counts: dict[str, np.ndarray]) -> np.ndarray:
+def _bytes(tree: PyTree, names: PyTree, counts: Mapping[str, np.ndarray]) -> np.ndarray:
     return _total(tree, names, counts, lambda leaf: leaf.dtype.itemsize)
 
 

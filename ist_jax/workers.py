@@ -150,10 +150,15 @@ def here(over: Mesh, workers: int) -> list[int]:
     return [group * some + worker for group in own for worker in range(some)]
 
 
-def place_own(batches: PyTree, over: Mesh, workers: int) -> PyTree:
-    """Batches ``[S, J, B, ...]`` on the mesh; a process gives those of its own workers."""
+def place_own(
+    batches: PyTree, over: Mesh, workers: int, spec: PartitionSpec | None = None
+) -> PyTree:
+    """Batches ``[S, J, B, ...]`` on the mesh; a process gives those of its own workers.
+
+    With another ``spec``, whatever begins with an axis of workers.
+    """
     own = here(over, workers)
-    sharding = NamedSharding(over, batch_spec(over))
+    sharding = NamedSharding(over, batch_spec(over) if spec is None else spec)
 
     def one(leaf):
         def part(index):

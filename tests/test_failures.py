@@ -223,7 +223,7 @@ class Torn(np.ndarray):
 def test_a_worker_whose_data_cannot_be_read_is_lost_for_the_round(tmp_path, monkeypatch):
     digits = data.load("digits")
     torn = digits._replace(train_x=digits.train_x.view(Torn))
-    monkeypatch.setattr("ist_jax.data.load", lambda *_: torn)
+    monkeypatch.setattr("ist_jax.data.load", lambda *_, **__: torn)
     with pytest.raises(InputError, match=r"worker \d failed in round \d+ \(example 7 cannot be"):
         train.run(tiny(), tmp_path / "stops")
     train.run(tiny(on_worker_failure="drop"), tmp_path / "goes on")

@@ -6,7 +6,8 @@ shard may be smaller than a batch. Nothing is stored between steps: resuming nee
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,9 @@ class Batches:
     """The examples of S workers, ``batches(round) -> {"x": [S, J, B, ...], "y": [S, J, B]}``.
 
     Args:
-      x: all examples, ``[n, ...]``.
-      y: their labels, ``int [n]``.
+      x: all examples, ``[n, ...]``: an array, or what is indexed like one and gives arrays, or
+        dictionaries of arrays (``sparse.Rows``).
+      y: their labels, ``int [n]``, or ``sparse.Rows`` of them.
       workers: S.
       batch: B, examples a worker sees in a local step.
       local_steps: J.
@@ -38,8 +40,8 @@ class Batches:
 
     def __init__(
         self,
-        x: np.ndarray,
-        y: np.ndarray,
+        x: Any,
+        y: Any,
         *,
         workers: int,
         batch: int,
@@ -52,13 +54,14 @@ class Batches:
         for name, value in (("workers", workers), ("batch", batch), ("local_steps", local_steps)):
             if value < 1:
                 raise InputError(f"{name} must be at least 1, found {value}")
-        check_labels(x, y)
+        if isinstance(y, np.ndarray) or not hasattr(y, "blank"):
+            check_labels(x, y)
         self._x, self._y = x, y
-        self._batch, self.local_steps, self._seed = batch, local_steps, seed
-        self._of = range(workers) if of is None else tuple(of)
+        self._batch, self.local_steps, self.seed = batch, local_steps, seed
+        self.of = range(workers) if of is None else tuple(of)
         self.shards = shards(y, workers, seed=seed, split=split, skew=skew)
 
-    def __call__(self, round: int, lost: dict[int, str] | None = None) -> Mapping[str, np.ndarray]:
+    def __call__(self, round: int, lost: dict[int, str] | None = None) -> dict[str, Any]:
         """All batches of a round; S is the number of workers asked for.
 
         Args:
@@ -67,18 +70,17 @@ class Batches:
             zeros then. Without it, the error is raised.
         """
         steps = range(round * self.local_steps, (round + 1) * self.local_steps)
-        shape = (len(self._of), self.local_steps, self._batch)
-        x = np.zeros((*shape, *self._x.shape[1:]), self._x.dtype)
-        y = np.zeros((*shape, *self._y.shape[1:]), self._y.dtype)
-        for row, worker in enumerate(self._of):
+        shape = (len(self.of), self.local_steps, self._batch)
+        found = {"x": _blank(self._x, shape), "y": _blank(self._y, shape)}
+        for row, worker in enumerate(self.of):
             chosen = np.stack([self.indices(worker, step) for step in steps])
             try:
-                x[row], y[row] = self._x[chosen], self._y[chosen]
+                _put(found, row, {"x": self._x[chosen], "y": self._y[chosen]})
             except OSError as error:
                 if lost is None:
                     raise
                 lost[worker] = str(error)
-        return {"x": x, "y": y}
+        return found
 
     def indices(self, worker: int, step: int) -> np.ndarray:
         """Which examples ``worker`` sees at its ``step``-th local step, ``int[B]``."""
@@ -89,12 +91,12 @@ class Batches:
         chosen = np.empty(self._batch, np.int64)
         for epoch in range(epochs[0], epochs[-1] + 1):
             here = epochs == epoch
-            chosen[here] = _order(self._seed, worker, int(epoch), len(shard))[offsets[here]]
+            chosen[here] = _order(self.seed, worker, int(epoch), len(shard))[offsets[here]]
         return shard[chosen]
 
 
 def shards(
-    y: np.ndarray, workers: int, *, seed: int, split: str = "disjoint", skew: float = 0.0
+    y: Any, workers: int, *, seed: int, split: str = "disjoint", skew: float = 0.0
 ) -> list[np.ndarray]:
     """The examples of each worker, as sorted index arrays (see ``Batches``)."""
     if split not in ("disjoint", "all"):
@@ -109,6 +111,8 @@ def shards(
         return [np.arange(len(y))] * workers
     if len(y) < workers:
         raise InputError(f"{len(y)} examples cannot be split between {workers} workers")
+    if skew and not isinstance(y, np.ndarray):
+        raise InputError("data.skew needs one label for each example")
     draw = np.random.default_rng((seed, _SHARDS))
     if not skew:
         return [np.sort(part) for part in np.array_split(draw.permutation(len(y)), workers)]
@@ -129,6 +133,20 @@ def shards(
 
 
 _SHARDS, _ORDER = 1, 2  # what a seed is used for
+
+
+def _blank(source: Any, shape: tuple[int, ...]) -> Any:
+    if hasattr(source, "blank"):
+        return source.blank(shape)
+    return np.zeros((*shape, *source.shape[1:]), source.dtype)
+
+
+def _put(whole: Any, row: int, part: Any) -> None:
+    if isinstance(whole, dict):
+        for key in whole:
+            _put(whole[key], row, part[key])
+    else:
+        whole[row] = part
 
 
 @functools.lru_cache(maxsize=512)

@@ -1,10 +1,12 @@
 """A labelled data set in memory."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ist_jax.errors import InputError
+
+AT_ONCE = 2**24  # numbers
 
 
 def check_labels(x: np.ndarray, y: np.ndarray) -> None:
@@ -17,14 +19,25 @@ def check_labels(x: np.ndarray, y: np.ndarray) -> None:
 
 
 class Dataset(NamedTuple):
-    """Images ``x`` float32 [n, H, W, C] and labels ``y`` int32 [n] below ``classes``."""
+    """Inputs ``x`` float32 [n, ...] and labels ``y`` int32 [n] below ``classes``.
+
+    Attributes:
+      name: what tables call it.
+      train_x, test_x: arrays, in memory or in a file; or what can be indexed like one (``Images``).
+      train_y, test_y: labels.
+      classes: how many labels there are.
+      origin: ``"real"``, ``"synthetic"``, or ``"stand-in"`` for real data in place of the paper's.
+      skipped: bad examples that were left out, since that was asked for.
+    """
 
     name: str
-    train_x: np.ndarray
+    train_x: Any
     train_y: np.ndarray
-    test_x: np.ndarray
+    test_x: Any
     test_y: np.ndarray
     classes: int
+    origin: str = "real"
+    skipped: int = 0
 
     def checked(self) -> "Dataset":
         """Itself, if its parts agree and every number is finite.
@@ -41,7 +54,7 @@ class Dataset(NamedTuple):
                 raise InputError(
                     f"{where}: {len(x)} examples but {len(y)} labels; need as many, >= 1"
                 )
-            finite = np.isfinite(x.reshape(len(x), -1)).all(axis=1)
+            finite = _finite(x) if isinstance(x, np.ndarray) else np.True_
             if not finite.all():
                 first = int(np.argmin(finite))
                 raise InputError(
@@ -55,3 +68,11 @@ class Dataset(NamedTuple):
                     f"{self.classes - 1}"
                 )
         return self
+
+
+def _finite(x: np.ndarray) -> np.ndarray:
+    """Which examples are finite, ``bool[n]``; some at a time, since ``x`` may lie in a file."""
+    flat = x.reshape(len(x), -1)
+    some = max(1, AT_ONCE // max(1, flat.shape[1]))
+    parts = [np.isfinite(flat[i : i + some]).all(axis=1) for i in range(0, len(flat), some)]
+    return np.concatenate(parts)

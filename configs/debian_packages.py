@@ -1,0 +1,44 @@
+"""Extreme classification, offline stand-in: Debian's packages, 49,000 labels; table 4.
+
+    python -m experiments.main --config=configs/debian_packages.py --workdir=runs/debian_packages
+    python -m experiments.main --config=configs/debian_packages.py:1024 --workdir=runs/debian_1024
+
+Claim: at one width, IST finds what data parallel training finds, with a quarter of its arithmetic
+and memory; wider nets, which it makes affordable, find more; both beat nearest neighbours.
+Paper: Yuan et al., PVLDB 15(8), 2022, table 4 (Amazon-670K: configs/amazon670k.py).
+Data: apt's lists of Debian 12, see ist_jax/data/debian.py; --config.data.path=FOLDER.
+Expected: docs/results/vldb.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import quickstart
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """A variant is the hidden width, or "tiny"."""
+    config = quickstart.get_config("tiny" if variant == "tiny" else "")
+    config.methods = ("ist", "data_parallel")
+    config.seeds = (0,)
+    config.workers = 4
+    config.local_steps = 10
+    config.epochs = 10.0
+    config.eval_every = 9
+    config.optimiser_state = "keep"
+    config.normalise = "none"
+    config.data.name = "debian_packages"
+    config.data.batch = 128
+    config.data.options.most_features = 128
+    config.model.name = "xmc"
+    config.model.widths = ConfigDict({"hidden0": int(variant) if variant.isdigit() else 512})
+    config.model.options.drop_inputs = 0.3
+    config.model.options.drop_hidden = 0.5
+    config.optimizer.name = "adam"
+    config.optimizer.lr = 0.003
+    config.optimizer.schedule = "cosine"
+    config.checkpoint.every = 0
+    if variant == "tiny":
+        config.epochs = 0.0
+        config.rounds = 2
+        config.model.widths = ConfigDict({"hidden0": 16})
+    return config

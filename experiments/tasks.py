@@ -1,0 +1,200 @@
+"""What is learnt: a net, its loss, its batches and its measures, from a config and its data.
+
+Two tasks: examples with one label each (``classify``), and sparse ones with several out of very
+many labels (``multilabel``).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from ist_jax import classify, method, multilabel, partition
+from ist_jax.data import Batches, Dataset, sparse
+from ist_jax.data.xmc import MultiLabel
+from ist_jax.errors import InputError
+from ist_jax.local import Loss
+from ist_jax.method import Method
+from ist_jax.models.cnn import CNN
+from ist_jax.models.mlp import MLP
+from ist_jax.models.resnet import ResNet
+from ist_jax.models.vgg import VGG
+from ist_jax.models.xmc import XMC
+
+MODELS: Mapping[str, Callable[..., nn.Module]] = {
+    "mlp": MLP,
+    "cnn": CNN,
+    "vgg": VGG,
+    "resnet": ResNet,
+}
+EVALUATED = 2**24  # numbers of the inputs that are evaluated at once
+
+Compiled = Callable[..., Any]
+
+
+class Task(NamedTuple):
+    """What a method trains.
+
+    Attributes:
+      model: the whole net.
+      given: the groups whose neurons the batches tell, and how many slots a worker has of each.
+      loss: of a subnet's model.
+      batches: of a seed and the workers wanted.
+      measure: with a way to compile, what is measured of a net.
+      example: shapes of one local step's batch, as the loss takes it.
+    """
+
+    model: nn.Module
+    given: Mapping[str, int]
+    loss: Callable[[nn.Module], Loss]
+    batches: Callable[[int, Sequence[int]], Any]
+    measure: Callable[[Compiled], Callable[[Any], dict[str, float]]]
+    example: Any
+
+
+def of(config: ConfigDict, data: Any, how: Method, rounds: int) -> Task:
+    """The task that a data set is for.
+
+    Raises:
+      InputError: a model that is for another kind of data.
+    """
+    retrieving = isinstance(data, MultiLabel)
+    if (config.model.name == "xmc") != retrieving:
+        raise InputError(
+            f"config.model.name={config.model.name!r} is not for the data set {data.name}: 'xmc' "
+            "is for sparse examples with several labels, and they need it"
+        )
+    make = _retrieval if retrieving else _classification
+    return make(config, data, how, how.workers or config.workers, rounds)
+
+
+def _classification(
+    config: ConfigDict, data: Dataset, how: Method, count: int, rounds: int
+) -> Task:
+    model = _build(
+        MODELS[config.model.name],
+        config,
+        dict(config.model.widths),
+        how,
+        classes=data.classes,
+        affine=config.model.affine,
+        logits=config.model.logits,
+    )
+    shape = data.train_x.shape[1:]
+    batch = max(1, min(2000, EVALUATED // math.prod(shape)))
+    some = data.train_x[: config.statistics_examples]
+
+    def measure(compiled: Compiled) -> Callable[[Any], dict[str, float]]:
+        tops = {k: classify.accuracy(model, some, batch, compiled, k) for k in {1, config.top}}
+        names = {k: "accuracy/test" if k == 1 else f"accuracy_top{k}/test" for k in tops}
+        return lambda net: {names[k]: tops[k](net, data.test_x, data.test_y) for k in tops}
+
+    return Task(
+        model=model,
+        given={},
+        loss=classify.cross_entropy,
+        batches=lambda seed, own: _batches(config, data, count, seed, own),
+        measure=measure,
+        example={
+            "x": jax.ShapeDtypeStruct((config.data.batch, *shape), data.train_x.dtype),
+            "y": jax.ShapeDtypeStruct((config.data.batch,), np.int32),
+        },
+    )
+
+
+def _retrieval(config: ConfigDict, data: MultiLabel, how: Method, count: int, rounds: int) -> Task:
+    cuts = how.exchange == "round" and how.assign is not partition.uncut and count > 1
+    widths = {
+        **config.model.widths,
+        "features": data.features,
+        "labels": data.classes,
+    }
+    sampled = config.xmc.sampled if cuts else 0
+    groups = ("features", *(("labels",) if sampled else ())) if cuts else ()
+    model = _build(XMC, config, widths, how, given=groups, affine=config.model.affine)
+
+    def batches(seed: int, own: Sequence[int]) -> Any:
+        found = _batches(config, data, count, seed, own)
+        if not cuts:
+            return found
+        return sparse.Touched(found, data.features, data.classes, given, sampled)
+
+    def slots(seed: int) -> dict[str, int]:
+        whole = _batches(config, data, count, seed, range(count))
+        return sparse.slots(whole, data.train_x, data.train_y, rounds, sampled)
+
+    of_seeds = [slots(seed) for seed in config.seeds] if cuts else []
+    given = {group: max(found[group] for found in of_seeds) for group in groups}
+
+    def measure(compiled: Compiled) -> Callable[[Any], dict[str, float]]:
+        noticed = multilabel.propensities(
+            data.train_y.counts(), len(data.train_y), *config.xmc.propensity
+        )
+        some = data.train_x[: config.statistics_examples]
+        evaluate = multilabel.precision(model, some, noticed, compiled=compiled)
+
+        def named(net: Any) -> dict[str, float]:
+            found = evaluate(net, data.test_x, data.test_y)
+            return {
+                "accuracy/test": found["precision_1"],
+                **{f"{name}/test": value for name, value in found.items()},
+            }
+
+        return named
+
+    shape = (config.data.batch,)
+    example = jax.eval_shape(
+        lambda: {"x": data.train_x.blank(shape), "y": data.train_y.blank(shape)}
+    )
+    if sampled:
+        one = jax.ShapeDtypeStruct(shape, np.int32)
+        example["y"] = {"labels": example["y"], "sure": one, "drawn": one}
+    return Task(
+        model=model,
+        given=given,
+        loss=lambda net: multilabel.loss(
+            net, data.classes, config.xmc.loss, data.train_y.a_row, config.xmc.block
+        ),
+        batches=batches,
+        measure=measure,
+        example=example,
+    )
+
+
+def _build(
+    kind: Callable[..., nn.Module],
+    config: ConfigDict,
+    widths: dict[str, int],
+    how: Method,
+    **more: Any,
+) -> nn.Module:
+    """The config's net, or for a narrow method one as wide as a subnet."""
+    if how.narrow:
+        hidden = {g: n for g, n in widths.items() if g not in ("features", "labels")}
+        ist = method.named("ist", config.assignment, tuple(config.shares))
+        widths = widths | partition.sub_widths(ist.assign, hidden, config.workers)
+
+    try:
+        return kind(widths=widths, normalise=config.normalise, **more, **config.model.options)
+    except TypeError as error:
+        raise InputError(
+            f"config.model.options does not fit model {config.model.name!r}: {error}"
+        ) from None
+
+
+def _batches(config: ConfigDict, data: Any, count: int, seed: int, own: Sequence[int]) -> Batches:
+    return Batches(
+        data.train_x,
+        data.train_y,
+        workers=count,
+        of=own,
+        batch=config.data.batch,
+        local_steps=config.local_steps,
+        seed=seed,
+        split=config.data.split,
+        skew=config.data.skew if count > 1 else 0.0,
+    )

@@ -1,0 +1,218 @@
+"""Sets that are prepared once, and mapped from files ever after.
+
+A set is a folder with arrays (``.npy``) and ``set.json``, which tells what it was made from and the
+size and digest of every array. It is made under another name and renamed when it is whole, so that
+a preparation that was killed leaves nothing that could be taken for a set, and of two that run at
+once, one wins. A set that was made from something else, or whose files are not those it was made
+with, is made anew. (Sizes are always looked at; digests only with ``check=True``, as reading a
+large set would take as long as some preparations.)
+"""
+
+import contextlib
+import hashlib
+import importlib
+import json
+import math
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ist_jax.errors import InputError
+
+FORMAT = 1
+TOLD = "set.json"
+CACHE = Path("~/.cache/ist_jax")
+HEADER = 128  # bytes of an .npy file with few axes
+LEFT_S = 24 * 3600.0  # a preparation that has made nothing for so long is dead
+EVERY_S = 5.0  # between two lines of progress
+
+
+def folder(
+    cache: str,
+    name: str,
+    source: str,
+    fill: Callable[[Path], dict[str, Any]],
+    check: bool = False,
+) -> tuple[Path, dict[str, Any]]:
+    """The folder of a prepared set, and what ``fill`` told when it was made.
+
+    Args:
+      cache: where sets are kept; ``CACHE`` if empty.
+      name: of the set.
+      source: digest of what it is made from; another one makes the set anew.
+      fill: writes the arrays into an empty folder.
+      check: also compare the digests of the arrays.
+
+    Raises:
+      InputError: the folder cannot be made or written.
+    """
+    place = (Path(cache) if cache else CACHE).expanduser() / name
+    if (told := _told(place, source, check)) is not None:
+        return place, told
+    fresh = place.with_name(f".{name}-{secrets.token_hex(8)}")
+    try:
+        fresh.mkdir(parents=True)
+        _sweep(place)
+        told = json.loads(json.dumps(fill(fresh)))
+        files = {
+            str(path.relative_to(fresh)): [path.stat().st_size, digest_of(path)]
+            for path in sorted(fresh.rglob("*"))
+            if path.is_file()
+        }
+        text = json.dumps({"format": FORMAT, "source": source, "files": files, "told": told})
+        with (fresh / TOLD).open("w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if (place / TOLD).exists() or place.exists():
+            if _told(place, source, check) is not None:  # another process was faster
+                return place, told
+            old = place.with_name(f"{fresh.name}-old")
+            place.rename(old)  # who has it open keeps it
+            shutil.rmtree(old, ignore_errors=True)
+        try:
+            fresh.rename(place)
+        except OSError:
+            if _told(place, source, check=False) is None:  # not another process, between the two
+                raise
+    except OSError as error:
+        raise InputError(f"{place} cannot be written: {error}. Set data.cache elsewhere.") from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return place, told
+
+
+def digest(files: Sequence[Path], also: Mapping[str, Any] | None = None) -> str:
+    """Of the names, sizes and times of files, and of settings: what a set is made from."""
+    found = []
+    for path in files:
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error}") from None
+        found.append([str(path), stat.st_size, stat.st_mtime_ns])
+    text = json.dumps([found, sorted((also or {}).items())], default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def aside(function: str, job: Any) -> Any:
+    """What a function returns for a job, in a fresh process that has the CPU alone for a device.
+
+    There JAX may be used: here it would take hold of the accelerators, and wait for the other
+    processes of a distributed run, before anyone knows whether their data are whole.
+
+    Args:
+      function: ``"module:name"``; takes the job, and returns what JSON can hold.
+      job: anything that JSON can hold.
+
+    Raises:
+      InputError: as the function did.
+    """
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-c", f"from {__name__} import _answer; _answer({function!r})"],
+        input=json.dumps(job),
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
+    )
+    if done.returncode:
+        raise RuntimeError(f"{function} ended with code {done.returncode} (its output is above)")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if "error" in answer:
+        raise InputError(answer["error"])
+    return answer["result"]
+
+
+def _answer(function: str) -> None:
+    """The fresh process's side of ``aside``."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of its own
+    module, name = function.split(":")
+    try:
+        found = {"result": getattr(importlib.import_module(module), name)(json.load(sys.stdin))}
+    except InputError as error:
+        found = {"error": str(error)}
+    print(json.dumps(found))
+
+
+class Growing:
+    """An ``.npy`` file, ``[n, *row]``, whose length n is not known before its end."""
+
+    def __init__(self, path: Path, dtype: Any, row: tuple[int, ...] = ()):
+        self._dtype, self._row, self._length = np.dtype(dtype), row, 0
+        self._file = path.open("wb")
+        self._file.write(b"\0" * HEADER)
+
+    def append(self, values: np.ndarray) -> None:
+        """More values, at the end."""
+        self._file.write(np.ascontiguousarray(values, self._dtype).tobytes())
+        self._length += len(values)
+
+    def close(self) -> None:
+        """Writes the header, without which no one reads the file."""
+        shape = (self._length, *self._row)
+        text = f"{{'descr': '{self._dtype.str}', 'fortran_order': False, 'shape': {shape}}}"
+        room = HEADER - 10
+        self._file.seek(0)
+        head = b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little")
+        self._file.write(head + text.ljust(room - 1).encode() + b"\n")
+        self._file.close()
+
+
+class Progress:
+    """A line every few seconds: how far, and how long still."""
+
+    def __init__(self, name: str, total: int, what: str):
+        self._name, self._total, self._what = name, total, what
+        self._started = self._shown = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self._shown < EVERY_S or not done:
+            return
+        self._shown = now
+        left = math.ceil((now - self._started) * (self._total - done) / done)
+        print(
+            f"{self._name}: {done:,} of {self._total:,} {self._what}, {left} s left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _sweep(place: Path) -> None:
+    """Removes what preparations of this set left that were killed."""
+    for left in place.parent.glob(f".{place.name}-*"):
+        with contextlib.suppress(OSError):  # another process may remove it too
+            if time.time() - left.stat().st_mtime > LEFT_S:
+                shutil.rmtree(left)
+
+
+def _told(place: Path, source: str, check: bool) -> dict[str, Any] | None:
+    """What was told of a set, if it is whole and made from that source."""
+    try:
+        found = json.loads((place / TOLD).read_text())
+        same = found["format"] == FORMAT and found["source"] == source
+        for name, (size, sha) in found["files"].items() if same else ():
+            damaged = (place / name).stat().st_size != size
+            if damaged or (check and digest_of(place / name) != sha):
+                print(f"{place / name} is damaged: the set is made anew", file=sys.stderr)
+                return None
+        return dict(found["told"]) if same else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -1,0 +1,220 @@
+"""Groups whose neurons are told in every round: what a worker's examples touch, and no more."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import on_host, same_bits
+from test_wire import program_bytes
+
+from ist_jax import (
+    axes,
+    decompose,
+    layout,
+    local,
+    method,
+    multilabel,
+    normalise,
+    partition,
+    traffic,
+    workers,
+)
+from ist_jax import round as rounds
+from ist_jax.data import Batches, sparse
+from ist_jax.errors import InputError
+from ist_jax.models.xmc import XMC
+
+FEATURES, HIDDEN, LABELS, S, J, B = 60, 16, 11, 4, 3, 4
+WIDTHS = {"features": FEATURES, "hidden0": HIDDEN, "labels": LABELS}
+
+
+def examples(seed=0, n=80):
+    """Examples of up to 5 features and 3 labels."""
+    draw = np.random.default_rng(seed)
+
+    def rows(width, most, values):
+        counts = draw.integers(1, most + 1, n)
+        starts = np.append(0, np.cumsum(counts))
+        ids = np.concatenate([draw.permutation(width)[:c] for c in counts]).astype(np.int32)
+        numbers = draw.normal(size=len(ids)).astype(np.float32) if values else None
+        return sparse.Rows(starts, ids, numbers, width)
+
+    return rows(FEATURES, 5, True), rows(LABELS, 3, False)
+
+
+X, Y = examples()
+
+
+def trainer_for(groups, slots, optimizer=None, devices=1, policy="reset", data=1, **options):
+    model = XMC(WIDTHS, given=groups)
+    params, names = axes.of(model.init(jax.random.key(3), X[:1]))
+    draw = np.random.default_rng(1)  # the labels' kernel begins at zero, which hides mistakes
+    kernel = draw.normal(size=(HIDDEN, LABELS)).astype(np.float32)
+    params["params"]["of_labels"] = jnp.asarray(kernel)
+    cut = partition.sub_widths(partition.permutation, {"hidden0": HIDDEN}, S) | slots
+    loss = multilabel.loss(normalise.subnet(model, cut), LABELS, block=4)
+    trainer = rounds.build(
+        loss,
+        optimizer or optax.sgd(0.3),
+        params,
+        names,
+        method=method.ist(),
+        workers=S,
+        mesh=workers.mesh(S, devices * data, data=data),
+        optimiser_state=policy,
+        exact=True,
+        given=slots,
+        **options,
+    )
+    return trainer, params, names
+
+
+def batches_for(groups, of=None):
+    plain = Batches(X, Y, workers=S, batch=B, local_steps=J, seed=5, of=of)
+    if not groups:
+        return plain, {}
+    whole = Batches(X, Y, workers=S, batch=B, local_steps=J, seed=5)
+    sampled = 2 if "labels" in groups else 0
+    slots = sparse.slots(whole, X, Y, 3, sampled)
+    return sparse.Touched(plain, FEATURES, LABELS, slots, sampled), slots
+
+
+def train(groups, number=3, devices=1, took_part=None, **options):
+    batches, slots = batches_for(groups)
+    trainer, params, _ = trainer_for(groups, slots, devices=devices, **options)
+    state = trainer.init(params, jax.random.key(2))
+    reports = []
+    for r in range(number):
+        found = batches(r)
+        given = found.pop("given", None)
+        state, report = trainer.round(state, found, took_part, given)
+        reports.append(report)
+    return on_host(trainer.whole(state)), reports, slots
+
+
+def test_touched_rows_give_what_all_rows_give_to_the_last_bit():
+    """Rows that no example of a worker has get no gradient: leaving them out changes nothing."""
+    touched, reports, slots = train(("features",))
+    whole, of_all, _ = train(())
+    assert slots["features"] < FEATURES
+    assert same_bits(touched.params, whole.params)
+    for one, other in zip(reports, of_all, strict=True):
+        np.testing.assert_array_equal(one.loss, other.loss)
+        assert (one.bytes_sent < other.bytes_sent).all()
+
+
+@pytest.mark.parametrize("policy", ["reset", "keep"])
+@pytest.mark.parametrize("groups", [("features",), ("features", "labels")], ids=str)
+def test_the_same_bits_on_1_2_and_4_devices(groups, policy):
+    options = {"optimizer": optax.adam(0.1), "policy": policy}
+    present = np.arange(S) != 2
+    alone = train(groups, took_part=present, **options)[0]
+    for devices in (2, 4):
+        assert same_bits(alone, train(groups, devices=devices, took_part=present, **options)[0])
+
+
+def test_rows_that_nobody_touches_and_labels_that_nobody_holds_stay_as_they_were():
+    batches, slots = batches_for(("features", "labels"))
+    trainer, params, _ = trainer_for(("features", "labels"), slots)
+    state = trainer.init(params, jax.random.key(2))
+    who = {g: np.asarray(ids) for g, ids in state.who.items()}
+    found = batches(0)
+    given = found.pop("given")
+    state, _ = trainer.round(state, found, None, given)
+    new = on_host(trainer.whole(state)).params["params"]
+    for leaf, group, width in (
+        ("of_features", "features", FEATURES),
+        ("of_labels", "labels", LABELS),
+    ):
+        held = np.zeros((HIDDEN, width + 1), bool)
+        for neurons, columns in zip(who["hidden0"], given[group], strict=True):
+            held[np.ix_(neurons, columns)] = True
+        old = np.asarray(params["params"][leaf])
+        assert not held[:, :-1].all()
+        assert (new[leaf][~held[:, :-1]] == old[~held[:, :-1]]).all()
+        assert (new[leaf] != old).any()
+
+
+def test_bytes_reported_are_bytes_gathered():
+    """Empty slots do not travel: counted worker by worker, round by round."""
+    batches, slots = batches_for(("features",))
+    trainer, params, names = trainer_for(("features",), slots)
+    state = trainer.init(params, jax.random.key(2))
+    for r in range(3):
+        who = {g: np.asarray(ids) for g, ids in state.who.items()}
+        found = batches(r)
+        given = found.pop("given")
+        state, report = trainer.round(state, found, None, given)
+        for worker in range(S):
+            real = {g: ids[worker][ids[worker] < WIDTHS[g]] for g, ids in (who | given).items()}
+            mine = {g: ids[None] for g, ids in real.items()}
+            one = decompose.gather_one(params, names, mine, 0)
+            assert report.bytes_sent[worker] == sum(x.nbytes for x in jax.tree.leaves(one))
+
+
+@pytest.mark.parametrize(("devices", "data"), [(4, 1), (2, 2)])
+def test_the_closed_form_is_what_the_compiled_program_moves(devices, data):
+    groups = ("features", "labels")
+    batches, slots = batches_for(groups)
+    trainer, params, names = trainer_for(groups, slots, devices=devices, data=data)
+    state = trainer.init(params, jax.random.key(1))
+    who = jax.tree.map(np.asarray, dict(state.who))
+    found = batches(0)
+    given = found.pop("given")
+    text = trainer.lower(state, found, None, given).compile().as_text()
+    state, report = trainer.round(state, found, None, given)
+    memory = local.memory(optax.sgd(0.3), "reset")
+    spread = layout.plan(
+        jax.eval_shape(lambda net: (net, memory.rest(optax.sgd(0.3).init(net))), params),
+        (names, memory.names(params, names)),
+        who=who | given,
+        workers=S,
+        devices=devices,
+        disjoint=True,
+        exact=True,
+        given=given.keys(),
+    )
+    passes = traffic.passes(spread, who | given, state.who)
+    assert {name: int(n) for name, n in report.passes.items()} == passes
+    closed = traffic.wire(spread, passes, steps=J, data=data, given=sum(slots.values()))
+    assert closed == trainer.wire(report, J)
+    assert closed == pytest.approx(program_bytes(text, passes, J, devices, data), abs=0.5)
+
+
+def test_the_second_round_compiles_nothing(compilations):
+    batches, slots = batches_for(("features",))
+    trainer, params, _ = trainer_for(("features",), slots)
+    state = trainer.init(params, jax.random.key(0))
+    for r in range(3):
+        found = batches(r)
+        given = found.pop("given")
+        compilations()
+        state, report = trainer.round(state, found, None, given)
+        jax.block_until_ready(report.loss)
+        assert (compilations() == 0) == (r > 0)
+
+
+def test_what_cannot_be_given_is_refused():
+    batches, slots = batches_for(("features",))
+    with pytest.raises(InputError, match="no axis is of the given group 'labels'"):
+        trainer_for(("features",), slots | {"labels": 3})
+    trainer, params, _ = trainer_for(("features",), slots)
+    state = trainer.init(params, jax.random.key(0))
+    found = batches(0)
+    given = found.pop("given")
+    with pytest.raises(InputError, match="must come as int32 arrays of shapes"):
+        trainer.round(state, found)
+    with pytest.raises(InputError, match="must come as int32 arrays of shapes"):
+        trainer.round(state, found, None, {"features": given["features"][:, :-1]})
+    names = {"w": ("features", "hidden0")}
+    with pytest.raises(InputError, match=r"first cut axis of leaf .*'features'.* must come before"):
+        rounds.build(
+            lambda net, batch, key: 0.0,
+            optax.sgd(0.1),
+            {"w": jnp.zeros((8, 8))},
+            names,
+            method=method.ist(),
+            workers=2,
+            given={"features": 4},
+        )

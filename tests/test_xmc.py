@@ -1,0 +1,275 @@
+"""Extreme classification: the text format, Debian's packages, the measures, a run."""
+
+import gzip
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from conftest import tiny
+
+from experiments import train
+from ist_jax import data, multilabel
+from ist_jax.data import debian, xmc
+from ist_jax.errors import InputError
+
+GOOD = "3 6 4\n0,3 1:0.5 5:-2\n 0:1e-1\n2 \n"
+
+
+def put(tmp_path, train=GOOD, test=GOOD):
+    folder = tmp_path / "set"
+    folder.mkdir(exist_ok=True)
+    (folder / "train.txt").write_text(train)
+    (folder / "test.txt").write_text(test)
+    return str(folder)
+
+
+def load(tmp_path, train=GOOD, test=GOOD, **options):
+    cache = str(tmp_path / "cache")
+    return data.load("xmc", put(tmp_path, train, test), cache=cache, **options)
+
+
+def test_the_text_is_read_with_the_largest_entries_first(tmp_path):
+    found = load(tmp_path)
+    assert (found.features, found.classes, found.skipped) == (6, 4, 0)
+    x, y = found.train_x[:], found.train_y[:]
+    assert x["ids"].tolist() == [[5, 1], [0, 6], [6, 6]]
+    np.testing.assert_allclose(x["values"], [[-2, 0.5], [0.1, 0], [0, 0]])
+    assert y.tolist() == [[0, 3], [4, 4], [2, 4]]
+    assert isinstance(found.train_x._values, np.memmap)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0,3 1:0.5 6:1", r"train.txt, line 3: feature 6 is out of range, expected 0 to 5"),
+        ("4 1:0.5", r"train.txt, line 3: label 4 is out of range, expected 0 to 3"),
+        ("0 1:abc", r"train.txt, line 3: '1:abc' is no feature and number"),
+        ("0 1:nan", r"line 3: '1:nan' is no feature"),
+        ("0 1:1e99", r"line 3: a value is too large"),
+        ("0 1:1:2", r"line 3: '1:1:2' is no feature"),
+        ("0 1", r"line 3: '1' is no feature"),
+        ("a,1 1:2", r"line 3: 'a,1' are no labels"),
+        ("0 1:2 1:3", r"line 3: a feature stands there twice"),
+        ("1,1 1:2", r"line 3: a label stands there twice"),
+        ("-1 1:2", r"line 3: '-1' are no labels"),
+    ],
+)
+def test_a_bad_line_is_named_or_counted_and_left_out(tmp_path, capfd, line, message):
+    text = f"3 6 4\n0 1:1\n{line}\n1 2:2\n"
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, train=text)
+    found = load(tmp_path, train=text, skip_bad=True)
+    assert (len(found.train_x), found.skipped) == (2, 1)
+    assert found.train_y[:].tolist() == [[0], [1]]
+    assert "1 bad lines were left out" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1: expected 'examples features labels', found ''"),
+        ("3 6\n", "line 1: expected 'examples features labels'"),
+        ("3 6 0\n", "cannot be numbers"),
+        ("9 6 4\n0 1:1\n", "should hold 9 examples, found 1: it is cut short"),
+        ("1 6 4\n0 1:1\n0 1:1\n", "should hold 1 examples, found more"),
+        ("1 7 4\n0 1:1\n", "has 7 features, .*test.txt has 6"),
+        ("0 6 4\n", "the training part holds no example"),
+    ],
+)
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_a_file_that_is_not_what_it_says_is_refused(tmp_path, text, message, skip_bad):
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, train=text, skip_bad=skip_bad)
+
+
+def test_a_line_without_an_end_takes_no_more_memory_than_a_line_may(tmp_path, monkeypatch):
+    monkeypatch.setattr(xmc, "LONGEST", 1000)
+    with pytest.raises(InputError, match="line 2 is longer than 1000 bytes"):
+        load(tmp_path, train="1 6 4\n0 " + "1:1 " * 1000 + "\n")
+
+
+def test_what_is_missing_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"needs data\.path, a folder"):
+        data.load("xmc")
+    with pytest.raises(InputError, match=r"should have one file \*train\*\.txt"):
+        data.load("xmc", str(tmp_path))
+    with pytest.raises(InputError, match=r"(?s)no file .*Packages.*apt-get update"):
+        data.load("debian_packages", str(tmp_path))
+
+
+def test_many_features_are_cut_to_the_largest_and_told(tmp_path, capfd):
+    found = load(tmp_path, most_features=1)
+    assert found.train_x[:]["ids"].tolist() == [[5], [0], [6]]
+    assert "1 of 3 examples have more than 1 features" in capfd.readouterr().err
+
+
+def test_another_text_is_read_anew(tmp_path):
+    load(tmp_path)
+    assert len(load(tmp_path, train="1 6 4\n0 1:1\n").train_x) == 1
+
+
+PACKAGES = """Package: one
+Source: src (1.2)
+Depends: libc6 (>= 2), two | three, four:any
+Suggests: two
+Description-md5: aa
+
+Package: two
+Description-md5: bb
+Recommends: libc6
+
+Package: lonely
+Description-md5: cc
+
+Package: unknown
+Depends: one
+Description-md5: dd
+"""
+DESCRIPTIONS = """Package: one
+Description-md5: aa
+Description-en: words about words
+ that go on
+ .
+ and on
+
+Package: two
+Description-md5: bb
+Description-en: words that are short
+
+Package: lonely
+Description-md5: cc
+Description-en: nothing needed
+"""
+
+
+def lists(tmp_path):
+    start = "mirror_dists_bookworm_main_"
+    (tmp_path / f"{start}binary-amd64_Packages").write_text(PACKAGES)
+    (tmp_path / f"{start}i18n_Translation-en.gz").write_bytes(gzip.compress(DESCRIPTIONS.encode()))
+    return tmp_path
+
+
+def test_packages_become_documents_with_the_packages_they_need(tmp_path):
+    found = debian.read(lists(tmp_path))
+    assert found.texts == [
+        "one words about words\nthat go on\n.\nand on",
+        "two words that are short",
+    ]
+    assert found.labels == [["libc6", "two", "four"], ["libc6"]]
+    assert found.sources == ["src", "two"]
+    name = "mirror_dists_bookworm_main_i18n_Translation-en.gz"
+    assert found.digests[name] == hashlib.sha256(DESCRIPTIONS.encode()).hexdigest()
+
+
+def test_documents_are_split_by_source_and_written_as_text(tmp_path):
+    many = [f"source{n}" for n in range(40) for _ in range(3)]
+    texts = [f"common word{n % 7} other{n % 5}" for n in range(120)]
+    documents = debian.Documents(texts, [[f"l{n % 9}"] for n in range(120)], many, {"a": "b"})
+    debian.write(documents, tmp_path)
+    about = json.loads((tmp_path / "about.json").read_text())
+    assert about["lists"] == {"a": "b"}
+    for part in ("train", "test"):
+        text = (tmp_path / f"{part}.txt").read_bytes()
+        assert about["sha256"][f"{part}.txt"] == hashlib.sha256(text).hexdigest()
+    found = data.load("xmc", str(tmp_path), cache=str(tmp_path / "cache"))
+    held_out = [int(hashlib.sha1(s.encode()).hexdigest(), 16) % 5 == 0 for s in many]
+    assert len(found.test_x) == sum(held_out)
+    values = found.train_x[:]["values"]
+    np.testing.assert_allclose((values**2).sum(1), 1, rtol=1e-4)  # six digits are written
+
+
+def test_precision_and_its_propensity_scored_form_by_hand():
+    found = np.array([[2, 0, 1, 4, 3], [1, 3, 2, 0, 4]])
+    labels = np.array([[2, 4, 5], [0, 5, 5]])  # 5 pads
+    noticed = np.array([0.5, 1.0, 0.25, 1.0, 0.2])
+    got = multilabel.measures(found, labels, noticed)
+    assert got["precision_1"] == 1 / 2
+    assert got["precision_3"] == pytest.approx((1 / 3 + 0) / 2)
+    assert got["precision_5"] == pytest.approx((2 / 5 + 1 / 5) / 2)
+    assert got["propensity_1"] == pytest.approx(4 / (5 + 2))
+    assert got["propensity_3"] == pytest.approx(4 / (4 + 5 + 2))
+    assert got["propensity_5"] == pytest.approx((4 + 5 + 2) / (4 + 5 + 2))
+
+
+def test_propensities_are_the_papers():
+    n = 1000
+    c = (np.log(n) - 1) * 2.5**0.55
+    expected = [1 / (1 + c / (count + 1.5) ** 0.55) for count in (0, 10)]
+    np.testing.assert_allclose(multilabel.propensities(np.array([0, 10]), n), expected)
+
+
+def test_a_run_of_ist_learns_and_sends_only_what_it_touches(tmp_path):
+    """60 labels told by words: IST with touched rows, with sampled labels, and data parallel."""
+    draw = np.random.default_rng(0)
+    for part, n in (("train", 400), ("test", 100)):
+        rows = []
+        for _ in range(n):
+            label = draw.integers(60)
+            words = {label, *draw.integers(60, 90, 2)}
+            rows.append(f"{label}" + "".join(f" {w}:0.5" for w in sorted(words)))
+        (tmp_path / f"{part}.txt").write_text(f"{n} 90 60\n" + "\n".join(rows) + "\n")
+    config = tiny(rounds=40, workers=2, local_steps=2, normalise="none", eval_every=40)
+    config.update_from_flattened_dict(
+        {
+            "methods": ("ist", "data_parallel"),
+            "data.name": "xmc",
+            "data.path": str(tmp_path),
+            "data.cache": str(tmp_path / "cache"),
+            "data.batch": 10,
+            "model.name": "xmc",
+            "model.widths": {"hidden0": 128},
+            "optimizer.name": "adam",
+            "optimizer.lr": 0.03,
+            "optimiser_state": "keep",
+            "xmc.loss": "softmax",
+        }
+    )
+    sent = {}
+    for sampled in (0, 10):
+        config.xmc.sampled = sampled
+        workdir = tmp_path / f"run{sampled}"
+        train.run(config, workdir)
+        summary = json.loads((workdir / "summary.json").read_text())
+        for name, result in summary["results"].items():
+            assert result["last"][0]["precision_1/test"] > 0.9, name
+            assert result["last"][0]["accuracy/test"] == result["last"][0]["precision_1/test"]
+        sent[sampled] = summary["results"]["ist"]["last"][0]["comm/bytes_sent"]
+        plan = summary["plans"]["ist"]
+        assert sent[sampled] <= 40 * plan["bytes_sent"]
+    assert sent[10] < 0.8 * sent[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.name": "mlp"}, "'xmc' is for sparse examples"),
+        ({"data.name": "digits", "data.path": ""}, "'xmc' is for sparse examples"),
+        ({"xmc.loss": "hinge"}, r"config\.xmc\.loss must be 'softmax' or 'logistic'"),
+        ({"xmc.block": 0}, r"config\.xmc\.block must be at least 1"),
+        ({"data.skew": 0.1}, "one label for each example"),
+        ({"model.widths": {"hidden1": 8}}, "an XMC net's widths are of"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path, changes, message):
+    config = tiny()
+    base = {
+        "data.name": "xmc",
+        "data.path": put(tmp_path, GOOD * 1),
+        "data.cache": str(tmp_path / "cache"),
+        "model.name": "xmc",
+        "model.widths": {"hidden0": 8},
+        "normalise": "none",
+        "workers": 2,
+    }
+    config.update_from_flattened_dict(base | changes)
+    with pytest.raises(InputError, match=message):
+        train.plan(config)
+
+
+def test_an_unknown_option_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"'xmc' has no option 'most'; it has .*most_features"):
+        load(tmp_path, most=3)
+    with pytest.raises(InputError, match="'digits' has no option 'skip_bad'; it has none"):
+        data.load("digits", skip_bad=True)
+    assert len(data.load("digits", skip_bad=False, cache="").train_x) == 898
