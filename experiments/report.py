@@ -88,14 +88,14 @@ def table(folders: list[pathlib.Path]) -> str:
                         f"{100 * result['accuracy_mean']:.2f}"
                         + ("" if spread is None else f" ± {100 * spread:.2f}"),
                         str(len(last)),
-                        _quantity(last[0]["comm/bytes_sent"], "B"),
-                        _quantity(last[0]["compute/flops"], ""),
+                        quantity(last[0]["comm/bytes_sent"], "B"),
+                        quantity(last[0]["compute/flops"], ""),
                         f"{seconds:.1f} s" if seconds >= 1 else f"{1e3 * seconds:.0f} ms",
                     ]
                 )
         if not (folder / SUMMARY).exists():
             notes.append(f"{folder} is an unfinished run")
-    return "\n\n".join([_aligned(rows), *notes])
+    return "\n\n".join([aligned(rows), *notes])
 
 
 def plan_table(plans: dict, rounds: int) -> str:
@@ -117,12 +117,12 @@ def plan_table(plans: dict, rounds: int) -> str:
                 name,
                 f"{plan.parameters:,}",
                 f"{plan.parameters / plan.net_parameters:.1%}",
-                _quantity(plan.bytes_sent, "B"),
-                _quantity(plan.bytes_sent * rounds + plan.bytes_once, "B"),
-                _quantity(plan.flops, ""),
+                quantity(plan.bytes_sent, "B"),
+                quantity(plan.bytes_sent * rounds + plan.bytes_once, "B"),
+                quantity(plan.flops, ""),
             ]
         )
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def time_table(
@@ -135,7 +135,7 @@ def time_table(
         ["---"] + ["---:"] * 5,
     ]
     for name in compute:
-        nbytes = _quantity(exchanged[name].bytes_received, "B")
+        nbytes = quantity(exchanged[name].bytes_received, "B")
         ratio = f"{seconds[name] / seconds['ist']:.1f}" if "ist" in seconds else "-"
         waiting = seconds[name] - compute[name]
         times = [f"{value:.3g}" for value in (compute[name], waiting, seconds[name])]
@@ -143,7 +143,7 @@ def time_table(
     return (
         f"every worker a machine like this, links of {link.rate * 8 / 1e9:g} Gbit/s, "
         f"{link.latency * 1e3:g} ms; at least, measured rounds took 1.1 to 1.6 times as long:\n"
-        f"{_aligned(rows)}"
+        f"{aligned(rows)}"
     )
 
 
@@ -204,7 +204,8 @@ def figure(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
     return out
 
 
-def _aligned(rows: list[list[str]]) -> str:
+def aligned(rows: list[list[str]]) -> str:
+    """A Markdown table whose columns are as wide as their cells."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "| "
@@ -217,7 +218,8 @@ def _aligned(rows: list[list[str]]) -> str:
     )
 
 
-def _quantity(number: float, unit: str) -> str:
+def quantity(number: float, unit: str) -> str:
+    """Three digits and a prefix."""
     for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= factor:
             return f"{number / factor:.3g} {prefix}{unit}"
@@ -234,8 +236,20 @@ def main() -> int:
     parser.add_argument(
         "--out", type=pathlib.Path, help="the figure (default: a PNG file in the first folder)"
     )
+    parser.add_argument(
+        "--vldb", type=pathlib.Path, help="write the tables of the IST paper beside these runs"
+    )
+    parser.add_argument(
+        "--also", nargs="*", default=[], type=pathlib.Path, help="JSON of benchmarks, for --vldb"
+    )
     options = parser.parse_args()
     try:
+        if options.vldb:
+            from experiments import vldb  # it needs this module
+
+            options.vldb.write_text(vldb.page(options.folders, options.also))
+            print(f"written: {options.vldb}")
+            return 0
         print(table(options.folders))
         out = options.out or options.folders[0] / FIGURES[len(options.folders) > 1]
         print(f"\nfigure: {figure(options.folders, out)}")

@@ -2,7 +2,9 @@
 
 import json
 import pathlib
+import shlex
 import shutil
+import sys
 from typing import Any
 
 import jax
@@ -57,6 +59,7 @@ def run(
         "config": config.to_dict(),
         "plans": {name: job.plan._asdict() for name, job in jobs.items()},
         "results": report.results(workdir / METRICS),
+        "command": shlex.join(["python", "-m", "experiments.main", *sys.argv[1:]]),
         "data": {
             "name": data.name,
             "origin": data.origin,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from experiments import metrics, report
 from ist_jax import faults, stored
-from ist_jax.data import idx
+from ist_jax.data import idx, wav
 from ist_jax.errors import CheckpointError, InputError
 
 HARD = (b"", b"\0", b"\xff" * 4, b"[" * 5000, b"9" * 5000, b"NaN", b"1e999", b"-1", b"null", b"{}")
@@ -67,6 +67,10 @@ ABOUT = {
 }
 IMAGES = struct.pack(">BBBBIII", 0, 0, 8, 3, 2, 3, 3) + bytes(range(18))
 
+SAMPLES = 6
+FORMAT = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 16_000, 32_000, 2, 16)
+RECORDING = b"WAVE" + FORMAT + struct.pack("<4sI6h", b"data", 2 * SAMPLES, *range(SAMPLES))
+
 
 class Readers:
     """Each takes bytes; it returns nothing, or raises what it may raise."""
@@ -80,6 +84,10 @@ class Readers:
 
     def unzipped(self, data):
         self.zipped(gzip.compress(data, 1))
+
+    def recording(self, data):
+        self.path.write_bytes(data)
+        assert len(wav.read(self.path, samples=SAMPLES)) == SAMPLES
 
     def lines(self, data):
         self.path.write_bytes(data)
@@ -118,6 +126,7 @@ class Readers:
 GOOD = {
     "zipped": gzip.compress(IMAGES, 1),
     "unzipped": IMAGES,
+    "recording": struct.pack("<4sI", b"RIFF", len(RECORDING)) + RECORDING,
     "lines": LINES.encode(),
     "lines_to_go_on_from": LINES.encode(),
     "about": json.dumps(ABOUT | {"seal": stored.seal(ABOUT)}).encode(),

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ist_jax.data import digits, fashion_mnist, xmc
+from ist_jax.data import digits, fashion_mnist, images, speech, xmc
 from ist_jax.data.batches import Batches
 from ist_jax.data.dataset import Dataset
 from ist_jax.errors import InputError
@@ -12,6 +12,10 @@ from ist_jax.errors import InputError
 SOURCES: Mapping[str, Callable[..., Any]] = {
     "digits": digits.load,
     "fashion_mnist": fashion_mnist.load,
+    "cifar10": images.cifar10,
+    "imagenet": images.imagenet,
+    "speech_commands": speech.load,
+    "speech_synthetic": speech.load_synthetic,
     "xmc": xmc.load,
     "debian_packages": xmc.load_debian,
 }

@@ -9,7 +9,7 @@ from ist_jax.errors import InputError
 AT_ONCE = 2**24  # numbers
 
 
-def check_labels(x: np.ndarray, y: np.ndarray) -> None:
+def check_labels(x: Any, y: np.ndarray) -> None:
     """Complains about labels that are not one integer for each example."""
     if np.ndim(y) != 1 or len(x) != len(y) or not np.issubdtype(np.asarray(y).dtype, np.integer):
         raise InputError(

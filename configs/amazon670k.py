@@ -1,0 +1,28 @@
+"""Amazon-670K: 135,909 features, 670,091 labels; table 4, for those who have the data.
+
+    python -m experiments.main --config=configs/amazon670k.py --config.data.path=FOLDER \\
+        --workdir=runs/amazon670k
+    python -m experiments.main --config=configs/amazon670k.py:2560 --config.data.path=FOLDER \\
+        --config.mesh.workers=8 --workdir=runs/amazon670k_2560
+
+Claim: precision grows with the hidden width, 512 to 2,560; a worker of 8 holds an eighth of it,
+where data parallel training needs all of it on every worker (its memory: docs/results/vldb.md).
+Paper: Yuan et al., PVLDB 15(8), 2022, table 4; the optimiser and the loss are not printed.
+Data: the folder of the Extreme Classification Repository with train.txt and test.txt, in its sparse
+text format.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import debian_packages
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """A variant is the hidden width, or "tiny"."""
+    config = debian_packages.get_config(variant)
+    config.workers = 8
+    config.data.name = "xmc"
+    config.data.options.most_features = 256
+    config.xmc.propensity = (0.6, 2.6)
+    config.xmc.sampled = 20_000
+    return config

@@ -1,0 +1,167 @@
+"""VGG and ResNet: convolutions that all workers share, dense layers that are cut."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import on_host, same_bits
+
+from benchmarks import imagenet_head
+from ist_jax import axes, classify, decompose, method, normalise, partition
+from ist_jax import round as rounds
+from ist_jax.errors import InputError
+from ist_jax.models.resnet import ResNet
+from ist_jax.models.vgg import VGG
+
+SMALL = {
+    "vgg": VGG({"hidden0": 8, "hidden1": 6}, 3, stages=((4,), (6, 6))),
+    "resnet": ResNet({"hidden0": 8}, 3, blocks=(1, 1), base=4),
+}
+X = np.random.default_rng(0).normal(size=(6, 8, 8, 1)).astype(np.float32)
+
+
+def net(name):
+    model = SMALL[name]
+    params, names = axes.of(model.init(jax.random.key(1), X))
+    return model, params, names
+
+
+def conv_parameters(stages, channels):
+    """3x3 kernels, and a scale and a shift for each filter."""
+    total = 0
+    for filters in (f for stage in stages for f in stage):
+        total += 9 * channels * filters + 2 * filters
+        channels = filters
+    return total, channels
+
+
+def count(model, shape):
+    tree = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.ones(shape)))
+    return sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(axes.of(tree)[0]))
+
+
+def test_parameters_of_vgg12_on_full_imagenet():
+    """Twelve layers with weights; the dense part, which is cut, has 95 % of the parameters."""
+    model = VGG({"hidden0": 4096, "hidden1": 4096}, 21_841)
+    stages = (64,), (128,), (256, 256), (512, 512), (512, 512, 512)
+    assert tuple(model.stages) == stages
+    assert sum(map(len, stages)) + 3 == 12
+    convolutions, filters = conv_parameters(stages, 3)
+    dense = 7 * 7 * filters * 4096 + 4096 * 4096 + 4096 * 21_841 + 4 * 4096
+    assert count(model, (1, 224, 224, 3)) == convolutions + dense
+    assert dense / (convolutions + dense) == pytest.approx(0.947, abs=5e-4)
+
+
+def test_parameters_of_resnet18():
+    """The published net for CIFAR10 has 11,173,962, with 512 x 10 + 10 in place of our head."""
+    total = count(ResNet({"hidden0": 4096}, 10), (1, 32, 32, 3))
+    head = 512 * 4096 + 2 * 4096 + 4096 * 10
+    assert total - head == 11_173_962 - (512 * 10 + 10)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_only_the_dense_part_is_named(name):
+    model, params, names = net(name)
+    for path, _, of_leaf in axes.walk(params, names):
+        dense = "head" in path and "norm_logits" not in path
+        assert any(of_leaf) == dense, path
+    assert axes.widths(params, names) == dict(model.widths)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_subnet_is_the_narrower_model_and_comes_back_the_same(name):
+    model, params, names = net(name)
+    who = partition.permutation(jax.random.key(2), dict(model.widths), 2)
+    nets = decompose.gather(params, names, who)
+    narrow = normalise.subnet(model, {group: n // 2 for group, n in model.widths.items()})
+    shapes = axes.of(jax.eval_shape(lambda: narrow.init(jax.random.key(0), X)))[0]
+    one = jax.tree.map(lambda leaf: leaf[1], nets)
+    assert jax.tree.map(jnp.shape, one) == jax.tree.map(jnp.shape, shapes)
+    assert narrow.apply(one, X).shape == (6, 3)
+    back = decompose.scatter(params, nets, names, who)
+    assert same_bits(on_host(back), on_host(params))  # the mean of two equal copies is exact
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_round_averages_convolutions_and_exchanges_neurons(name):
+    model, params, names = net(name)
+    cut = {group: n // 2 for group, n in model.widths.items()}
+    loss = classify.cross_entropy(normalise.subnet(model, cut))
+    trainer = rounds.build(loss, optax.sgd(0.1), params, names, method=method.ist(), workers=2)
+    state = trainer.init(params, jax.random.key(3))
+    who, key = on_host(state.who), state.key
+    draw = np.random.default_rng(1)
+    batches = {
+        "x": draw.normal(size=(2, 3, 6, 8, 8, 1)).astype(np.float32),
+        "y": draw.integers(0, 3, (2, 3, 6)).astype(np.int32),
+    }
+    state, report = trainer.round(state, batches)
+    apart = []
+    for worker in range(2):  # by hand: each trains its subnet alone
+        mine = decompose.gather_one(params, names, who, worker)
+        for step in range(3):
+            batch = jax.tree.map(lambda leaf, w=worker, s=step: leaf[w, s], batches)
+            slope = jax.grad(loss)(mine, batch, key)
+            mine = jax.tree.map(lambda a, b: a - 0.1 * b, mine, slope)
+        apart.append(mine)
+    new = on_host(trainer.whole(state)).params
+    for (path, leaf, of_leaf), ours in zip(
+        axes.walk(params, names), jax.tree.leaves(new), strict=True
+    ):
+        pieces = [{p: x for p, x, _ in axes.walk(net, names)}[path] for net in apart]
+        expected = np.array(leaf)
+        if not any(of_leaf):
+            expected = (np.asarray(pieces[0]) + np.asarray(pieces[1])) / 2
+        for worker, piece in enumerate(pieces) if any(of_leaf) else ():
+            where = np.ix_(
+                *(
+                    who[group][worker] if group else np.arange(n)
+                    for group, n in zip(of_leaf, leaf.shape, strict=True)
+                )
+            )
+            expected[where] = piece
+        np.testing.assert_allclose(ours, expected, atol=2e-5, err_msg=path)
+    sent = sum(leaf.nbytes for leaf in jax.tree.leaves(apart[0]))
+    assert report.bytes_sent.tolist() == [sent, sent]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_evaluation_does_not_depend_on_the_test_batch(name):
+    model, params, _ = net(name)
+    found = normalise.statistics(model, params, X)
+    whole = model.apply({**params, **found}, X, train=False)
+    alone = model.apply({**params, **found}, X[2:3], train=False)
+    np.testing.assert_allclose(whole[2:3], alone, atol=1e-5)
+
+
+def test_small_and_large_images_fit():
+    model = SMALL["vgg"]
+    for size in (1, 2, 28, 33):
+        x = jnp.ones((2, size, size, 3))
+        assert model.apply(model.init(jax.random.key(0), x), x).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_does_not_fit_is_refused(name):
+    model = SMALL[name]
+    with pytest.raises(InputError, match=r"takes images \[B, H, W, C\]; found shape \(2, 4\)"):
+        model.init(jax.random.key(0), np.ones((2, 4), np.float32))
+    with pytest.raises(InputError, match="groups are hidden0, hidden1"):
+        model.clone(widths={"dense": 4}).init(jax.random.key(0), X)
+    with pytest.raises(InputError, match="normalise must be one of"):
+        model.clone(normalise="batch").init(jax.random.key(0), X)
+
+
+def test_the_head_of_full_imagenet_is_cut_and_costs_what_traffic_says():
+    """The table of the benchmark: no parameter is ever made."""
+    rows = imagenet_head.rows((2, 4, 8))
+    whole = rows[0]["parameters"]
+    for row, workers in zip(rows[1:], (2, 4, 8), strict=True):
+        convolutions = conv_parameters(VGG({}, 1).stages, 3)[0]
+        first, inner, last = 7 * 7 * 512 * 4096, 4096 * 4096, 4096 * 21_841
+        cut = first // workers + inner // workers**2 + last // workers + 4 * 4096 // workers
+        assert row["parameters"] == convolutions + cut
+        assert row["round_bytes"] == 4 * row["parameters"]
+        assert row["round_bytes"] < row["data_parallel_step_bytes"] == 4 * whole
+        assert row["memory"] == 3 * 4 * row["parameters"]

@@ -1,0 +1,149 @@
+"""CIFAR10 and ImageNet from prepared folders: mock data, and sets prepared here."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from ist_jax import data
+from ist_jax.data import Batches, images
+from ist_jax.errors import InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of tensorflow_datasets without TensorFlow
+
+
+class Coloured(tfds.core.GeneratorBasedBuilder):
+    """Images of one colour each, of different sizes."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+                "label": tfds.features.ClassLabel(num_classes=5),
+            }
+        )
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, _):
+        return {"train": self._generate_examples(6), "validation": self._generate_examples(3)}
+
+    def _generate_examples(self, count):
+        for number in range(count):
+            pixels = np.full((20 + 3 * number, 31, 3), 40 * number, np.uint8)
+            pixels[:, :3] = 255  # a border that the middle does not have
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "PNG")
+            yield number, {"image": file.getvalue(), "label": number % 5}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("prepared")
+    builder = Coloured(data_dir=str(place), file_format="array_record")
+    builder.download_and_prepare()
+    return str(builder.data_path)
+
+
+def test_a_prepared_folder_is_read_with_its_own_number_of_classes(folder):
+    found = data.load("imagenet", folder, size=16)
+    assert (found.classes, found.skipped, len(found.test_x)) == (5, 0, 3)
+    assert found.train_x.shape == (6, 16, 16, 3)
+    assert sorted(found.train_y.tolist()) == [0, 0, 1, 2, 3, 4]
+    pixels = found.train_x[np.array([[0, 1], [2, 3]])]
+    assert (pixels.shape, pixels.dtype) == ((2, 2, 16, 16, 3), np.float32)
+    for row, label in zip(found.train_x[:], found.train_y, strict=True):
+        colour = row[8, 8, 0] * 255
+        assert colour == pytest.approx(40 * label) or (label == 0 and colour == 200)
+
+
+def test_opening_a_set_decodes_no_image(folder, monkeypatch):
+    decoded = []
+    decode = tfds.features.Image.decode_example_np
+    monkeypatch.setattr(
+        tfds.features.Image,
+        "decode_example_np",
+        lambda self, example: decoded.append(1) or decode(self, example),
+    )
+    found = data.load("imagenet", folder, size=8)
+    assert not decoded
+    assert found.train_x[np.arange(2)].shape == (2, 8, 8, 3)
+    assert len(decoded) == 2
+    data.load("imagenet", folder, size=8, skip_bad=True)
+    assert len(decoded) == 2 + 9, "each was tried"
+
+
+def test_another_set_is_not_taken_for_cifar10(monkeypatch):
+    given(monkeypatch, {"image": GREY, "label": 1}, side=28)
+    with pytest.raises(InputError, match=r"is not cifar10: its images are \(28, 28, 3\)"):
+        data.load("cifar10")
+
+
+def test_batches_decode_what_they_need(folder):
+    found = data.load("imagenet", folder, size=8)
+    batches = Batches(found.train_x, found.train_y, workers=2, batch=2, local_steps=1, seed=0)
+    own = batches(0)
+    assert own["x"].shape == (2, 1, 2, 8, 8, 3)
+    for worker in range(2):
+        chosen = batches.indices(worker, 0)
+        np.testing.assert_array_equal(own["x"][worker, 0], found.train_x[chosen])
+
+
+class Source(list):
+    """Examples of which some cannot be read, or have another label."""
+
+    def __getitem__(self, number):
+        example = super().__getitem__(number)
+        if example is None:
+            raise ValueError("broken data stream")
+        return example
+
+
+def given(monkeypatch, *examples, side=32):
+    class Builder:
+        class info:
+            features = {  # noqa: RUF012
+                "label": tfds.features.ClassLabel(num_classes=3),
+                "image": tfds.features.Image(shape=(side, side, 3)),
+            }
+
+    parts = [(Source(part), Source(part)) for part in (examples, examples[:1])]
+    monkeypatch.setattr(images, "_open", lambda *_: (Builder, parts))
+
+
+GREY = np.full((9, 9, 1), 51, np.uint8)
+
+
+def test_an_image_that_cannot_be_read_is_named_or_counted_and_left_out(monkeypatch):
+    given(monkeypatch, {"image": GREY, "label": 1}, None, {"image": GREY, "label": 2})
+    with pytest.raises(InputError, match=r"cifar10, train part: example 1 cannot be read \(broken"):
+        data.load("cifar10")
+    found = data.load("cifar10", skip_bad=True)
+    assert (found.skipped, found.train_y.tolist()) == (1, [1, 2])
+    np.testing.assert_allclose(found.train_x, 0.2)
+
+
+def test_a_label_out_of_range_is_named(monkeypatch):
+    given(monkeypatch, {"image": GREY, "label": 1}, {"image": GREY, "label": 3})
+    with pytest.raises(InputError, match="example 1 has label 3, expected 0 to 2"):
+        data.load("cifar10", skip_bad=True)
+
+
+def test_missing_folders_are_told(tmp_path):
+    with pytest.raises(InputError, match=r"no folder .*nowhere\. Prepare it with TensorFlow"):
+        data.load("cifar10", str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="could not read imagenet2012 from"):
+        data.load("imagenet", str(tmp_path))
+
+
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("imagenet", 1000)])
+def test_mock_data_of_the_published_builders(tmp_path, name, classes):
+    with tfds.testing.mock_data(num_examples=4):
+        found = data.load(name, str(tmp_path))
+        assert found.classes == classes
+        size = 32 if name == "cifar10" else 224
+        assert found.train_x[:2].shape == (2, size, size, 3)
+        assert len(found.test_x) == 4
