@@ -1,9 +1,12 @@
 """Configs: what is refused before anything is built, dry run and real run alike."""
 
+import importlib
+import pkgutil
+
 import pytest
 from conftest import tiny
 
-from configs import fashion_mnist, quickstart
+import configs
 from experiments import build, check, train
 from ist_jax import data
 from ist_jax.errors import InputError
@@ -16,10 +19,20 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
     assert build.rounds(tiny(), digits) == 6
 
 
-@pytest.mark.parametrize("config", [quickstart, fashion_mnist], ids=lambda c: c.__name__)
+CONFIGS = sorted(
+    module.name
+    for module in pkgutil.iter_modules(configs.__path__)
+    if not module.name.startswith("sketch_")  # of another command
+)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("variant", ["", "tiny"])
 def test_every_config_passes_its_own_check(config, variant):
-    check.check(config.get_config(variant))
+    module = importlib.import_module(f"configs.{config}")
+    check.check(module.get_config(variant))
+    with pytest.raises(ValueError, match="found 'other'"):
+        module.get_config("other")
 
 
 @pytest.mark.parametrize(

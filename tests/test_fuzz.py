@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from experiments import metrics, report
 from ist_jax import faults, stored
-from ist_jax.data import idx, wav
+from ist_jax.data import idx, sparse_text, wav
 from ist_jax.errors import CheckpointError, InputError
 
 HARD = (b"", b"\0", b"\xff" * 4, b"[" * 5000, b"9" * 5000, b"NaN", b"1e999", b"-1", b"null", b"{}")
@@ -89,6 +89,10 @@ class Readers:
         self.path.write_bytes(data)
         assert len(wav.read(self.path, samples=SAMPLES)) == SAMPLES
 
+    def sparse_text(self, data):
+        self.path.write_bytes(data)
+        sparse_text.read(self.path, self.path.parent, "train")
+
     def lines(self, data):
         self.path.write_bytes(data)
         report.table([self.path.parent])
@@ -127,6 +131,7 @@ GOOD = {
     "zipped": gzip.compress(IMAGES, 1),
     "unzipped": IMAGES,
     "recording": struct.pack("<4sI", b"RIFF", len(RECORDING)) + RECORDING,
+    "sparse_text": b"3 9 5\n0,3 1:0.5 5:-2e-3\n 0:1\n4,2,1 8:.5 7:1. 3:1\n",
     "lines": LINES.encode(),
     "lines_to_go_on_from": LINES.encode(),
     "about": json.dumps(ABOUT | {"seal": stored.seal(ABOUT)}).encode(),

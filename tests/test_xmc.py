@@ -10,7 +10,7 @@ from conftest import tiny
 
 from experiments import train
 from ist_jax import data, multilabel
-from ist_jax.data import debian, xmc
+from ist_jax.data import debian, sparse_text
 from ist_jax.errors import InputError
 
 GOOD = "3 6 4\n0,3 1:0.5 5:-2\n 0:1e-1\n2 \n"
@@ -84,7 +84,7 @@ def test_a_file_that_is_not_what_it_says_is_refused(tmp_path, text, message, ski
 
 
 def test_a_line_without_an_end_takes_no_more_memory_than_a_line_may(tmp_path, monkeypatch):
-    monkeypatch.setattr(xmc, "LONGEST", 1000)
+    monkeypatch.setattr(sparse_text, "LONGEST", 1000)
     with pytest.raises(InputError, match="line 2 is longer than 1000 bytes"):
         load(tmp_path, train="1 6 4\n0 " + "1:1 " * 1000 + "\n")
 

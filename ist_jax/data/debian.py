@@ -24,12 +24,12 @@ import numpy as np
 
 from ist_jax.errors import InputError
 
-VERSION = 1  # of what is made of the lists
+VERSION = 2  # of what is made of the lists
 LISTS = Path("/var/lib/apt/lists")
 PACKAGES = "*_dists_bookworm_main_binary-amd64_Packages*"
 DESCRIPTIONS = "*_dists_bookworm_main_i18n_Translation-en*"
 RELATIONS = ("Pre-Depends", "Depends", "Recommends", "Suggests")
-WORD = r"[a-z][a-z0-9+-]+"
+WORD = r"\b\w\w+\b"  # so that names are taken apart at their hyphens
 HOW = (
     "Fetch them, without root and into a folder of your own, with\n"
     "  mkdir -p LISTS/lists/partial && apt-get update -o Acquire::Languages=en -o Dir::State=LISTS "
