@@ -2,13 +2,14 @@
 
 A set is a folder with arrays (``.npy``) and ``set.json``, which tells what it was made from and the
 size and digest of every array. It is made under another name and renamed when it is whole, so that
-a preparation that was killed leaves nothing that could be taken for a set, and of two that run at
-once, one wins. A set that was made from something else, or whose files are not those it was made
-with, is made anew. (Sizes are always looked at; digests only with ``check=True``, as reading a
-large set would take as long as some preparations.)
+a preparation that was killed leaves nothing that could be taken for a set; of several processes
+that need it at once, one prepares it and the others wait. A set that was made from something else,
+or whose files are not those it was made with, is made anew. (Sizes are always looked at; digests
+only with ``check=True``, as reading a large set would take as long as some preparations.)
 """
 
 import contextlib
+import fcntl
 import hashlib
 import importlib
 import json
@@ -58,6 +59,20 @@ def folder(
     place = (Path(cache) if cache else CACHE).expanduser() / name
     if (told := _told(place, source, check)) is not None:
         return place, told
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.with_name(f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one prepares, the others wait
+            return place, _made(place, name, source, fill, check)
+    except OSError as error:
+        raise InputError(f"{place} cannot be written: {error}. Set data.cache elsewhere.") from None
+
+
+def _made(
+    place: Path, name: str, source: str, fill: Callable[[Path], dict[str, Any]], check: bool
+) -> dict[str, Any]:
+    if (told := _told(place, source, check)) is not None:
+        return told  # another process was faster
     fresh = place.with_name(f".{name}-{secrets.token_hex(8)}")
     try:
         fresh.mkdir(parents=True)
@@ -73,22 +88,14 @@ def folder(
             file.write(text + "\n")
             file.flush()
             os.fsync(file.fileno())
-        if (place / TOLD).exists() or place.exists():
-            if _told(place, source, check) is not None:  # another process was faster
-                return place, told
-            old = place.with_name(f"{fresh.name}-old")
+        old = place.with_name(f"{fresh.name}-old")
+        if place.exists():
             place.rename(old)  # who has it open keeps it
-            shutil.rmtree(old, ignore_errors=True)
-        try:
-            fresh.rename(place)
-        except OSError:
-            if _told(place, source, check=False) is None:  # not another process, between the two
-                raise
-    except OSError as error:
-        raise InputError(f"{place} cannot be written: {error}. Set data.cache elsewhere.") from None
+        fresh.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return place, told
+    return told
 
 
 def digest(files: Sequence[Path], also: Mapping[str, Any] | None = None) -> str:
@@ -209,10 +216,11 @@ def _told(place: Path, source: str, check: bool) -> dict[str, Any] | None:
         found = json.loads((place / TOLD).read_text())
         same = found["format"] == FORMAT and found["source"] == source
         for name, (size, sha) in found["files"].items() if same else ():
-            damaged = (place / name).stat().st_size != size
-            if damaged or (check and digest_of(place / name) != sha):
-                print(f"{place / name} is damaged: the set is made anew", file=sys.stderr)
+            file = place / name
+            damaged = not file.exists() or file.stat().st_size != size
+            if damaged or (check and digest_of(file) != sha):
+                print(f"{file} is damaged: the set is made anew", file=sys.stderr)
                 return None
         return dict(found["told"]) if same else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -185,7 +185,7 @@ def _names(path: Path) -> set[str]:
             text = file.read(LONGEST_LIST + 1)
         if len(text) > LONGEST_LIST:
             raise InputError(f"{path} is longer than {LONGEST_LIST} bytes: it is no list of clips")
-        return set(text.decode().split("\n"))
+        return set(text.decode().splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} cannot be read ({error}). The archive has it; without it, "

@@ -1,0 +1,136 @@
+"""Sets that are prepared once: whole or not there, made anew where they are not what they say."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ist_jax.data import prepared
+from ist_jax.errors import InputError
+
+CALLS: list[str] = []
+
+
+def fill(folder):
+    CALLS.append(str(folder))
+    (folder / "more").mkdir()
+    np.save(folder / "more" / "x.npy", np.arange(5))
+    np.save(folder / "y.npy", np.arange(3))
+    return {"count": 5}
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Prepares the set, and tells whether it was made."""
+    CALLS.clear()
+
+    def prepare(source="a", check=False):
+        before = len(CALLS)
+        place, told = prepared.folder(str(tmp_path), "set", source, fill, check)
+        assert told == {"count": 5}
+        assert np.load(place / "more" / "x.npy").tolist() == [0, 1, 2, 3, 4]
+        assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".set-")] == []
+        return len(CALLS) > before
+
+    return prepare
+
+
+def test_a_set_is_made_once_and_anew_from_another_source(made):
+    assert [made(), made(), made("b"), made("b"), made()] == [True, False, True, False, True]
+
+
+@pytest.mark.parametrize("told", ["", "{}", "[]", "[" * 5000, '{"format": 1, "source": "a"}'])
+def test_a_set_that_does_not_tell_what_it_is_is_made_anew(made, tmp_path, told):
+    made()
+    (tmp_path / "set" / "set.json").write_text(told)
+    assert made()
+    told = json.loads((tmp_path / "set" / "set.json").read_text())
+    (tmp_path / "set" / "set.json").write_text(json.dumps(told | {"files": ["y.npy"]}))
+    assert made()
+
+
+def test_damage_is_told_and_the_set_made_anew(made, tmp_path, capfd):
+    made()
+    file = tmp_path / "set" / "y.npy"
+    good = file.read_bytes()
+    file.write_bytes(good[:-1])
+    assert made()
+    assert "y.npy is damaged: the set is made anew" in capfd.readouterr().err
+    file.unlink()
+    assert made()
+    file.write_bytes(good[:-1] + b"\7")
+    assert not made(), "of the same size: only the digest would tell"
+    assert made(check=True)
+
+
+def test_a_preparation_that_fails_leaves_nothing(tmp_path):
+    def broken(folder):
+        (folder / "x.npy").write_bytes(b"half")
+        raise InputError("the source is broken")
+
+    with pytest.raises(InputError, match="the source is broken"):
+        prepared.folder(str(tmp_path), "set", "a", broken)
+    assert [path.name for path in tmp_path.iterdir()] == [".set.lock"]
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from ist_jax.data import prepared
+def fill(folder):
+    print("made", flush=True)
+    time.sleep(1)
+    (folder / "x").write_text("whole")
+    if len(sys.argv) > 2:
+        import os; os._exit(9)
+    return {}
+place, _ = prepared.folder(sys.argv[1], "set", "a", fill)
+assert (place / "x").read_text() == "whole"
+"""
+
+
+def start(folder, *more):
+    command = [sys.executable, "-c", SLOW, str(folder), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_of_several_processes_one_prepares_and_a_killed_one_leaves_no_set(tmp_path):
+    killed = start(tmp_path, "dies")
+    assert killed.communicate(timeout=60)[0] == "made\n"
+    assert killed.returncode == 9
+    assert not (tmp_path / "set").exists()
+    both = [start(tmp_path) for _ in range(2)]
+    assert sorted(p.communicate(timeout=60)[0] for p in both) == ["", "made\n"]
+    assert [p.returncode for p in both] == [0, 0]
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot be written: .* Set data\.cache elsewhere"):
+        prepared.folder(str(tmp_path / "file"), "set", "a", fill)
+
+
+@pytest.mark.parametrize("row", [(), (2,), (2, 3)])
+def test_an_array_grows_and_is_an_npy_file(tmp_path, row):
+    growing = prepared.Growing(tmp_path / "x.npy", np.float32, row)
+    for count in (3, 0, 4):
+        growing.append(np.full((count, *row), count, np.float64))
+    growing.close()
+    found = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert (found.shape, found.dtype) == ((7, *row), np.float32)
+    assert found.reshape(7, -1)[:, 0].tolist() == [3, 3, 3, 4, 4, 4, 4]
+
+
+def test_progress_tells_how_long_still(monkeypatch, capfd):
+    now = iter([0.0, 1.0, 6.0, 7.0, 12.0])
+    monkeypatch.setattr(prepared.time, "monotonic", lambda: next(now))
+    show = prepared.Progress("words", 1200, "clips")
+    for done in (100, 600, 700, 1200):
+        show(done)
+    told = capfd.readouterr().err.splitlines()
+    assert told == [
+        "words: 600 of 1,200 clips, 6 s left",
+        "words: 1,200 of 1,200 clips, 0 s left",
+    ]
