@@ -57,7 +57,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Any, keep: Keep | None = None):
-        self.folder = epath.Path(folder)
+        path = epath.Path(folder)  # Orbax takes absolute ones alone, and says so only when it saves
+        self.folder = path if "://" in str(folder) else path.absolute()
         self._keep = keep or Keep()
         self._manager: _Manager | None = None
 

@@ -53,6 +53,15 @@ def three(tmp_path_factory):
     return folder, on_host(four.whole(state))
 
 
+def test_a_folder_may_be_told_relative_to_where_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = trainer()
+    saved("runs/here", net, go_on(net, net.init(PARAMS, jax.random.key(1)), range(1)))
+    assert Checkpoints("runs/here").rounds() == [1]
+    assert (tmp_path / "runs" / "here" / "1").is_dir()
+    assert str(Checkpoints("gs://bucket/run").folder) == "gs://bucket/run"
+
+
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_a_state_comes_back_to_the_last_bit_on_any_number_of_devices(three, devices):
     folder, state = three
