@@ -22,7 +22,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Key
 
-from ist_jax import axes, exchange, journeys, layout, local, traffic
+from ist_jax import axes, door, exchange, journeys, layout, local, traffic
 from ist_jax import workers as devices
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
@@ -252,12 +252,10 @@ def build(
     def one_round(
         state: State, batches: PyTree, took_part=None, given: Assignment | None = None
     ) -> tuple[State, Report]:
-        steps = _check_batches(batches, workers, devices.in_group(mesh))
-        present = np.ones(workers, bool) if took_part is None else np.asarray(took_part, bool)
-        if present.shape != (workers,):
-            raise InputError(f"took_part must be bool[{workers}], found shape {present.shape}")
+        steps = door.check_batches(batches, workers, devices.in_group(mesh))
+        present = door.check_present(took_part, workers)
         mask = None if took_part is None else devices.place(present, mesh)  # all: a program apart
-        told = _check_given(given or {}, slots, workers)
+        told = door.check_given(given or {}, slots, net.widths, workers)
         state, losses, passes, now = compiled(
             state,
             devices.place(batches, mesh, batch_spec),
@@ -309,33 +307,3 @@ def build(
 def _finite(tree: PyTree) -> Bool[Array, ""]:
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
-
-
-def _check_given(given: Assignment, slots: Mapping[str, int], workers: int) -> dict[str, Any]:
-    shapes = {group: np.shape(ids) for group, ids in given.items()}
-    expected = {group: (workers, n) for group, n in slots.items()}
-    if shapes != expected:
-        raise InputError(
-            f"the groups that are given must come as int32 arrays of shapes {expected}; found "
-            f"{shapes}"
-        )
-    return dict(given)
-
-
-def _check_batches(batches: PyTree, workers: int, parts: int) -> int:
-    """J, the local steps the batches are for."""
-    leaves = jax.tree_util.tree_leaves_with_path(batches)
-    if not leaves:
-        raise InputError("the batches are an empty tree; expected arrays [S, J, B, ...]")
-    shapes = {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}
-    steps = {shape[1:2] for shape in shapes.values()}
-    if any(len(s) < 2 or s[0] != workers or s[1] < 1 for s in shapes.values()) or len(steps) > 1:
-        raise InputError(
-            f"every leaf of the batches must begin with [S={workers} workers, J local steps >= 1], "
-            f"the same J in all; found {shapes}"
-        )
-    if parts > 1 and any(len(s) < 3 or s[2] % parts for s in shapes.values()):
-        raise InputError(
-            f"{parts} devices that share a worker cannot split its batch evenly; found {shapes}"
-        )
-    return next(iter(steps))[0]

@@ -208,6 +208,10 @@ def test_what_cannot_be_given_is_refused():
         trainer.round(state, found)
     with pytest.raises(InputError, match="must come as int32 arrays of shapes"):
         trainer.round(state, found, None, {"features": given["features"][:, :-1]})
+    twice = given["features"].copy()
+    twice[1, 1] = twice[1, 0]
+    with pytest.raises(InputError, match="'features' gives worker 1"):
+        trainer.round(state, found, None, {"features": twice})
     names = {"w": ("features", "hidden0")}
     with pytest.raises(InputError, match=r"first cut axis of leaf .*'features'.* must come before"):
         rounds.build(
