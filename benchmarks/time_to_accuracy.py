@@ -15,19 +15,17 @@ it trains one method in those processes until the run's last round, and tells th
 import argparse
 import json
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 
 from benchmarks.network import NotPossible, network
-from benchmarks.peers.protocol import NETS
 from benchmarks.slow_links import measure
 from experiments import report, vldb
 from experiments.published import METHODS
 from ist_jax.errors import InputError
-
-INPUTS = 4096
 
 
 def net_of(run: vldb.Run) -> str:
@@ -36,11 +34,25 @@ def net_of(run: vldb.Run) -> str:
     Raises:
       InputError: it is none of those that can be timed.
     """
-    hidden = [width for _, width in sorted(run.config["model"]["widths"].items())]
-    for name, (inputs, *widths, _) in NETS.items():
-        if inputs == INPUTS and hidden == widths:
-            return name
-    raise InputError(f"{run.folder}: no net with hidden layers {hidden} can be timed: {NETS}")
+    hidden = tuple(run.config["model"]["widths"].values())
+    if hidden not in vldb.NETS:
+        raise InputError(
+            f"{run.folder}: no net with hidden layers {list(hidden)} can be timed, only "
+            f"{sorted(vldb.NETS)}"
+        )
+    return vldb.NETS[hidden]
+
+
+def flags_of(run: vldb.Run) -> list[str]:
+    """The config's flags of a run's command, with its first seed alone."""
+    words, flags = shlex.split(run.command)[3:], []
+    for number, word in enumerate(words):
+        if word.startswith("--config") and "=" in word:
+            flags.append(word)
+        elif word.startswith("--config"):
+            flags.append(f"{word}={words[number + 1]}")
+    seed = min(seed for _, seed in run.lines)
+    return [*flags, f"--config.seeds=({seed},)"]
 
 
 def timed(run: vldb.Run, gbps: float, turns: int) -> list[dict]:
@@ -59,21 +71,19 @@ def timed(run: vldb.Run, gbps: float, turns: int) -> list[dict]:
         methods,
         [m for m in methods if m == "data_parallel"],
     ):
-        found = rows
+        found = [{**row, "batch": config["data"]["batch"]} for row in rows]
     return found
 
 
 def whole(run: vldb.Run, gbps: float, method: str) -> dict:
     """Trains a method to the run's last round in processes behind links; what the run told."""
     workers = run.config["workers"]
-    words = run.command.split()
     with tempfile.TemporaryDirectory() as folder, network(workers) as links:
-        flags = [word for word in words[3:] if not word.startswith("--workdir")]
         command = [
             sys.executable,
             "-m",
             "experiments.main",
-            *flags,
+            *flags_of(run),
             f"--config.methods=('{method}',)",
             f"--config.mesh.workers={workers}",
             f"--workdir={folder}/run",
@@ -83,11 +93,11 @@ def whole(run: vldb.Run, gbps: float, method: str) -> dict:
             "--patience=300",
         ]
         links.limit(gbps)
-        processes = [
-            links.start(rank, [*command, f"--process={rank}"], stdout=subprocess.DEVNULL)
-            for rank in range(workers)
-        ]
+        processes: list[subprocess.Popen] = []
         try:
+            for rank in range(workers):
+                own = [*command, f"--process={rank}"]
+                processes.append(links.start(rank, own, stdout=subprocess.DEVNULL))
             if any(process.wait() for process in processes):
                 raise RuntimeError("a process failed; what it said is above")
             lines = report.read(pathlib.Path(folder) / "run" / report.METRICS)
@@ -122,14 +132,15 @@ def main() -> int:
     parser.add_argument("--json", type=pathlib.Path, help="rows are added to this file")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleaning up on the way
-    rows: list[dict] = []
-    if options.json and options.json.exists():
-        rows = json.loads(options.json.read_text())
     try:
+        there = bool(options.json and options.json.exists())
+        rows = vldb.rows_of(options.json) if there else []
         runs = [vldb.read(folder) for folder in options.folders]
         for run in runs:
             for gbps in options.gbps:
-                rows += timed(run, gbps, options.rounds)
+                fresh = timed(run, gbps, options.rounds)
+                keys = [[row.get(key) for key in vldb.LINK] for row in fresh]
+                rows = [r for r in rows if [r.get(key) for key in vldb.LINK] not in keys] + fresh
                 if options.whole:
                     rows.append(whole(run, gbps, options.whole))
                 if options.json:

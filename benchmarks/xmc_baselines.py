@@ -33,9 +33,16 @@ def matrix(rows: Rows) -> scipy.sparse.csr_matrix:
     return scipy.sparse.csr_matrix((values[row, place], (row, ids[row, place])), shape)
 
 
+def unit(rows: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+    """Rows of norm 1; empty ones stay empty."""
+    norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1))[:, 0])
+    return scipy.sparse.diags(1 / np.where(norms > 0, norms, 1)) @ rows
+
+
 def neighbours(found: MultiLabel, count: int) -> np.ndarray:
     """The best labels by ``count`` neighbours, ``int[n, BEST]``; popular ones where too few."""
-    train, labels, test = map(matrix, (found.train_x, found.train_y, found.test_x))
+    train, test = (unit(matrix(rows)) for rows in (found.train_x, found.test_x))
+    labels, count = matrix(found.train_y), min(count, len(found.train_x) - 1)
     popular = np.argsort(-found.train_y.counts(), kind="stable")[:BEST]
     out = np.empty((test.shape[0], BEST), np.int64)
     for start in range(0, test.shape[0], SOME):
@@ -59,15 +66,20 @@ def main() -> int:
     parser.add_argument("--data", default="debian_packages", help="or xmc")
     parser.add_argument("--path", default="", help="as data.path")
     parser.add_argument("--cache", default="", help="as data.cache")
+    parser.add_argument("--most_features", type=int, default=128, help="as data.options")
+    parser.add_argument("--propensity", nargs=2, type=float, default=[0.55, 1.5], help="A and B")
     parser.add_argument("--neighbours", nargs="+", type=int, default=[5, 10, 20, 50])
     parser.add_argument("--json", type=pathlib.Path, help="where to write the rows")
     options = parser.parse_args()
     try:
-        found = data.load(options.data, options.path, cache=options.cache)
+        found = data.load(
+            options.data, options.path, cache=options.cache, most_features=options.most_features
+        )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    noticed = multilabel.propensities(found.train_y.counts(), len(found.train_y))
+    counts = found.train_y.counts()
+    noticed = multilabel.propensities(counts, len(found.train_y), *options.propensity)
     right = found.test_y[:]
     popular = np.argsort(-found.train_y.counts(), kind="stable")[:BEST]
     answers = {"popularity": np.tile(popular, (len(right), 1))}

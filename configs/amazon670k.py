@@ -25,4 +25,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.options.most_features = 256
     config.xmc.propensity = (0.6, 2.6)
     config.xmc.sampled = 20_000
+    config.checkpoint.every = 50
+    config.checkpoint.last = 1
+    if variant != "tiny" and config.model.widths.hidden0 > 512:
+        config.methods = ("ist",)  # data parallel training would need all of it on every worker
     return config

@@ -17,7 +17,7 @@ from configs import quickstart
 
 def get_config(variant: str = "") -> ConfigDict:
     """A variant is the hidden width, or "tiny"."""
-    if variant not in ("", "tiny") and not variant.isdigit():
+    if variant not in ("", "tiny") and not variant.isdecimal():
         raise ValueError(f"a variant is a hidden width, or 'tiny'; found {variant!r}")
     config = quickstart.get_config("tiny" if variant == "tiny" else "")
     config.methods = ("ist", "data_parallel")
@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.batch = 128
     config.data.options.most_features = 128
     config.model.name = "xmc"
-    config.model.widths = ConfigDict({"hidden0": int(variant) if variant.isdigit() else 512})
+    config.model.widths = ConfigDict({"hidden0": int(variant) if variant.isdecimal() else 512})
     config.model.options.drop_inputs = 0.3
     config.optimizer.name = "adam"
     config.optimizer.lr = 0.01

@@ -30,5 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.options.stages = ((2,), (2,))
         return config
     config.data.batch = 32
+    config.data.options.size = 224
+    config.eval_every = 500
     config.model.widths = ConfigDict({"hidden0": 4096, "hidden1": 4096})
     return config

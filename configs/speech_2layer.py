@@ -39,6 +39,8 @@ def get_config(variant: str = "", hidden: dict[str, int] | None = None) -> Confi
         return config
     config.data.name = "speech_commands" if variant == "real" else "speech_synthetic"
     config.data.skip_bad = variant == "real"
+    if variant == "real":
+        config.data.options.holdout = "lists"  # or "speakers"
     config.rounds = 2000 if variant == "real" else 60
     config.eval_every = 4
     config.statistics_examples = 4096

@@ -71,6 +71,10 @@ def check(config: ConfigDict) -> None:
             raise InputError(
                 f"config.{key} must be {' or '.join(map(repr, known))}, found {_at(config, key)!r}"
             )
+    if len(config.xmc.propensity) != 2 or not all(0 < n < np.inf for n in config.xmc.propensity):
+        raise InputError(
+            f"config.xmc.propensity must be two positive numbers, found {config.xmc.propensity}"
+        )
     faults.plan(config.faults, config.workers, 0)
     for key in ("methods", "seeds"):
         if not config[key] or len(set(config[key])) != len(config[key]):

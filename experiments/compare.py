@@ -17,6 +17,7 @@ MAY_CHANGE = (
     "mesh",
     "checkpoint",
     "data.path",
+    "data.cache",
     "faults",
     "on_",
     "round_timeout_s",

@@ -134,7 +134,7 @@ def provide(
     own = batches(number, lost)
     floats = [leaf for leaf in jax.tree.leaves(own["x"]) if np.issubdtype(leaf.dtype, np.floating)]
     for row in np.flatnonzero(faulty.spoilt[job.own]):
-        floats[0][row].flat[0] = np.nan
+        floats[0][row] = np.nan
     dropping = guard.config.on_worker_failure == "drop"
     for worker in () if dropping else sorted(lost):
         raise InputError(

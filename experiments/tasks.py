@@ -31,7 +31,7 @@ MODELS: Mapping[str, Callable[..., nn.Module]] = {
     "vgg": VGG,
     "resnet": ResNet,
 }
-EVALUATED = 2**24  # numbers of the inputs that are evaluated at once
+EVALUATED = 2**24  # numbers that an evaluation reads at once
 
 Compiled = Callable[..., Any]
 
@@ -135,7 +135,9 @@ def _retrieval(config: ConfigDict, data: MultiLabel, how: Method, count: int, ro
             data.train_y.counts(), len(data.train_y), *config.xmc.propensity
         )
         some = data.train_x[: config.statistics_examples]
-        evaluate = multilabel.precision(model, some, noticed, compiled=compiled)
+        a_row = data.train_x.most * config.model.widths.get("hidden0", 1)  # of the first layer
+        batch = max(1, min(500, EVALUATED // a_row))
+        evaluate = multilabel.precision(model, some, noticed, batch, compiled=compiled)
 
         def named(net: Any) -> dict[str, float]:
             found = evaluate(net, data.test_x, data.test_y)

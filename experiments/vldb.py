@@ -22,6 +22,9 @@ from experiments import report
 from experiments.published import METHODS, NODES, TABLE1, TABLE2, TABLE3, TABLE4
 from ist_jax.errors import InputError
 
+NETS = {(4096,): "speech_2layer", (4096, 4096): "speech_3layer"}  # hidden layers that are timed
+LINK = ("net", "workers", "gbps", "local_steps", "batch", "method")  # what a time of a round is of
+
 
 class Run(NamedTuple):
     """A run folder, as the tables need it."""
@@ -46,7 +49,10 @@ class Run(NamedTuple):
         return [line[key] for line in ends if line["round"] == whole]
 
     def rounds_to(self, method: str, level: float) -> float | None:
-        """Rounds until a seed's accuracy is at least that, the median over seeds that reach it."""
+        """Rounds until the accuracy was first seen to be that, the median over seeds.
+
+        None if a seed never reaches it. It is looked at every ``eval_every`` rounds.
+        """
         found = [
             next((line["round"] for line in lines if line["accuracy/test"] >= level), None)
             for (name, _), lines in self.lines.items()
@@ -83,7 +89,8 @@ def read(folder: Path) -> Run:
 def page(folders: Sequence[Path], also: Sequence[Path]) -> str:
     """All tables, as Markdown."""
     runs = [read(folder) for folder in folders]
-    more = [row for path in also for row in _rows(path)]
+    _check(runs)
+    more = [row for path in also for row in rows_of(path)]
     links = [row for row in more if "round_s" in row]
     parts = [
         "# The paper's workloads\n\n"
@@ -115,7 +122,7 @@ def table1(runs: list[Run], links: list[dict]) -> list[str]:
             ]
             for level, of_paper in paper.items():
                 seconds = {
-                    (m, n): _seconds(own.get(n), m, level, links, workload, gbps)
+                    (m, n): _seconds(own.get(n), m, level, links, gbps)
                     for m in METHODS
                     for n in NODES
                 }
@@ -150,14 +157,14 @@ def table1(runs: list[Run], links: list[dict]) -> list[str]:
 
 
 def _seconds(
-    run: Run | None, method: str, level: float, links: list[dict], workload: str, gbps: float
+    run: Run | None, method: str, level: float, links: list[dict], gbps: float
 ) -> float | None:
     if run is None or (rounds := run.rounds_to(method, level)) is None:
         return None
-    net = {"speech, 2 layers": "speech_2layer", "speech, 3 layers": "speech_3layer"}[workload]
+    net, config = NETS.get(tuple(run.config["model"]["widths"].values())), run.config
+    wanted = (net, config["workers"], gbps, config["local_steps"], config["data"]["batch"], method)
     for row in links:
-        same = (row["net"], row["workers"], row["gbps"], row["local_steps"], row["method"])
-        if same == (net, run.config["workers"], gbps, run.config["local_steps"], method):
+        if tuple(row.get(key) for key in LINK) == wanted:
             return rounds * row["round_s"]
     return None
 
@@ -237,9 +244,10 @@ def _table4(runs: list[Run], baselines: list[dict]) -> str:
         name = f"*{METHODS[method]}, 8 workers*"
         rows.append(["*Amazon-670K*", f"*{width}*", name, "", *theirs, "", "", "", "", ""])
     return (
-        "## Table 4: precision of the best labels (%)\n\nPSP: propensity-scored. On Amazon-670K, "
-        "the paper's data parallel training could not hold more than a width of 512.\n\n"
-        + report.aligned(rows)
+        "## Table 4: precision of the best labels (%)\n\nPSP: propensity-scored. IST trains a "
+        "sample of the labels in each round (`xmc.sampled`), the other methods all. On "
+        "Amazon-670K, the paper's data parallel training could not hold more than a width of "
+        "512.\n\n" + report.aligned(rows)
     )
 
 
@@ -262,7 +270,27 @@ def _commands(runs: list[Run]) -> str:
     )
 
 
-def _rows(path: Path) -> list[dict]:
+def _check(runs: list[Run]) -> None:
+    """Complains about two runs for one place of a table, or a table over different data."""
+    places: dict[tuple[str, Any], Run] = {}
+    for run in runs:
+        size = run.config["model"]["widths"]["hidden0"] if run.workload == "labels" else None
+        other = places.setdefault((run.workload, (run.config["workers"], size)), run)
+        if other is not run:
+            raise InputError(f"{other.folder} and {run.folder} are for the same place in a table")
+        first = next(one for one in runs if one.workload == run.workload)
+        if first.told != run.told:
+            raise InputError(
+                f"{first.folder} is on {first.told}, {run.folder} on {run.told}: a page for each"
+            )
+
+
+def rows_of(path: Path) -> list[dict]:
+    """What a benchmark wrote.
+
+    Raises:
+      InputError: it is no JSON list of rows.
+    """
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -131,7 +131,7 @@ loss.defvjp(_forward, _backward)
 def top(
     hidden: Float[Array, "B m"], kernel: Float[Array, "m L"], count: int, block: int
 ) -> Int[Array, "B k"]:
-    """The ``count`` labels with the largest logits, the largest first."""
+    """The ``count`` labels with the largest logits, the largest first; L where there are fewer."""
 
     def best(carry, z, _, first, start):
         numbers = start + jnp.arange(z.shape[1])
@@ -143,7 +143,7 @@ def top(
 
     none = jnp.full((len(hidden), count), -jnp.inf, hidden.dtype)
     one = jnp.zeros(kernel.shape[1], hidden.dtype)
-    begin = none, jnp.zeros(none.shape, jnp.int32)
+    begin = none, jnp.full(none.shape, kernel.shape[1], jnp.int32)
     return _blocks(hidden, kernel, one, 0.0, block, best, begin)[1]
 
 

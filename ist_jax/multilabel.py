@@ -83,7 +83,8 @@ def precision(
 
     ``x`` and ``y`` give padded rows (``sparse.Rows``). As ``classify.accuracy``, it recomputes the
     statistics over ``statistics_from``, and looks at a net where it lies with
-    ``compiled=trainer.over``. No more than ``[batch, block]`` logits exist at once.
+    ``compiled=trainer.over``. No more than ``[batch, block]`` logits exist at once, and
+    ``[batch, F, m]`` of the rows of the first layer.
     """
     recompute = compiled(lambda params, x: normalise.statistics(model, params, x))
 
@@ -115,7 +116,8 @@ def measures(
       propensities: of each label.
     """
     padded = np.append(1 / propensities, 0.0)
-    right = (found[:, :, None] == labels[:, None, :]).any(axis=2)
+    real = labels[:, None, :] < len(propensities)
+    right = ((found[:, :, None] == labels[:, None, :]) & real).any(axis=2)
     gained = np.cumsum(right * padded[found], axis=1)
     most = np.cumsum(-np.sort(-padded[labels], axis=1), axis=1)
     if most.shape[1] < found.shape[1]:

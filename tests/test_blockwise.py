@@ -101,3 +101,8 @@ def test_no_more_logits_than_a_block_exist_at_once():
 def test_the_best_labels_are_those_of_all_logits(block):
     expected = np.argsort(-np.asarray(HIDDEN @ KERNEL), axis=1)[:, :5]
     np.testing.assert_array_equal(blockwise.top(HIDDEN, KERNEL, 5, block), expected)
+
+
+def test_where_there_are_fewer_labels_than_asked_for_the_rest_are_none():
+    few = blockwise.top(HIDDEN, KERNEL[:, :3], 5, 2)
+    assert sorted(few[0].tolist()) == [0, 1, 2, 3, 3]

@@ -1,6 +1,7 @@
 """The paper's tables beside our runs: from folders, nothing typed by hand."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -67,6 +68,7 @@ def links(tmp_path, **seconds):
             "workers": 8,
             "gbps": 1.0,
             "local_steps": 8,
+            "batch": 128,
             "method": method,
             "round_s": value,
         }
@@ -186,6 +188,34 @@ def test_only_nets_that_the_benchmark_knows_are_timed(tmp_path):
         time_to_accuracy.net_of(other)
 
 
+def test_the_flags_of_a_command_are_the_configs_and_one_seed(tmp_path):
+    made = vldb.read(run(tmp_path, "one", {"ist": [[0.5], [0.6]]}))
+    words = ["--config=c.py:real", "--config.seeds=(0, 1)", "--workdir", "runs/x", "--resume"]
+    command = "python -m experiments.main " + shlex.join(words)
+    flags = time_to_accuracy.flags_of(made._replace(command=command))
+    assert flags == ["--config=c.py:real", "--config.seeds=(0, 1)", "--config.seeds=(0,)"]
+
+
+def test_two_runs_for_one_place_and_different_data_are_refused(tmp_path):
+    one = run(tmp_path, "one", {"ist": [[0.5]]})
+    two = run(tmp_path, "two", {"ist": [[0.5]]}, hidden=(8192,))
+    with pytest.raises(InputError, match=r"one and .*two are for the same place in a table"):
+        vldb.page([one, two], [])
+    real = run(tmp_path, "real", {"ist": [[0.5]]}, workers=2, dataset="speech_commands")
+    with pytest.raises(InputError, match="a page for each"):
+        vldb.page([one, real], [])
+
+
+def test_a_time_of_another_net_or_batch_is_not_used(tmp_path):
+    also = links(tmp_path, ist=0.5)
+    wide = run(tmp_path, "wide", {"ist": [[0.0, 0.9]]}, hidden=(8192,))
+    assert "Table 1" not in vldb.page([wide], [also])
+    rows = json.loads(also.read_text())
+    also.write_text(json.dumps([row | {"batch": 64} for row in rows]))
+    same = run(tmp_path, "same", {"ist": [[0.0, 0.9]]})
+    assert "Table 1" not in vldb.page([same], [also])
+
+
 def test_neighbours_are_those_of_a_loop(tmp_path):
     draw = np.random.default_rng(0)
     for part, n in (("train", 40), ("test", 9)):
@@ -202,6 +232,7 @@ def test_neighbours_are_those_of_a_loop(tmp_path):
     found = data.load("xmc", str(tmp_path), cache=str(tmp_path / "cache"))
     ours = xmc_baselines.neighbours(found, 3)
     train, test = (xmc_baselines.matrix(x).toarray() for x in (found.train_x, found.test_x))
+    train, test = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, test))
     labels = xmc_baselines.matrix(found.train_y).toarray()
     assert scipy.sparse.issparse(xmc_baselines.matrix(found.train_x))
     for example, best in zip(test, ours, strict=True):

@@ -246,6 +246,9 @@ def test_a_run_of_ist_learns_and_sends_only_what_it_touches(tmp_path):
         ({"model.name": "mlp"}, "'xmc' is for sparse examples"),
         ({"data.name": "digits", "data.path": ""}, "'xmc' is for sparse examples"),
         ({"xmc.loss": "hinge"}, r"config\.xmc\.loss must be 'softmax' or 'logistic'"),
+        ({"xmc.propensity": (0.6, -9.0)}, "must be two positive numbers"),
+        ({"model.options": {"drop_inputs": 1.5}}, r"must be in \[0, 1\), found 1.5"),
+        ({"model.options": {"bse": 1}}, "does not fit model 'xmc'.*bse"),
         ({"xmc.block": 0}, r"config\.xmc\.block must be at least 1"),
         ({"data.skew": 0.1}, "one label for each example"),
         ({"model.widths": {"hidden1": 8}}, "an XMC net's widths are of"),
@@ -265,6 +268,24 @@ def test_what_does_not_fit_is_refused(tmp_path, changes, message):
     config.update_from_flattened_dict(base | changes)
     with pytest.raises(InputError, match=message):
         train.plan(config)
+
+
+def test_two_sets_in_one_cache_do_not_meet(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first, second = (put(tmp_path / name, f"1 6 4\n{n} 1:1\n") for n, name in enumerate("ab"))
+    cache = str(tmp_path / "cache")
+    one, other, again = (data.load("xmc", place, cache=cache) for place in (first, second, first))
+    assert [found.train_y[:].tolist() for found in (one, other, again)] == [[[0]], [[1]], [[0]]]
+    assert len(list((tmp_path / "cache").glob("xmc_*"))) == 2
+
+
+def test_fewer_labels_than_are_asked_for(tmp_path):
+    """Places that no label takes count as wrong, never as right."""
+    found = np.array([[2, 1, 0, 3, 3]])
+    got = multilabel.measures(found, np.array([[0, 3, 3]]), np.ones(3))
+    assert got["precision_5"] == pytest.approx(1 / 5)
+    assert got["propensity_5"] == 1.0
 
 
 def test_an_unknown_option_is_told(tmp_path):

@@ -87,8 +87,9 @@ def imagenet(path: str = "", *, skip_bad: bool = False, size: int = 224) -> Data
 
     Args:
       path: a folder of data sets, or of this one, prepared by TensorFlow Datasets.
-      skip_bad: leave images out that cannot be decoded: every one is tried, which takes as long as
-        an epoch's reading. Without it, the first one that is met in training is an error.
+      skip_bad: leave images out that cannot be decoded: every one is tried. Without it, the first
+        one that is met in training is an error. (Every record is read when the set is opened, for
+        its label.)
       size: pixels of a side.
 
     Raises:

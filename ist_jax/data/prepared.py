@@ -98,6 +98,11 @@ def _made(
     return told
 
 
+def name_of(name: str, place: Path) -> str:
+    """A name for the set made from a folder: sets from different folders do not meet."""
+    return f"{name}_{hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:12]}"
+
+
 def digest(files: Sequence[Path], also: Mapping[str, Any] | None = None) -> str:
     """Of the names, sizes and times of files, and of settings: what a set is made from."""
     found = []

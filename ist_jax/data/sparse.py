@@ -44,8 +44,8 @@ class Rows:
         longest = int(counts.max(initial=1))
         self.most = longest if most is None else min(most, longest)
         self.shortened = int((counts > self.most).sum())
-        if self.most < 1:
-            raise InputError(f"a row must be allowed at least one entry, found most={most}")
+        if type(self.most) is not int or self.most < 1:
+            raise InputError(f"a row must be allowed at least one entry, found most={most!r}")
 
     def __len__(self) -> int:
         return len(self._starts) - 1

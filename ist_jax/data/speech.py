@@ -103,7 +103,7 @@ def _load(name: str, origin: str, path: str, skip_bad: bool, cache: str, holdout
     def fill(folder: Path) -> dict[str, Any]:
         return prepared.aside(f"{__name__}:_prepare", {**job, "folder": str(folder)})
 
-    source, kept_as = prepared.digest([], settings), f"{name}_{holdout}_{root.resolve().name}"
+    source, kept_as = prepared.digest([], settings), prepared.name_of(f"{name}_{holdout}", root)
     folder, told = prepared.folder(cache, kept_as, source, fill, check=True)
     if told["skipped"]:
         print(

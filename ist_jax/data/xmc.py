@@ -16,6 +16,7 @@ from ist_jax.data.sparse import Rows
 from ist_jax.errors import InputError
 
 PARTS = ("train", "test")
+VERSION = 1  # of the arrays that are kept
 
 
 class MultiLabel(NamedTuple):
@@ -51,8 +52,6 @@ def load(
     skip_bad: bool = False,
     cache: str = "",
     most_features: int = 256,
-    name: str = "xmc",
-    origin: str = "real",
 ) -> MultiLabel:
     """A set in the repository's text format.
 
@@ -70,7 +69,13 @@ def load(
             "extreme classification needs data.path, a folder with the training and the test file "
             "of a set of the Extreme Classification Repository in its sparse text format"
         )
-    files = [_only(Path(path).expanduser(), part) for part in PARTS]
+    return _load("xmc", "real", Path(path).expanduser(), skip_bad, cache, most_features)
+
+
+def _load(
+    name: str, origin: str, place: Path, skip_bad: bool, cache: str, most_features: int
+) -> MultiLabel:
+    files = [_only(place, part) for part in PARTS]
 
     def fill(folder: Path) -> dict[str, Any]:
         told = {
@@ -85,8 +90,8 @@ def load(
                 )
         return told
 
-    source = prepared.digest(files, {"skip_bad": skip_bad})
-    folder, told = prepared.folder(cache, name, source, fill)
+    source = prepared.digest(files, {"skip_bad": skip_bad, "version": VERSION})
+    folder, told = prepared.folder(cache, prepared.name_of(name, place), source, fill)
     found = {}
     for part in PARTS:
         arrays = {
@@ -99,7 +104,7 @@ def load(
         if x.shortened:
             print(
                 f"{name}, {part} part: {x.shortened} of {len(x)} examples have more than "
-                f"{x.most} features, of which the largest stay (data.most_features)",
+                f"{x.most} features, of which the largest stay (data.options.most_features)",
                 file=sys.stderr,
             )
         found[f"{part}_x"] = x
@@ -132,13 +137,7 @@ def load_debian(path: str = "", *, cache: str = "", most_features: int = 256) ->
     found = [debian.find(lists, pattern) for pattern in (debian.PACKAGES, debian.DESCRIPTIONS)]
     source = prepared.digest(found, {"version": debian.VERSION})
     folder, _ = prepared.folder(cache, "debian_packages_text", source, fill)
-    return load(
-        str(folder),
-        cache=cache,
-        most_features=most_features,
-        name="debian_packages",
-        origin="stand-in",
-    )
+    return _load("debian_packages", "stand-in", folder, False, cache, most_features)
 
 
 def _only(folder: Path, part: str) -> Path:

@@ -51,6 +51,9 @@ class XMC(nn.Module):
         normalise.check_policy(self.normalise)
         if set(self.widths) != set(GROUPS):
             raise InputError(f"an XMC net's widths are of {GROUPS}; found {sorted(self.widths)}")
+        for rate in (self.drop_inputs, self.drop_hidden):
+            if not 0 <= rate < 1:
+                raise InputError(f"drop_inputs and drop_hidden must be in [0, 1), found {rate}")
         if unknown := set(self.given) - {"features", "labels"}:
             raise InputError(f"only features and labels can be given, found {sorted(unknown)}")
         width = self.widths["hidden0"]
