@@ -1,5 +1,8 @@
 """VGG and ResNet: convolutions that all workers share, dense layers that are cut."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +14,7 @@ from benchmarks import imagenet_head
 from ist_jax import axes, classify, decompose, method, normalise, partition
 from ist_jax import round as rounds
 from ist_jax.errors import InputError
+from ist_jax.models.dense import Convolution
 from ist_jax.models.resnet import ResNet
 from ist_jax.models.vgg import VGG
 
@@ -21,10 +25,15 @@ SMALL = {
 X = np.random.default_rng(0).normal(size=(6, 8, 8, 1)).astype(np.float32)
 
 
+@functools.cache
 def net(name):
     model = SMALL[name]
-    params, names = axes.of(model.init(jax.random.key(1), X))
+    params, names = axes.of(jax.jit(model.init)(jax.random.key(1), X))
     return model, params, names
+
+
+def shapes_of(model, shape=X.shape):
+    return axes.of(jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.ones(shape))))[0]
 
 
 def conv_parameters(stages, channels):
@@ -37,8 +46,7 @@ def conv_parameters(stages, channels):
 
 
 def count(model, shape):
-    tree = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.ones(shape)))
-    return sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(axes.of(tree)[0]))
+    return sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes_of(model, shape)))
 
 
 def test_parameters_of_vgg12_on_full_imagenet():
@@ -60,6 +68,39 @@ def test_parameters_of_resnet18():
     assert total - head == 11_173_962 - (512 * 10 + 10)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 5), (7, 8)])
+def test_a_convolution_is_that_of_flax(size, stride, shape):
+    """Values, initial ones too, and both gradients."""
+    x = np.random.default_rng(2).normal(size=(2, *shape, 3)).astype(np.float32)
+    ours = Convolution(5, size, stride)
+    theirs = nn.Conv(5, (size, size), (stride, stride), use_bias=False)
+    params = theirs.init(jax.random.key(0), x)
+    assert same_bits(on_host(ours.init(jax.random.key(0), x)), on_host(params))
+
+    def values_and_gradients(model):
+        def total(params, x):
+            y = model.apply(params, x)
+            return jnp.sum(y**2), y
+
+        return jax.jit(jax.grad(total, (0, 1), has_aux=True))(params, x)
+
+    both = map(jax.tree.leaves, map(values_and_gradients, (ours, theirs)))
+    for a, b in zip(*both, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_a_convolution_is_a_product_on_cpu_alone():
+    """XLA's gradients of convolutions are slow in a loop there."""
+    model = Convolution(5)
+    params = model.init(jax.random.key(0), X)
+    gradient = jax.jit(jax.grad(lambda params: model.apply(params, X).sum())).trace(params)
+    text = {p: gradient.lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "cuda", "tpu")}
+    convolves = {platform: "stablehlo.convolution" in of_it for platform, of_it in text.items()}
+    assert convolves == {"cpu": False, "cuda": True, "tpu": True}
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_only_the_dense_part_is_named(name):
     model, params, names = net(name)
@@ -75,10 +116,9 @@ def test_a_subnet_is_the_narrower_model_and_comes_back_the_same(name):
     who = partition.permutation(jax.random.key(2), dict(model.widths), 2)
     nets = decompose.gather(params, names, who)
     narrow = normalise.subnet(model, {group: n // 2 for group, n in model.widths.items()})
-    shapes = axes.of(jax.eval_shape(lambda: narrow.init(jax.random.key(0), X)))[0]
     one = jax.tree.map(lambda leaf: leaf[1], nets)
-    assert jax.tree.map(jnp.shape, one) == jax.tree.map(jnp.shape, shapes)
-    assert narrow.apply(one, X).shape == (6, 3)
+    assert jax.tree.map(jnp.shape, one) == jax.tree.map(jnp.shape, shapes_of(narrow))
+    assert jax.eval_shape(narrow.apply, one, X).shape == (6, 3)
     back = decompose.scatter(params, nets, names, who)
     assert same_bits(on_host(back), on_host(params))  # the mean of two equal copies is exact
 
@@ -98,11 +138,12 @@ def test_a_round_averages_convolutions_and_exchanges_neurons(name):
     }
     state, report = trainer.round(state, batches)
     apart = []
+    slope_of = jax.jit(jax.grad(loss))
     for worker in range(2):  # by hand: each trains its subnet alone
         mine = decompose.gather_one(params, names, who, worker)
         for step in range(3):
             batch = jax.tree.map(lambda leaf, w=worker, s=step: leaf[w, s], batches)
-            slope = jax.grad(loss)(mine, batch, key)
+            slope = slope_of(mine, batch, key)
             mine = jax.tree.map(lambda a, b: a - 0.1 * b, mine, slope)
         apart.append(mine)
     new = on_host(trainer.whole(state)).params
@@ -130,8 +171,8 @@ def test_a_round_averages_convolutions_and_exchanges_neurons(name):
 def test_evaluation_does_not_depend_on_the_test_batch(name):
     model, params, _ = net(name)
     found = normalise.statistics(model, params, X)
-    whole = model.apply({**params, **found}, X, train=False)
-    alone = model.apply({**params, **found}, X[2:3], train=False)
+    evaluate = jax.jit(lambda x: model.apply({**params, **found}, x, train=False))
+    whole, alone = evaluate(X), evaluate(X[2:3])
     np.testing.assert_allclose(whole[2:3], alone, atol=1e-5)
 
 
@@ -139,7 +180,8 @@ def test_small_and_large_images_fit():
     model = SMALL["vgg"]
     for size in (1, 2, 28, 33):
         x = jnp.ones((2, size, size, 3))
-        assert model.apply(model.init(jax.random.key(0), x), x).shape == (2, 3)
+        logits = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x)[0], x)
+        assert logits.shape == (2, 3)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -148,9 +190,9 @@ def test_what_does_not_fit_is_refused(name):
     with pytest.raises(InputError, match=r"takes images \[B, H, W, C\]; found shape \(2, 4\)"):
         model.init(jax.random.key(0), np.ones((2, 4), np.float32))
     with pytest.raises(InputError, match="groups are hidden0, hidden1"):
-        model.clone(widths={"dense": 4}).init(jax.random.key(0), X)
+        shapes_of(model.clone(widths={"dense": 4}))
     with pytest.raises(InputError, match="normalise must be one of"):
-        model.clone(normalise="batch").init(jax.random.key(0), X)
+        shapes_of(model.clone(normalise="batch"))
 
 
 def test_the_head_of_full_imagenet_is_cut_and_costs_what_traffic_says():

@@ -1,6 +1,7 @@
 """CIFAR10 and ImageNet from prepared folders: mock data, and sets prepared here."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,8 +49,8 @@ def folder(tmp_path_factory):
     return str(builder.data_path)
 
 
-def test_a_prepared_folder_is_read_with_its_own_number_of_classes(folder):
-    found = data.load("imagenet", folder, size=16)
+def test_a_prepared_folder_is_read_with_its_own_number_of_classes(folder, tmp_path):
+    found = data.load("imagenet", folder, size=16, cache=str(tmp_path))
     assert (found.classes, found.skipped, len(found.test_x)) == (5, 0, 3)
     assert found.train_x.shape == (6, 16, 16, 3)
     assert sorted(found.train_y.tolist()) == [0, 0, 1, 2, 3, 4]
@@ -60,20 +61,31 @@ def test_a_prepared_folder_is_read_with_its_own_number_of_classes(folder):
         assert colour == pytest.approx(40 * label) or (label == 0 and colour == 200)
 
 
-def test_opening_a_set_decodes_no_image(folder, monkeypatch):
+def test_opening_a_set_decodes_no_image(folder, tmp_path, monkeypatch):
     decoded = []
-    decode = tfds.features.Image.decode_example_np
-    monkeypatch.setattr(
-        tfds.features.Image,
-        "decode_example_np",
-        lambda self, example: decoded.append(1) or decode(self, example),
-    )
-    found = data.load("imagenet", folder, size=8)
+    decode = Image.open
+    monkeypatch.setattr(Image, "open", lambda file: decoded.append(1) or decode(file))
+    found = data.load("imagenet", folder, size=8, cache=str(tmp_path))
     assert not decoded
     assert found.train_x[np.arange(2)].shape == (2, 8, 8, 3)
     assert len(decoded) == 2
-    data.load("imagenet", folder, size=8, skip_bad=True)
+    data.load("imagenet", folder, size=8, cache=str(tmp_path), skip_bad=True)
     assert len(decoded) == 2 + 9, "each was tried"
+
+
+def test_the_second_start_reads_no_example(folder, tmp_path, monkeypatch):
+    first = data.load("imagenet", folder, size=8, cache=str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "_look", lambda *_: pytest.fail("looked again"))
+        again = data.load("imagenet", folder, size=16, cache=str(tmp_path))
+    np.testing.assert_array_equal(again.train_y, first.train_y)
+    changed = Path(folder) / "features.json"
+    changed.touch()
+    looked = []
+    look = images._look
+    monkeypatch.setattr(images, "_look", lambda *given: looked.append(given[1]) or look(*given))
+    data.load("imagenet", folder, size=8, cache=str(tmp_path))
+    assert looked == ["train", "test"], "the set has changed"
 
 
 def test_another_set_is_not_taken_for_cifar10(monkeypatch):
@@ -82,8 +94,8 @@ def test_another_set_is_not_taken_for_cifar10(monkeypatch):
         data.load("cifar10")
 
 
-def test_batches_decode_what_they_need(folder):
-    found = data.load("imagenet", folder, size=8)
+def test_batches_decode_what_they_need(folder, tmp_path):
+    found = data.load("imagenet", folder, size=8, cache=str(tmp_path))
     batches = Batches(found.train_x, found.train_y, workers=2, batch=2, local_steps=1, seed=0)
     own = batches(0)
     assert own["x"].shape == (2, 1, 2, 8, 8, 3)
@@ -103,15 +115,12 @@ class Source(list):
 
 
 def given(monkeypatch, *examples, side=32):
-    class Builder:
-        class info:
-            features = {  # noqa: RUF012
-                "label": tfds.features.ClassLabel(num_classes=3),
-                "image": tfds.features.Image(shape=(side, side, 3)),
-            }
-
-    parts = [(Source(part), Source(part)) for part in (examples, examples[:1])]
-    monkeypatch.setattr(images, "_open", lambda *_: (Builder, parts))
+    parts = {
+        part: (f"cifar10, {part} part", Source(its))
+        for part, its in (("train", examples), ("test", examples[:1]))
+    }
+    opened = images.Opened("cifar10", Path(), 3, (side, side, 3), parts)
+    monkeypatch.setattr(images, "_open", lambda *_: opened)
 
 
 GREY = np.full((9, 9, 1), 51, np.uint8)
@@ -124,6 +133,52 @@ def test_an_image_that_cannot_be_read_is_named_or_counted_and_left_out(monkeypat
     found = data.load("cifar10", skip_bad=True)
     assert (found.skipped, found.train_y.tolist()) == (1, [1, 2])
     np.testing.assert_allclose(found.train_x, 0.2)
+
+
+def packed(mode, kind):
+    file = io.BytesIO()
+    Image.new("RGB", (9, 12), (204, 51, 0)).convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("RGB", "PNG"), ("P", "PNG"), ("RGBA", "PNG"), ("CMYK", "JPEG")]
+)
+def test_colours_are_colours_however_they_are_stored(monkeypatch, mode, kind):
+    given(monkeypatch, {"image": packed(mode, kind), "label": 0})
+    pixel = data.load("cifar10").train_x[0, 16, 16] * 255
+    np.testing.assert_allclose(pixel, [204, 51, 0], atol=3)
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("L", "PNG"), ("LA", "PNG"), ("L", "JPEG")])
+def test_grey_is_grey_however_it_is_stored(monkeypatch, mode, kind):
+    given(monkeypatch, {"image": packed(mode, kind), "label": 0})
+    pixel = data.load("cifar10").train_x[0, 16, 16] * 255
+    np.testing.assert_allclose(pixel, 91, atol=1)
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", packed("RGB", "PNG")[:45]], ids=len)
+def test_bytes_that_are_no_image_are_named_when_met_or_left_out(monkeypatch, content):
+    given(monkeypatch, {"image": packed("RGB", "PNG"), "label": 1}, {"image": content, "label": 2})
+    with pytest.raises(InputError, match="cifar10, train part: example 1 cannot be read"):
+        data.load("cifar10")
+    found = data.load("cifar10", skip_bad=True)
+    assert (found.skipped, found.train_y.tolist()) == (1, [1])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (20, 31)])
+def test_images_of_any_shape_fit(monkeypatch, shape):
+    given(monkeypatch, {"image": np.full((*shape, 3), 51, np.uint8), "label": 0})
+    np.testing.assert_allclose(data.load("cifar10").train_x, np.full((1, 32, 32, 3), 0.2))
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_the_middle_is_cut_out(monkeypatch, upright):
+    pixels = np.zeros((20, 60, 3), np.uint8)
+    pixels[:, 20:40] = 51
+    given(monkeypatch, {"image": pixels.swapaxes(0, 1) if upright else pixels, "label": 0})
+    inner = data.load("cifar10").train_x[:, 2:-2, 2:-2]  # at the rim, pixels are mixed
+    np.testing.assert_allclose(inner, np.full((1, 28, 28, 3), 0.2))
 
 
 def test_a_label_out_of_range_is_named(monkeypatch):
@@ -142,7 +197,8 @@ def test_missing_folders_are_told(tmp_path):
 @pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("imagenet", 1000)])
 def test_mock_data_of_the_published_builders(tmp_path, name, classes):
     with tfds.testing.mock_data(num_examples=4):
-        found = data.load(name, str(tmp_path))
+        cache = {"cache": str(tmp_path)} if name == "imagenet" else {}
+        found = data.load(name, str(tmp_path), **cache)
         assert found.classes == classes
         size = 32 if name == "cifar10" else 224
         assert found.train_x[:2].shape == (2, size, size, 3)

@@ -1,17 +1,18 @@
 """CIFAR10 and ImageNet, as TensorFlow Datasets prepares them; read without TensorFlow.
 
 A folder prepared with ``file_format="array_record"`` is read through ``as_data_source``. ImageNet
-may be TensorFlow Datasets' own (1,000 classes) or any prepared set with the features ``image`` and
-``label``, which is how the full one comes (21,841 classes; no one else prepares it).
+may be TensorFlow Datasets' own (1,000 classes) or any set with the features ``image`` and ``label``
+that was prepared so, as whoever has the full one (21,841 classes) must do. Images are decoded here,
+since TensorFlow Datasets without TensorFlow takes a palette's numbers for grey, and leaves CMYK.
 """
 
-import logging
-from collections.abc import Sequence
+import io
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ist_jax.data import prepared
 from ist_jax.data.dataset import Dataset
 from ist_jax.errors import InputError
 
@@ -57,16 +58,24 @@ class Images:
         return out.reshape(*numbers.shape, *self.shape[1:])
 
     def _one(self, number: int) -> np.ndarray:
-        from PIL import Image
+        from PIL import Image, ImageOps
 
-        pixels = _example(self._source, number, self._where)["image"]
-        image = Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
-        scale = self._size / min(image.size)
-        width, height = (max(self._size, round(scale * side)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = (width - self._size) // 2, (height - self._size) // 2
-        image = image.crop((left, top, left + self._size, top + self._size))
-        return np.asarray(image, np.float32) / 255
+        image, _ = _example(self._source, number, self._where, decode=True)
+        side = (self._size, self._size)
+        return np.asarray(ImageOps.fit(image, side, Image.Resampling.BILINEAR), np.float32) / 255
+
+
+class Opened(NamedTuple):
+    """A prepared set: its folder, classes and shape of images, and the examples of each part.
+
+    ``parts`` has for ``train`` and ``test`` what messages call it, and the source.
+    """
+
+    name: str
+    folder: Path
+    classes: int
+    shape: tuple[int | None, ...]
+    parts: dict[str, tuple[str, Any]]
 
 
 def cifar10(path: str = "", *, skip_bad: bool = False) -> Dataset:
@@ -79,48 +88,65 @@ def cifar10(path: str = "", *, skip_bad: bool = False) -> Dataset:
     Raises:
       InputError: nothing there; an image that cannot be decoded, or a label out of range.
     """
-    return _load("cifar10", path, PARTS, skip_bad, 32, in_memory=True)
+    opened = _open("cifar10", path, ("train", "test"))
+    if opened.shape != (32, 32, 3):
+        raise InputError(f"{path} is not cifar10: its images are {opened.shape}, not (32, 32, 3)")
+    lazy = _dataset(opened, 32, {part: _look(opened, part, skip_bad) for part in PARTS})
+    return lazy._replace(train_x=lazy.train_x[:], test_x=lazy.test_x[:])
 
 
-def imagenet(path: str = "", *, skip_bad: bool = False, size: int = 224) -> Dataset:
+def imagenet(
+    path: str = "", *, skip_bad: bool = False, cache: str = "", size: int = 224
+) -> Dataset:
     """ImageNet, decoded as it is needed; the validation part is the test part.
+
+    Labels lie between the images, so that the first start reads all of the set; later ones find
+    the labels in the cache.
 
     Args:
       path: a folder of data sets, or of this one, prepared by TensorFlow Datasets.
-      skip_bad: leave images out that cannot be decoded: every one is tried. Without it, the first
-        one that is met in training is an error. (Every record is read when the set is opened, for
-        its label.)
+      skip_bad: leave images out that cannot be decoded: the first start tries every one. Without
+        it, the first one that is met in training is an error.
+      cache: where the labels are kept.
       size: pixels of a side.
 
     Raises:
       InputError: as ``cifar10``.
     """
-    return _load("imagenet2012", path, ("train", "validation"), skip_bad, size, in_memory=False)
+    opened = _open("imagenet2012", path, ("train", "validation"))
+
+    def fill(folder: Path) -> dict[str, Any]:
+        for part in PARTS:
+            good, labels = _look(opened, part, skip_bad)
+            np.save(folder / f"{part}_good.npy", good)
+            np.save(folder / f"{part}_labels.npy", labels)
+        return {}
+
+    files = sorted(path for path in opened.folder.glob("*") if path.is_file())
+    source = prepared.digest(files, {"skip_bad": skip_bad})
+    kept_as = prepared.name_of(f"{opened.name}_labels", opened.folder)
+    folder, _ = prepared.folder(cache, kept_as, source, fill)
+    looked = {
+        part: (np.load(folder / f"{part}_good.npy"), np.load(folder / f"{part}_labels.npy"))
+        for part in PARTS
+    }
+    return _dataset(opened, size, looked)
 
 
-def _load(
-    name: str, path: str, parts: Sequence[str], skip_bad: bool, size: int, in_memory: bool
+def _dataset(
+    opened: Opened, size: int, looked: dict[str, tuple[np.ndarray, np.ndarray]]
 ) -> Dataset:
-    builder, sources = _open(name, path, parts)
-    classes = builder.info.features["label"].num_classes
-    shape = builder.info.features["image"].shape
-    if in_memory and tuple(shape[:2]) != (size, size):
-        raise InputError(f"{path} is not {name}: its images are {shape}, not {(size, size, 3)}")
     found: dict[str, Any] = {}
     skipped = 0
-    for part, where, (source, packed) in zip(PARTS, parts, sources, strict=True):
-        where = f"{name}, {where} part"
-        good, labels = _looked_at(source if skip_bad else packed, where, classes, skip_bad)
+    for part, (where, source) in opened.parts.items():
+        good, labels = looked[part]
         skipped += len(source) - len(good)
-        x = Images(source, size, where, good)
-        found[f"{part}_x"] = x[:] if in_memory else x
+        found[f"{part}_x"] = Images(source, size, where, good)
         found[f"{part}_y"] = labels
-    return Dataset(name, classes=classes, skipped=skipped, **found)
+    return Dataset(opened.name, classes=opened.classes, skipped=skipped, **found)
 
 
-def _open(name: str, path: str, parts: Sequence[str]) -> tuple[Any, list[tuple[Any, Any]]]:
-    """What tells of the set, and of each part the examples, and the same with images as bytes."""
-    logging.getLogger("absl").setLevel(logging.ERROR)  # it recommends OpenCV, for every image
+def _open(name: str, path: str, parts: tuple[str, str]) -> Opened:
     folder = Path(path or USUAL).expanduser()
     how = (
         f"Prepare it with TensorFlow Datasets ({name}, file_format='array_record') and set "
@@ -136,9 +162,17 @@ def _open(name: str, path: str, parts: Sequence[str]) -> tuple[Any, list[tuple[A
             builder = tfds.builder_from_directory(str(folder))
         else:
             builder = tfds.builder(name, data_dir=str(folder), file_format="array_record")
-        sources = [builder.as_data_source(split=part) for part in parts]
-        packed = [_packed(builder, part) for part in parts]
-        return builder, [(s, s if p is None else p) for s, p in zip(sources, packed, strict=True)]
+        features = builder.info.features
+        return Opened(
+            name,
+            Path(builder.data_path),
+            features["label"].num_classes,
+            tuple(features["image"].shape),
+            {
+                ours: (f"{name}, {part} part", _packed(builder, part))
+                for ours, part in zip(PARTS, parts, strict=True)
+            },
+        )
     except Exception as error:
         # tfds reports missing data by many exception types (registration, assertion, value, OS).
         raise InputError(
@@ -146,41 +180,52 @@ def _open(name: str, path: str, parts: Sequence[str]) -> tuple[Any, list[tuple[A
         ) from None
 
 
-def _packed(builder: Any, part: str) -> Any | None:
-    """A part whose images are not decoded, for its labels; None where that needs TensorFlow."""
+def _packed(builder: Any, part: str) -> Any:
+    """Examples whose images are bytes; of mock data, whose bytes need TensorFlow, pixels."""
     import tensorflow_datasets as tfds
 
     try:
         source = builder.as_data_source(split=part, decoders={"image": tfds.decode.SkipDecoding()})
-        return source if len(source) and source[0] else None
+        source[0]
+        return source
     except ImportError:
-        return None
+        return builder.as_data_source(split=part)
 
 
-def _looked_at(
-    source: Any, where: str, classes: int, skip_bad: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """The examples that count, and their labels."""
+def _look(opened: Opened, part: str, decode: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Which examples count, and their labels; with ``decode``, bad images are left out."""
+    where, source = opened.parts[part]
+    show = prepared.Progress(where, len(source), "labels")
     good, labels = [], []
     for number in range(len(source)):
         try:
-            label = int(_example(source, number, where)["label"])
+            _, label = _example(source, number, where, decode)
         except InputError:
-            if not skip_bad:
+            if not decode:
                 raise
             continue
-        if not 0 <= label < classes:
+        if not 0 <= label < opened.classes:
             raise InputError(
-                f"{where}: example {number} has label {label}, expected 0 to {classes - 1}"
+                f"{where}: example {number} has label {label}, expected 0 to {opened.classes - 1}"
             )
         good.append(number)
         labels.append(label)
+        show(number)
     return np.array(good, np.int64), np.array(labels, np.int32)
 
 
-def _example(source: Any, number: int, where: str) -> Any:
+def _example(source: Any, number: int, where: str, decode: bool) -> tuple[Any, int]:
+    """An image, in colours if ``decode``, and its label."""
+    from PIL import Image
+
     try:
-        return source[number]
+        example = source[number]
+        image = example["image"]
+        if decode and isinstance(image, bytes):
+            image = Image.open(io.BytesIO(image)).convert("RGB")
+        elif decode:
+            image = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+        return image, int(example["label"])
     except Exception as error:  # of the decoder, of the record, of the file
         raise InputError(
             f"{where}: example {number} cannot be read ({_first_line(error)}). Leave such examples "

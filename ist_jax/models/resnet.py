@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from ist_jax import normalise
 from ist_jax.errors import InputError
-from ist_jax.models.dense import Head, convolution
+from ist_jax.models.dense import Convolution, Head
 
 
 class ResNet(nn.Module):
@@ -51,18 +51,18 @@ class ResNet(nn.Module):
                 return x
             return normalise.Standardise(affine=self.affine, name=f"norm_{name}")(x, train)
 
-        x = convolution(self.base, name="stem")(jnp.asarray(x))
+        x = Convolution(self.base, name="stem")(jnp.asarray(x))
         x = nn.relu(norm(x, "stem"))
         for stage, count in enumerate(self.blocks):
             filters = self.base * 2**stage
             for block in range(count):
                 name = f"stage{stage}_{block}"
                 stride = 2 if stage and not block else 1
-                y = convolution(filters, stride=stride, name=f"{name}_in")(x)
+                y = Convolution(filters, stride=stride, name=f"{name}_in")(x)
                 y = nn.relu(norm(y, f"{name}_in"))
-                y = norm(convolution(filters, name=f"{name}_out")(y), f"{name}_out")
+                y = norm(Convolution(filters, name=f"{name}_out")(y), f"{name}_out")
                 if stride > 1 or x.shape[-1] != filters:
-                    x = convolution(filters, 1, stride, name=f"{name}_skip")(x)
+                    x = Convolution(filters, 1, stride, name=f"{name}_skip")(x)
                     x = norm(x, f"{name}_skip")
                 x = nn.relu(x + y)
         head = Head(

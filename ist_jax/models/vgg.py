@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from ist_jax import normalise
 from ist_jax.errors import InputError
-from ist_jax.models.dense import Head, convolution
+from ist_jax.models.dense import Convolution, Head
 
 VGG12 = ((64,), (128,), (256, 256), (512, 512), (512, 512, 512))
 
@@ -52,7 +52,7 @@ class VGG(nn.Module):
         for stage, of_stage in enumerate(self.stages):
             for number, filters in enumerate(of_stage):
                 name = f"stage{stage}_{number}"
-                x = convolution(filters, name=name)(x)
+                x = Convolution(filters, name=name)(x)
                 if self.normalise == "standardise":
                     x = normalise.Standardise(affine=self.affine, name=f"norm_{name}")(x, train)
                 x = nn.relu(x)
