@@ -30,7 +30,7 @@ def rows(workers: Sequence[int]) -> list[dict[str, int]]:
     found = []
     for how, count in ((method.data_parallel(), 2), *((method.ist(), n) for n in workers)):
         held = traffic.held(shapes, names, how, count)
-        moved = traffic.per_round(shapes, names, how, count, memory, optimizer, held)
+        moved = traffic.per_round(shapes, names, how, count, memory, optimizer)(held)
         parameters = int(np.max(traffic.entries(shapes, names, held)))
         found.append(
             {

@@ -23,27 +23,27 @@ import tempfile
 
 from benchmarks.network import NotPossible, network
 from benchmarks.slow_links import measure
-from experiments import report, vldb
+from experiments import report, vldb, workloads
 from experiments.published import METHODS
 from ist_jax.errors import InputError
 
 
-def net_of(run: vldb.Run) -> str:
+def net_of(run: workloads.Run) -> str:
     """The benchmark's name of a run's net.
 
     Raises:
       InputError: it is none of those that can be timed.
     """
     hidden = tuple(run.config["model"]["widths"].values())
-    if hidden not in vldb.NETS:
+    if hidden not in workloads.NETS:
         raise InputError(
             f"{run.folder}: no net with hidden layers {list(hidden)} can be timed, only "
-            f"{sorted(vldb.NETS)}"
+            f"{sorted(workloads.NETS)}"
         )
-    return vldb.NETS[hidden]
+    return workloads.NETS[hidden]
 
 
-def flags_of(run: vldb.Run) -> list[str]:
+def flags_of(run: workloads.Run) -> list[str]:
     """The config's flags of a run's command, with its first seed alone."""
     words, flags = shlex.split(run.command)[3:], []
     for number, word in enumerate(words):
@@ -55,7 +55,7 @@ def flags_of(run: vldb.Run) -> list[str]:
     return [*flags, f"--config.seeds=({seed},)"]
 
 
-def timed(run: vldb.Run, gbps: float, turns: int) -> list[dict]:
+def timed(run: workloads.Run, gbps: float, turns: int) -> list[dict]:
     """Seconds of a round of each method, behind links of that rate."""
     config = run.config
     methods = tuple(m for m in METHODS if any(name == m for name, _ in run.lines))
@@ -75,7 +75,7 @@ def timed(run: vldb.Run, gbps: float, turns: int) -> list[dict]:
     return found
 
 
-def whole(run: vldb.Run, gbps: float, method: str) -> dict:
+def whole(run: workloads.Run, gbps: float, method: str) -> dict:
     """Trains a method to the run's last round in processes behind links; what the run told."""
     workers = run.config["workers"]
     with tempfile.TemporaryDirectory() as folder, network(workers) as links:
@@ -134,13 +134,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleaning up on the way
     try:
         there = bool(options.json and options.json.exists())
-        rows = vldb.rows_of(options.json) if there else []
-        runs = [vldb.read(folder) for folder in options.folders]
+        rows = workloads.rows_of(options.json) if there else []
+        runs = [workloads.read(folder) for folder in options.folders]
         for run in runs:
             for gbps in options.gbps:
                 fresh = timed(run, gbps, options.rounds)
-                keys = [[row.get(key) for key in vldb.LINK] for row in fresh]
-                rows = [r for r in rows if [r.get(key) for key in vldb.LINK] not in keys] + fresh
+                keys = [workloads.link_of(row) for row in fresh]
+                rows = [row for row in rows if workloads.link_of(row) not in keys] + fresh
                 if options.whole:
                     rows.append(whole(run, gbps, options.whole))
                 if options.json:

@@ -17,7 +17,6 @@ from ist_jax import (
     cost,
     decompose,
     local,
-    method,
     normalise,
     partition,
     round,
@@ -62,11 +61,6 @@ def rounds(config: ConfigDict, data: Any) -> int:
     return int(np.ceil(config.epochs * len(data.train_x) / seen))
 
 
-def method_of(config: ConfigDict, name: str) -> method.Method:
-    """The method a config means by a name."""
-    return method.named(name, config.assignment, tuple(config.shares))
-
-
 def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation:
     """Clipping, weight decay, the optimiser and its schedule, all optax's."""
     given = config.optimizer
@@ -107,7 +101,7 @@ def jobs(config: ConfigDict, data: Any) -> dict[str, Job]:
 
 def build(config: ConfigDict, data: Any, name: str) -> Job:
     """A method. Nothing is compiled yet, and no parameter exists before ``state(seed)``."""
-    how = method_of(config, name)
+    how = tasks.method_of(config, name)
     count = how.workers or config.workers
     number = rounds(config, data)
     task = tasks.of(config, data, how, number)

@@ -68,13 +68,18 @@ def of(config: ConfigDict, data: Any, how: Method, rounds: int) -> Task:
             f"config.model.name={config.model.name!r} is not for the data set {data.name}: 'xmc' "
             "is for sparse examples with several labels, and they need it"
         )
-    make = _retrieval if retrieving else _classification
-    return make(config, data, how, how.workers or config.workers, rounds)
+    count = how.workers or config.workers
+    if retrieving:
+        return _retrieval(config, data, how, count, rounds)
+    return _classification(config, data, how, count)
 
 
-def _classification(
-    config: ConfigDict, data: Dataset, how: Method, count: int, rounds: int
-) -> Task:
+def method_of(config: ConfigDict, name: str) -> Method:
+    """The method a config means by a name."""
+    return method.named(name, config.assignment, tuple(config.shares))
+
+
+def _classification(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
     model = _build(
         MODELS[config.model.name],
         config,
@@ -89,9 +94,12 @@ def _classification(
     some = data.train_x[: config.statistics_examples]
 
     def measure(compiled: Compiled) -> Callable[[Any], dict[str, float]]:
-        tops = {k: classify.accuracy(model, some, batch, compiled, k) for k in {1, config.top}}
+        tops = sorted({1, config.top})
         names = {k: "accuracy/test" if k == 1 else f"accuracy_top{k}/test" for k in tops}
-        return lambda net: {names[k]: tops[k](net, data.test_x, data.test_y) for k in tops}
+        evaluate = classify.accuracies(model, some, tops, batch, compiled)
+        return lambda net: {
+            names[k]: share for k, share in evaluate(net, data.test_x, data.test_y).items()
+        }
 
     return Task(
         model=model,
@@ -177,9 +185,8 @@ def _build(
     """The config's net, or for a narrow method one as wide as a subnet."""
     if how.narrow:
         hidden = {g: n for g, n in widths.items() if g not in ("features", "labels")}
-        ist = method.named("ist", config.assignment, tuple(config.shares))
+        ist = method_of(config, "ist")
         widths = widths | partition.sub_widths(ist.assign, hidden, config.workers)
-
     try:
         return kind(widths=widths, normalise=config.normalise, **more, **config.model.options)
     except TypeError as error:

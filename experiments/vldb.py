@@ -11,85 +11,21 @@ The accuracy after a number of rounds does not depend on the machines that train
 time of a round depend on how far training is: a time to an accuracy is their product.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from experiments import report
 from experiments.published import METHODS, NODES, TABLE1, TABLE2, TABLE3, TABLE4
-from ist_jax.errors import InputError
-
-NETS = {(4096,): "speech_2layer", (4096, 4096): "speech_3layer"}  # hidden layers that are timed
-LINK = ("net", "workers", "gbps", "local_steps", "batch", "method")  # what a time of a round is of
-
-
-class Run(NamedTuple):
-    """A run folder, as the tables need it."""
-
-    folder: Path
-    workload: str  # of TABLE2, or "labels"
-    config: dict[str, Any]
-    data: dict[str, Any]
-    command: str
-    lines: dict[tuple[str, int], list[dict[str, Any]]]
-
-    @property
-    def told(self) -> str:
-        """The data set, and whether it is the paper's."""
-        name = self.data["name"]
-        return name if self.data["origin"] == "real" else f"{name} ({self.data['origin']})"
-
-    def last(self, method: str, key: str = "accuracy/test") -> list[float]:
-        """The last value of every seed that was trained to the end."""
-        ends = [lines[-1] for (name, _), lines in self.lines.items() if name == method]
-        whole = max(line[-1]["round"] for line in self.lines.values())
-        return [line[key] for line in ends if line["round"] == whole]
-
-    def rounds_to(self, method: str, level: float) -> float | None:
-        """Rounds until the accuracy was first seen to be that, the median over seeds.
-
-        None if a seed never reaches it. It is looked at every ``eval_every`` rounds.
-        """
-        found = [
-            next((line["round"] for line in lines if line["accuracy/test"] >= level), None)
-            for (name, _), lines in self.lines.items()
-            if name == method
-        ]
-        reached = [number for number in found if number is not None]
-        return float(np.median(reached)) if reached and len(reached) == len(found) else None
-
-
-def read(folder: Path) -> Run:
-    """A run folder.
-
-    Raises:
-      InputError: it holds no finished run, or one that belongs to none of the tables.
-    """
-    try:
-        summary = json.loads((folder / report.SUMMARY).read_text())
-        config, data = summary["config"], summary["data"]
-        widths, model, name = config["model"]["widths"], config["model"]["name"], data["name"]
-        origin, command = data["origin"], summary["command"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder} holds no finished run ({error!r})") from None
-    if model == "xmc":
-        workload = "labels"
-    elif model in ("resnet", "vgg"):
-        workload = {"resnet": "ResNet18", "vgg": "VGG12"}[model]
-    elif name.startswith("speech"):
-        workload = f"speech, {len(widths) + 1} layers"
-    else:
-        raise InputError(f"{folder} belongs to no table: {model} on {name} ({origin})")
-    return Run(folder, workload, config, data, command, report.read(folder / report.METRICS))
+from experiments.workloads import NETS, Run, check, link_of, read, rows_of
 
 
 def page(folders: Sequence[Path], also: Sequence[Path]) -> str:
     """All tables, as Markdown."""
     runs = [read(folder) for folder in folders]
-    _check(runs)
+    check(runs)
     more = [row for path in also for row in rows_of(path)]
     links = [row for row in more if "round_s" in row]
     parts = [
@@ -164,7 +100,7 @@ def _seconds(
     net, config = NETS.get(tuple(run.config["model"]["widths"].values())), run.config
     wanted = (net, config["workers"], gbps, config["local_steps"], config["data"]["batch"], method)
     for row in links:
-        if tuple(row.get(key) for key in LINK) == wanted:
+        if link_of(row) == wanted:
             return rounds * row["round_s"]
     return None
 
@@ -224,7 +160,6 @@ def _table4(runs: list[Run], baselines: list[dict]) -> str:
             [row["data"], "", row["method"], "", *(f"{100 * row[key]:.1f}" for key in keys), "", ""]
         )
     for run in sorted(found, key=lambda run: run.config["model"]["widths"]["hidden0"]):
-        plans = json.loads((run.folder / report.SUMMARY).read_text())["plans"]
         for method in dict.fromkeys(name for name, _ in run.lines):
             if not run.last(method):
                 continue
@@ -235,7 +170,7 @@ def _table4(runs: list[Run], baselines: list[dict]) -> str:
                     f"{METHODS.get(method, method)}, {run.config['workers']} workers",
                     str(len(run.last(method))),
                     *(_spread(run.last(method, f"{key}/test"), 1) for key in keys),
-                    f"{plans[method]['parameters']:,}",
+                    f"{run.plans[method]['parameters']:,}",
                     report.quantity(run.last(method, "comm/bytes_sent")[0], "B"),
                 ]
             )
@@ -268,36 +203,6 @@ def _commands(runs: list[Run]) -> str:
         + "\n\nTraining times are those of one machine that does "
         "the work of all workers.\n\n" + told
     )
-
-
-def _check(runs: list[Run]) -> None:
-    """Complains about two runs for one place of a table, or a table over different data."""
-    places: dict[tuple[str, Any], Run] = {}
-    for run in runs:
-        size = run.config["model"]["widths"]["hidden0"] if run.workload == "labels" else None
-        other = places.setdefault((run.workload, (run.config["workers"], size)), run)
-        if other is not run:
-            raise InputError(f"{other.folder} and {run.folder} are for the same place in a table")
-        first = next(one for one in runs if one.workload == run.workload)
-        if first.told != run.told:
-            raise InputError(
-                f"{first.folder} is on {first.told}, {run.folder} on {run.told}: a page for each"
-            )
-
-
-def rows_of(path: Path) -> list[dict]:
-    """What a benchmark wrote.
-
-    Raises:
-      InputError: it is no JSON list of rows.
-    """
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise InputError(f"{path} is no JSON list of rows of a benchmark")
-    return found
 
 
 def _spread(values: list[float], digits: int = 2) -> str:

@@ -1,6 +1,6 @@
 """Classification: the loss of a worker, and the accuracy of the whole net."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -36,33 +36,44 @@ def accuracy(
     statistics_from: Any,
     batch: int = 2000,
     compiled: Callable[..., Any] = jax.jit,
-    top: int = 1,
-) -> Callable[[PyTree, np.ndarray, np.ndarray], float]:
+) -> Callable[[PyTree, Any, np.ndarray], float]:
     """``evaluate(params, x, y) -> share of examples classified right``, with the whole net.
 
     Statistics are recomputed over ``statistics_from`` (training inputs), so that the answer for an
     example depends on no other test example; ``batch`` only bounds memory. A model without the
     attribute ``normalise`` has no statistics. A net that is spread over devices is looked at where
-    it lies: with ``compiled=trainer.over`` the parameters are ``trainer.home(state)``. An example
-    is right if its label is among those with the ``top`` largest logits.
+    it lies: with ``compiled=trainer.over`` the parameters are ``trainer.home(state)``.
 
     Raises:
       InputError: from ``evaluate``, labels that are not ``int [n]``.
     """
+    of_tops = accuracies(model, statistics_from, (1,), batch, compiled)
+    return lambda params, x, y: of_tops(params, x, y)[1]
+
+
+def accuracies(
+    model: nn.Module,
+    statistics_from: Any,
+    tops: Sequence[int],
+    batch: int = 2000,
+    compiled: Callable[..., Any] = jax.jit,
+) -> Callable[[PyTree, Any, np.ndarray], dict[int, float]]:
+    """As ``accuracy``, in one pass for several k: the label is among the k largest logits."""
     recompute = compiled(lambda params, x: normalise.statistics(model, params, x))
 
     @compiled
     def right(params, statistics, x, y):
         logits: Any = model.apply({**params, **statistics}, x, train=False)
-        if top == 1:
-            return jnp.sum(jnp.argmax(logits, axis=-1) == y)
-        return jnp.sum(lax.top_k(logits, min(top, logits.shape[-1]))[1] == y[:, None])
+        most = min(max(tops), logits.shape[-1])
+        best = jnp.argmax(logits, axis=-1)[:, None] if most == 1 else lax.top_k(logits, most)[1]
+        return jnp.stack([jnp.sum(best[:, :k] == y[:, None]) for k in tops])
 
-    def evaluate(params: PyTree, x: Any, y: np.ndarray) -> float:
+    def evaluate(params: PyTree, x: Any, y: np.ndarray) -> dict[int, float]:
         check_labels(x, y)
         statistics = recompute(params, statistics_from)
         starts = range(0, len(x), batch)
-        total = [right(params, statistics, x[i : i + batch], y[i : i + batch]) for i in starts]
-        return float(sum(int(n) for n in total)) / len(x)
+        found = [right(params, statistics, x[i : i + batch], y[i : i + batch]) for i in starts]
+        total = np.sum([np.asarray(part, np.int64) for part in found], axis=0)
+        return {k: float(n) / len(x) for k, n in zip(tops, total, strict=True)}
 
     return evaluate

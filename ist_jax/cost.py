@@ -67,11 +67,8 @@ def exchanged(
     spread = layout.plan(
         rested,
         (names, memory.names(params, names)),
-        who={
-            **jax.eval_shape(lambda: draw(0, None)),
-            **{g: jax.ShapeDtypeStruct((workers, n), np.int32) for g, n in slots.items()},
-        },
-        given=slots.keys(),
+        who=jax.eval_shape(lambda: draw(0, None)),
+        given=slots,
         workers=workers,
         devices=workers,
         disjoint=method.disjoint,

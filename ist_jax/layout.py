@@ -12,7 +12,7 @@ A leaf that nothing cuts is whole on every device, and so is every leaf where th
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -153,7 +153,7 @@ def plan(
     devices: int,
     disjoint: bool,
     exact: bool,
-    given: Collection[str] = (),
+    given: Mapping[str, int] | None = None,
 ) -> Layout:
     """How a net is spread; ``params`` and ``who`` may be shapes.
 
@@ -166,14 +166,15 @@ def plan(
       disjoint: every neuron always has exactly one holder.
       exact: means of shared leaves are added up in the order of the workers, so that their bits do
         not depend on D.
-      given: groups of ``who`` that are not drawn but told in every round.
+      given: groups that are not drawn but told in every round, and a worker's slots of each.
 
     Raises:
       InputError: fewer neurons than devices, or a leaf whose first cut axis is of a group that is
         given: its rows would have no place between two rounds.
     """
 
-    widths = axes.widths(params, names)
+    widths, given = axes.widths(params, names), dict(given or {})
+    slots = {group: ids.shape[1] for group, ids in who.items()} | given
     for group in who:
         if widths[group] < devices:
             raise InputError(
@@ -183,7 +184,7 @@ def plan(
 
     def rest(path, leaf, leaf_names):
         shape, dtype = tuple(leaf.shape), jnp.dtype(leaf.dtype)
-        cut = [axis for axis, group in enumerate(leaf_names) if group in who]
+        cut = [axis for axis, group in enumerate(leaf_names) if group in slots]
         if cut and leaf_names[cut[0]] in given:
             raise InputError(
                 f"the first cut axis of leaf {path} is of group {leaf_names[cut[0]]!r}, which is "
@@ -201,7 +202,7 @@ def plan(
         names=names,
         tree=jax.tree.structure(params),
         widths=widths,
-        slots={group: ids.shape[1] for group, ids in who.items()},
+        slots=slots,
         workers=workers,
         devices=devices,
         disjoint=disjoint,

@@ -152,11 +152,8 @@ def build(
 
     plan = functools.partial(
         layout.plan,
-        who={
-            **jax.eval_shape(functools.partial(draw, round=0), jax.random.key(0)),
-            **{g: jax.ShapeDtypeStruct((workers, n), jnp.int32) for g, n in slots.items()},
-        },
-        given=slots.keys(),
+        who=jax.eval_shape(functools.partial(draw, round=0), jax.random.key(0)),
+        given=slots,
         workers=workers,
         devices=devices.groups(mesh),
         disjoint=method.disjoint,
@@ -167,9 +164,7 @@ def build(
     counts = traffic.held(
         params, names, method, workers, {group: np.full(workers, n) for group, n in slots.items()}
     )
-    per_round = functools.partial(
-        traffic.per_round, params, names, method, workers, memory, optimizer
-    )
+    per_round = traffic.per_round(params, names, method, workers, memory, optimizer)
     moved = per_round(counts)
     resting = at_rest(lying, mesh, rested, draw)
     if on_nonfinite not in ("raise", "drop"):

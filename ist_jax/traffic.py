@@ -51,23 +51,22 @@ def per_round(
     workers: int,
     memory: Memory,
     optimizer: optax.GradientTransformation,
-    counts: Mapping[str, np.ndarray],
-) -> Moved:
-    """What a method moves; moments that are kept travel with their neurons and count.
+) -> Callable[[Mapping[str, np.ndarray]], Moved]:
+    """What a method moves, of how many neurons each worker holds of each cut group (``held``).
 
-    ``counts``: how many neurons each worker holds of each cut group, ``int[S]`` (``held``).
+    Moments that are kept travel with their neurons and count.
     """
     whole = _bytes(params, names, {})
     nothing = np.zeros(workers, np.int64)
     if workers == 1:
-        return Moved(nothing, nothing, nothing)
+        return lambda _: Moved(nothing, nothing, nothing)
     if method.exchange == "step":
-        return Moved(nothing, nothing + whole, nothing)
-    subnets = nothing + _bytes(params, names, counts)
+        return lambda _: Moved(nothing, nothing + whole, nothing)
     if method.exchange == "never":
-        return Moved(nothing, nothing, subnets)
+        return lambda counts: Moved(nothing, nothing, nothing + _bytes(params, names, counts))
     rested = jax.eval_shape(lambda net: memory.rest(optimizer.init(net)), params)
-    return Moved(subnets + _bytes(rested, memory.names(params, names), counts), nothing, nothing)
+    travelling = (params, rested), (names, memory.names(params, names))
+    return lambda counts: Moved(nothing + _bytes(*travelling, counts), nothing, nothing)
 
 
 def held(

@@ -14,7 +14,7 @@ from benchmarks import imagenet_head
 from ist_jax import axes, classify, decompose, method, normalise, partition
 from ist_jax import round as rounds
 from ist_jax.errors import InputError
-from ist_jax.models.dense import Convolution
+from ist_jax.models.convolution import Convolution
 from ist_jax.models.resnet import ResNet
 from ist_jax.models.vgg import VGG
 

@@ -169,12 +169,12 @@ def test_the_closed_form_is_what_the_compiled_program_moves(devices, data):
     spread = layout.plan(
         jax.eval_shape(lambda net: (net, memory.rest(optax.sgd(0.3).init(net))), params),
         (names, memory.names(params, names)),
-        who=who | given,
+        who=who,
         workers=S,
         devices=devices,
         disjoint=True,
         exact=True,
-        given=given.keys(),
+        given=slots,
     )
     passes = traffic.passes(spread, who | given, state.who)
     assert {name: int(n) for name, n in report.passes.items()} == passes

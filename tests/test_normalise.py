@@ -133,3 +133,15 @@ def test_policies_give_a_model_its_parameters():
 def test_bad_input(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_several_counts_of_the_best_in_one_pass_are_those_of_sorted_logits():
+    model, params, _ = model_and_params()
+    y = Y
+    found = normalise.statistics(model, params, X)
+    logits = np.asarray(model.apply({**params, **found}, X, train=False))
+    order = np.argsort(-logits, axis=1)
+    got = classify.accuracies(model, X, (1, 2, 3), batch=7)(params, X, y)
+    for k in (1, 2, 3):
+        assert got[k] == pytest.approx((order[:, :k] == y[:, None]).any(1).mean())
+    assert got[1] == classify.accuracy(model, X)(params, X, y)

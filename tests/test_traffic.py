@@ -18,7 +18,7 @@ def moved(dims, how, workers, optimizer=None, policy="reset"):
     optimizer = optimizer or optax.sgd(0.1)
     memory = local.memory(optimizer, how.memory or policy)
     counts = traffic.held(params, names, how, workers)
-    return traffic.per_round(params, names, how, workers, memory, optimizer, counts)
+    return traffic.per_round(params, names, how, workers, memory, optimizer)(counts)
 
 
 @pytest.mark.parametrize("workers", [2, 4, 8])

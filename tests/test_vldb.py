@@ -9,7 +9,7 @@ import scipy.sparse
 from test_report import cells
 
 from benchmarks import time_to_accuracy, xmc_baselines
-from experiments import report, vldb
+from experiments import report, vldb, workloads
 from experiments.published import TABLE1
 from ist_jax import data
 from ist_jax.errors import InputError
@@ -181,15 +181,15 @@ def test_the_command_writes_the_page_and_tells_mistakes(tmp_path, monkeypatch, c
 
 
 def test_only_nets_that_the_benchmark_knows_are_timed(tmp_path):
-    one = vldb.read(run(tmp_path, "one", {"ist": [[0.5]]}))
+    one = workloads.read(run(tmp_path, "one", {"ist": [[0.5]]}))
     assert time_to_accuracy.net_of(one) == "speech_2layer"
-    other = vldb.read(run(tmp_path, "two", {"ist": [[0.5]]}, hidden=(128,)))
+    other = workloads.read(run(tmp_path, "two", {"ist": [[0.5]]}, hidden=(128,)))
     with pytest.raises(InputError, match=r"no net with hidden layers \[128\] can be timed"):
         time_to_accuracy.net_of(other)
 
 
 def test_the_flags_of_a_command_are_the_configs_and_one_seed(tmp_path):
-    made = vldb.read(run(tmp_path, "one", {"ist": [[0.5], [0.6]]}))
+    made = workloads.read(run(tmp_path, "one", {"ist": [[0.5], [0.6]]}))
     words = ["--config=c.py:real", "--config.seeds=(0, 1)", "--workdir", "runs/x", "--resume"]
     command = "python -m experiments.main " + shlex.join(words)
     flags = time_to_accuracy.flags_of(made._replace(command=command))

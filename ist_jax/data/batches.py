@@ -54,7 +54,7 @@ class Batches:
         for name, value in (("workers", workers), ("batch", batch), ("local_steps", local_steps)):
             if value < 1:
                 raise InputError(f"{name} must be at least 1, found {value}")
-        if isinstance(y, np.ndarray) or not hasattr(y, "blank"):
+        if not hasattr(y, "blank"):
             check_labels(x, y)
         self._x, self._y = x, y
         self._batch, self.local_steps, self.seed = batch, local_steps, seed

@@ -63,17 +63,17 @@ def folder(
         place.parent.mkdir(parents=True, exist_ok=True)
         with place.with_name(f".{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one prepares, the others wait
-            return place, _made(place, name, source, fill, check)
+            return place, _made(place, source, fill, check)
     except OSError as error:
         raise InputError(f"{place} cannot be written: {error}. Set data.cache elsewhere.") from None
 
 
 def _made(
-    place: Path, name: str, source: str, fill: Callable[[Path], dict[str, Any]], check: bool
+    place: Path, source: str, fill: Callable[[Path], dict[str, Any]], check: bool
 ) -> dict[str, Any]:
     if (told := _told(place, source, check)) is not None:
         return told  # another process was faster
-    fresh = place.with_name(f".{name}-{secrets.token_hex(8)}")
+    fresh = place.with_name(f".{place.name}-{secrets.token_hex(8)}")
     try:
         fresh.mkdir(parents=True)
         _sweep(place)

@@ -27,6 +27,8 @@ class MLP(nn.Module):
       affine: a scale and a shift for each hidden neuron (``standardise`` only).
       logits: standardise the logits too, without scale and shift (``standardise`` only).
       gains: factor on the activations of a group; a subnet's, under ``scale``.
+      flat: inputs are laid flat first. If not, the first kernel keeps their axes: on top of filters
+        it is ``[H, W, C, neurons]``, so that a filter is a slice of it.
     """
 
     widths: Mapping[str, int]
@@ -35,19 +37,20 @@ class MLP(nn.Module):
     affine: bool = True
     logits: bool = True
     gains: Mapping[str, float] = FrozenDict()
+    flat: bool = True
 
     @nn.compact
     def __call__(self, x: Array | np.ndarray, train: bool = True) -> Float[Array, "B classes"]:
         normalise.check_policy(self.normalise)
-        x = jnp.asarray(x).reshape(len(x), -1)
-        below = None
+        x = jnp.asarray(x).reshape(len(x), -1) if self.flat else jnp.asarray(x)
+        below: tuple[str | None, ...] = (None,) * (x.ndim - 1)
         for group in hidden(self.widths):
-            x = _linear(x, self.widths[group], (below, group), name=group)
+            x = _linear(x, self.widths[group], (*below, group), name=group)
             if self.normalise == "standardise":
                 x = normalise.Standardise(group, self.affine, name=f"norm_{group}")(x, train)
             x = nn.relu(x) * self.gains.get(group, 1.0)
-            below = group
-        x = _linear(x, self.classes, (below, None), name="logits")
+            below = (group,)
+        x = _linear(x, self.classes, (*below, None), name="logits")
         if self.normalise == "standardise" and self.logits:
             x = normalise.Standardise(affine=False, name="norm_logits")(x, train)
         return x
@@ -61,6 +64,8 @@ def hidden(widths: Mapping[str, int]) -> list[str]:
     return names
 
 
-def _linear(x: Array, features: int, names: tuple[str | None, str | None], name: str) -> Array:
+def _linear(x: Array, features: int, names: tuple[str | None, ...], name: str) -> Array:
+    axes = tuple(range(1 - len(names), 0))
     init = nn.with_partitioning(nn.initializers.lecun_normal(), names)
-    return nn.Dense(features, use_bias=False, kernel_init=init, name=name)(x)
+    layer = nn.DenseGeneral(features, axes, use_bias=False, kernel_init=init, name=name)
+    return layer(x)

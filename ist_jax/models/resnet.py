@@ -16,7 +16,8 @@ from jaxtyping import Array, Float
 
 from ist_jax import normalise
 from ist_jax.errors import InputError
-from ist_jax.models.dense import Convolution, Head
+from ist_jax.models.convolution import Convolution
+from ist_jax.models.mlp import MLP
 
 
 class ResNet(nn.Module):
@@ -65,13 +66,14 @@ class ResNet(nn.Module):
                     x = Convolution(filters, 1, stride, name=f"{name}_skip")(x)
                     x = norm(x, f"{name}_skip")
                 x = nn.relu(x + y)
-        head = Head(
+        head = MLP(
             self.widths,
             self.classes,
             self.normalise,
             self.affine,
             self.logits,
             self.gains,
+            flat=False,
             name="head",
         )
         return head(x.mean(axis=(1, 2)), train)

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 
 from ist_jax import normalise
 from ist_jax.errors import InputError
-from ist_jax.models.dense import Convolution, Head
+from ist_jax.models.convolution import Convolution
+from ist_jax.models.mlp import MLP
 
 VGG12 = ((64,), (128,), (256, 256), (512, 512), (512, 512, 512))
 
@@ -58,13 +59,14 @@ class VGG(nn.Module):
                 x = nn.relu(x)
             if min(x.shape[1:3]) > 1:
                 x = nn.max_pool(x, (2, 2), (2, 2))
-        head = Head(
+        head = MLP(
             self.widths,
             self.classes,
             self.normalise,
             self.affine,
             self.logits,
             self.gains,
+            flat=False,
             name="head",
         )
         return head(x, train)
