@@ -4,7 +4,7 @@
         --workdir=runs/speech_2layer_8
     python -m benchmarks.time_to_accuracy runs/speech_2layer_8 --gbps 1 0.1 --json links.json
 
-A run folder tells the net, the workers, J, and how many rounds each method needed to an accuracy.
+Run folders tell the net, the workers, J, and how many rounds each method needed to an accuracy.
 Rounds are then timed in processes, one a worker, each on a computer of its own behind a link of the
 given rate (``benchmarks.network``; needs root and Debian's ``iproute2``). The accuracy after a
 number of rounds does not depend on where they were trained (tests: the same bits on any number of
@@ -13,6 +13,7 @@ it trains one method in those processes until the run's last round, and tells th
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import shlex
@@ -119,6 +120,12 @@ def whole(run: workloads.Run, gbps: float, method: str) -> dict:
     }
 
 
+def keep(rows: list[dict], path: pathlib.Path | None) -> None:
+    """What was measured so far; the rest takes long."""
+    if path:
+        path.write_text(json.dumps(rows, indent=1) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.time_to_accuracy",
@@ -135,16 +142,17 @@ def main() -> int:
     try:
         there = bool(options.json and options.json.exists())
         rows = workloads.rows_of(options.json) if there else []
-        runs = [workloads.read(folder) for folder in options.folders]
-        for run in runs:
-            for gbps in options.gbps:
-                fresh = timed(run, gbps, options.rounds)
-                keys = [workloads.link_of(row) for row in fresh]
-                rows = [row for row in rows if workloads.link_of(row) not in keys] + fresh
-                if options.whole:
-                    rows.append(whole(run, gbps, options.whole))
-                if options.json:
-                    options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        folded = [workloads.read(folder) for folder in options.folders]
+        runs = workloads.joined(folded)
+        for run, gbps in itertools.product(runs, options.gbps):
+            fresh = timed(run, gbps, options.rounds)
+            keys = [workloads.link_of(row) for row in fresh]
+            rows = [row for row in rows if workloads.link_of(row) not in keys] + fresh
+            keep(rows, options.json)
+        for run, gbps in itertools.product(folded, options.gbps):
+            if options.whole and run.seeds(options.whole):
+                rows.append(whole(run, gbps, options.whole))
+                keep(rows, options.json)
         print("\n\n".join(vldb.table1(runs, [row for row in rows if "round_s" in row])))
         for row in rows:
             if "whole" in row:

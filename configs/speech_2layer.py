@@ -41,6 +41,8 @@ def get_config(variant: str = "", hidden: dict[str, int] | None = None) -> Confi
     config.data.skip_bad = variant == "real"
     if variant == "real":
         config.data.options.holdout = "lists"  # or "speakers"
+    else:
+        config.data.options.clips = 35_000
     config.rounds = 2000 if variant == "real" else 60
     config.eval_every = 4
     config.statistics_examples = 4096

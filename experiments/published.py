@@ -26,6 +26,9 @@ TABLE1 = {
         },
     },
 }
+# On other data its levels may lie out of reach. On synthetic speech those stand for them that are
+# the same share, 79 and 94 %, of what data parallel training of the 2-layer net comes to there.
+SYNTHETIC = {0.63: 0.48, 0.75: 0.57}
 # Final accuracy on 2 machines: data parallel, local SGD, IST.
 TABLE2 = {
     "speech, 2 layers": (0.7938, 0.7998, 0.8153),

@@ -87,8 +87,11 @@ class Team(NamedTuple):
         return value
 
     @contextlib.contextmanager
-    def together(self, topic: str) -> Iterator[None]:
+    def together(self, topic: str, patience: int | None = None) -> Iterator[None]:
         """Goes on only if every process got through what is inside.
+
+        Args:
+          patience: seconds to wait for the slowest, if that may take longer than starting does.
 
         Raises:
           InputError: in all of them, what was wrong in the first that was not.
@@ -99,7 +102,7 @@ class Team(NamedTuple):
         except InputError as error:
             mistake = str(error)
         try:
-            told = self.share(topic, mistake)
+            told = self.share(topic, mistake, patience)
         except InputError:
             if mistake is None:
                 raise

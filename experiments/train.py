@@ -23,7 +23,7 @@ from ist_jax.errors import InputError
 
 CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
 FIGURE, TENSORBOARD = report.FIGURES[0], "tensorboard"
-A_DAY = 24 * 3600  # seconds the others wait while the first process checks a checkpoint
+A_DAY = 24 * 3600  # seconds to wait for a process that reads data or checks a checkpoint
 ALONE = Team()
 
 
@@ -42,12 +42,12 @@ def run(
       Stopped: a signal asked for it, and the run is saved.
       CheckpointError: a checkpoint could not be written, and ``checkpoint.on_error`` is "stop".
     """
-    with team.together("data"):  # one process may lack it, and the next step needs all of them
+    with team.together("data", A_DAY):  # one may lack it, and the next step needs all of them
         check.check(config)
         data = load(config)
         boards = tensorboards(workdir / TENSORBOARD, config.tensorboard and team.first)
     jobs = build.jobs(config, data)
-    with team.together("folder"):
+    with team.together("folder", A_DAY):
         if team.first:
             claim(workdir, config, overwrite, resume)
     with Stop(team.size > 1) as stop, Watchdog(config.round_timeout_s, team) as dog:
@@ -67,6 +67,7 @@ def run(
             "test": len(data.test_x),
             "classes": data.classes,
             "skipped": data.skipped,
+            "sha256": data.sha256,
         },
         "environment": {"jax": jax.__version__, "devices": [str(d) for d in jax.devices()]},
     }

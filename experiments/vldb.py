@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from experiments import report
-from experiments.published import METHODS, NODES, TABLE1, TABLE2, TABLE3, TABLE4
-from experiments.workloads import NETS, Run, check, link_of, read, rows_of
+from experiments.published import METHODS, NODES, SYNTHETIC, TABLE1, TABLE2, TABLE3, TABLE4
+from experiments.workloads import NETS, Run, joined, link_of, read, rows_of
 
 
 def page(folders: Sequence[Path], also: Sequence[Path]) -> str:
     """All tables, as Markdown."""
-    runs = [read(folder) for folder in folders]
-    check(runs)
+    folded = [read(folder) for folder in folders]
+    runs = joined(folded)
     more = [row for path in also for row in rows_of(path)]
     links = [row for row in more if "round_s" in row]
     parts = [
@@ -34,12 +34,12 @@ def page(folders: Sequence[Path], also: Sequence[Path]) -> str:
         "from run folders; the last section has the command of each.\n"
         "Paper: Yuan et al., PVLDB 15(8), 2022. Numbers in *italics* are the paper's, on its own "
         "data and machines. Data that are not the paper's are marked *synthetic* or *stand-in* and "
-        "are compared for their ratios and order only.",
+        "are compared for their ratios and order only. A value without ± is of one seed.",
         *table1(runs, links),
         _table2(runs),
         _table3(runs),
         _table4(runs, [row for row in more if "precision_1" in row]),
-        _commands(runs),
+        _commands(folded),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -52,44 +52,44 @@ def table1(runs: list[Run], links: list[dict]) -> list[str]:
         rates = sorted({row["gbps"] for row in links if row.get("gbps")}, reverse=True)
         blocks = []
         for gbps in rates:
-            rows = [
-                ["accuracy", *(f"{METHODS[m]}, {n}" for m in METHODS for n in NODES)],
-                ["---"] + ["--:"] * 9,
-            ]
-            for level, of_paper in paper.items():
-                seconds = {
-                    (m, n): _seconds(own.get(n), m, level, links, gbps)
-                    for m in METHODS
-                    for n in NODES
-                }
-                if not any(seconds.values()):
-                    continue
-                rows.append([f"{level}", *(_shown(seconds[m, n]) for m in METHODS for n in NODES)])
-                rows.append(
-                    [f"*{level}*", *(f"*{of_paper[m][i]}*" for m in METHODS for i in range(3))]
-                )
-                rows.append(
-                    [f"{level}, x IST", *(_ratio(seconds, m, n) for m in METHODS for n in NODES)]
-                )
-                theirs = {(m, n): of_paper[m][i] for m in METHODS for i, n in enumerate(NODES)}
-                rows.append(
-                    [
-                        f"*{level}, x IST*",
-                        *(f"*{_ratio(theirs, m, n)}*" for m in METHODS for n in NODES),
-                    ]
-                )
-            if len(rows) > 2:
-                blocks.append(f"Links of {gbps:g} Gbit/s:\n\n{report.aligned(rows)}")
+            rows = [row for level in paper for row in _level(own, workload, level, links, gbps)]
+            if rows:
+                head = ["accuracy", *(f"{METHODS[m]}, {n}" for m in METHODS for n in NODES)]
+                table = report.aligned([head, ["---"] + ["--:"] * 9, *rows])
+                blocks.append(f"Links of {gbps:g} Gbit/s:\n\n{table}")
         if blocks:
             data = ", ".join(sorted({run.told for run in own.values()}))
-            seeds = {len({seed for _, seed in run.lines}) for run in own.values()}
+            counts = _counts([run.seeds(m) for run in own.values() for m in METHODS])
             parts.append(
                 f"## Table 1, {workload}: seconds to an accuracy\n\nData: {data}; median of "
-                f"{_listed(seeds)} seed(s). Rounds to the accuracy times the seconds of a round, "
+                f"{counts} seed(s). Rounds to the accuracy times the seconds of a round, "
                 "all workers on one machine behind links of their own; a dash: not reached, or not "
                 "run.\n\n" + "\n\n".join(blocks)
             )
     return parts
+
+
+def _level(
+    own: dict[int, Run], workload: str, level: float, links: list[dict], gbps: float
+) -> list[list[str]]:
+    """Rows for one of the paper's levels: seconds and ratios to IST, ours and the paper's."""
+    real = all(run.data["origin"] == "real" for run in own.values())
+    of_ours = level if real else SYNTHETIC[level]
+    ours = {(m, n): _seconds(own.get(n), m, of_ours, links, gbps) for m in METHODS for n in NODES}
+    theirs = {
+        (m, n): seconds
+        for m, of_nodes in TABLE1[workload][level].items()
+        for n, seconds in zip(NODES, of_nodes, strict=True)
+    }
+    if not any(ours.values()):
+        return []
+    places = [(m, n) for m in METHODS for n in NODES]
+    return [
+        [f"{of_ours}", *(_shown(ours[place]) for place in places)],
+        [f"*{level}*", *(f"*{theirs[place]}*" for place in places)],
+        [f"{of_ours}, x IST", *(_ratio(ours, *place) for place in places)],
+        [f"*{level}, x IST*", *(f"*{_ratio(theirs, *place)}*" for place in places)],
+    ]
 
 
 def _seconds(
@@ -115,9 +115,9 @@ def _table2(runs: list[Run]) -> str:
     for workload, paper in TABLE2.items():
         found = [run for run in runs if run.workload == workload]
         for run in sorted(found, key=lambda run: run.config["workers"]):
-            seeds = len({seed for _, seed in run.lines})
             name = f"{workload}, {run.config['workers']} workers"
-            rows.append([name, run.told, str(seeds), *(_spread(run.last(m)) for m in METHODS)])
+            found_of = [run.last(method) for method in METHODS]
+            rows.append([name, run.told, _counts(found_of), *map(_spread, found_of)])
         if found:
             rows.append(
                 [f"*{workload}, 2 workers*", "*paper's*", "", *(f"*{100 * v:.2f}*" for v in paper)]
@@ -132,14 +132,9 @@ def _table3(runs: list[Run]) -> str:
     rows = [["workers", "seeds", *head], ["---"] + ["---:"] * 5]
     for place, nodes in enumerate(NODES):
         own = {r.workload: r for r in runs if r.workload in TABLE3 and r.config["workers"] == nodes}
-        seeds = {len({seed for _, seed in run.lines}) for run in own.values()}
-        values = [
-            _spread(own[w].last(m)) if w in own else "-"
-            for w in TABLE3
-            for m in ("ist", "ensemble")
-        ]
+        values = [own[w].last(m) if w in own else [] for w in TABLE3 for m in ("ist", "ensemble")]
         if own:
-            rows.append([str(nodes), _listed(seeds), *values])
+            rows.append([str(nodes), _counts(values), *map(_spread, values)])
         theirs = [TABLE3[w][m][place] for w in TABLE3 for m in ("ist", "ensemble")]
         rows.append([f"*{nodes}*", "", *(f"*{100 * value:.0f}*" for value in theirs)])
     return "## Table 3: IST and the ensemble on speech (%)\n\n" + report.aligned(rows)
@@ -216,5 +211,6 @@ def _shown(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds:.0f}"
 
 
-def _listed(numbers: set[int]) -> str:
-    return " or ".join(map(str, sorted(numbers)))
+def _counts(values: Sequence[Sequence[Any]]) -> str:
+    """How many seeds there are, of those methods that were trained."""
+    return " or ".join(map(str, sorted({len(one) for one in values if one})))

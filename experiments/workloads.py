@@ -9,6 +9,10 @@ import numpy as np
 from experiments import report
 from ist_jax.errors import InputError
 
+FREE = {  # what runs for one place need not have in common: it changes no number of the tables
+    *("config.methods", "config.seeds", "config.data.path", "config.data.cache"),
+    *("config.checkpoint", "config.tensorboard", "config.round_timeout_s"),
+}
 NETS = {(4096,): "speech_2layer", (4096, 4096): "speech_3layer"}  # hidden layers that are timed
 
 
@@ -28,6 +32,10 @@ class Run(NamedTuple):
         """The data set, and whether it is the paper's."""
         name = self.data["name"]
         return name if self.data["origin"] == "real" else f"{name} ({self.data['origin']})"
+
+    def seeds(self, method: str) -> list[int]:
+        """That it was trained with."""
+        return [seed for name, seed in self.lines if name == method]
 
     def last(self, method: str, key: str = "accuracy/test") -> list[float]:
         """The last value of every seed that was trained to the end."""
@@ -74,19 +82,49 @@ def read(folder: Path) -> Run:
     return Run(folder, workload, config, data, plans, command, lines)
 
 
-def check(runs: list[Run]) -> None:
-    """Complains about two runs for one place of a table, or a table over different data."""
+def joined(runs: list[Run]) -> list[Run]:
+    """Runs as the tables see them: those for one place, with methods or seeds of their own, as one.
+
+    Raises:
+      InputError: two of them trained the same method with the same seed, or have other settings;
+        or a table would be over different data.
+    """
     places: dict[tuple[str, Any], Run] = {}
     for run in runs:
         size = run.config["model"]["widths"]["hidden0"] if run.workload == "labels" else None
-        other = places.setdefault((run.workload, (run.config["workers"], size)), run)
-        if other is not run:
-            raise InputError(f"{other.folder} and {run.folder} are for the same place in a table")
+        place = (run.workload, (run.config["workers"], size))
+        other = places.setdefault(place, run)
+        if other is run:
+            continue
+        both = f"{other.folder} and {run.folder} are for the same place in a table"
+        if twice := other.lines.keys() & run.lines.keys():
+            method, seed = min(twice)
+            raise InputError(f"{both}, and both trained {method} with seed {seed}")
+        differ = _differing(other.config, run.config)
+        if run.config["optimizer"]["schedule"] == "constant":  # then more rounds only go on
+            differ.discard("config.rounds")
+        if differ:
+            raise InputError(f"{both}, but differ in {min(differ)}")
+        lines, plans = {**other.lines, **run.lines}, {**other.plans, **run.plans}
+        places[place] = other._replace(lines=lines, plans=plans)
+    for run in runs:
         first = next(one for one in runs if one.workload == run.workload)
-        if first.told != run.told:
+        if (first.told, first.data.get("sha256")) != (run.told, run.data.get("sha256")):
             raise InputError(
-                f"{first.folder} is on {first.told}, {run.folder} on {run.told}: a page for each"
+                f"{first.folder} is on {first.told}, {run.folder} on {run.told}, not the same "
+                "data: a page for each"
             )
+    return list(places.values())
+
+
+def _differing(one: Any, other: Any, name: str = "config") -> set[str]:
+    """Keys of two configs that do not have the same value, but for free ones."""
+    if one == other or name in FREE:
+        return set()
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return {name}
+    found = (_differing(one.get(k), other.get(k), f"{name}.{k}") for k in one.keys() | other.keys())
+    return set().union(*found)
 
 
 def rows_of(path: Path) -> list[dict]:

@@ -1,6 +1,9 @@
 """VGG and ResNet: convolutions that all workers share, dense layers that are cut."""
 
 import functools
+import re
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -8,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import on_host, same_bits
+from conftest import ROOT, on_host, same_bits
 
 from benchmarks import imagenet_head
 from ist_jax import axes, classify, decompose, method, normalise, partition
@@ -182,6 +185,36 @@ def test_small_and_large_images_fit():
         x = jnp.ones((2, size, size, 3))
         logits = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x)[0], x)
         assert logits.shape == (2, 3)
+
+
+WRONG = {
+    "VGG(H, 3, stages=3)": "stages of a VGG must be a tuple of tuples; found 3",
+    "VGG(H, 3, stages=(64, 128))": "stage 0 of a VGG must be whole numbers above 0.* found 64",
+    "VGG(H, 3, stages=((4,), (0,)))": r"stage 1 of a VGG .* found \(0,\)",
+    "ResNet(H, 3, blocks=())": r"blocks of a ResNet .* found \(\)",
+    "ResNet(H, 3, base=0)": r"base of a ResNet .* found \(0,\)",
+    "ResNet(H, 3, blocks=(1, 1.5))": r"blocks of a ResNet .* found \(1, 1.5\)",
+}
+
+
+def test_options_that_are_no_numbers_of_filters_or_blocks():
+    """In a process of its own: here annotations are checked, and speak first."""
+    code = (
+        "import jax, numpy as np\n"
+        "from ist_jax.models.resnet import ResNet\n"
+        "from ist_jax.models.vgg import VGG\n"
+        "H = {'hidden0': 8}\n"
+        f"for text in {list(WRONG)!r}:\n"
+        "    try:\n"
+        "        jax.eval_shape(eval(text).init, jax.random.key(0), np.ones((1, 8, 8, 1)))\n"
+        "    except Exception as error:\n"
+        "        print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    told = done.stdout.splitlines()
+    assert len(told) == len(WRONG), done.stderr
+    for line, message in zip(told, WRONG.values(), strict=True):
+        assert re.fullmatch(f"InputError .*{message}", line)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -37,6 +37,17 @@ def test_digits():
     assert set(digits.train_y) == set(range(10))
 
 
+def test_a_set_has_a_digest_of_every_number_and_label(folder):
+    found = data.load("fashion_mnist", str(folder))
+    assert found.sha256 == data.load("fashion_mnist", str(folder)).sha256
+    assert len(found.sha256) == 64
+    for part in ("train_x", "train_y", "test_x", "test_y"):
+        changed = getattr(found, part).copy()
+        changed.flat[-1] = changed.flat[-1] == 0  # another digit or pixel
+        other = found._replace(**{part: changed}, sha256="").checked()
+        assert other.sha256 != found.sha256, part
+
+
 def test_fashion_mnist_from_a_folder(folder):
     found = data.load("fashion_mnist", str(folder))
     assert found.train_x.shape == (20, 28, 28, 1)

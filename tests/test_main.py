@@ -9,6 +9,7 @@ from conftest import ROOT, tiny
 
 from configs import quickstart
 from experiments import train
+from ist_jax import data
 from ist_jax.errors import InputError
 
 QUICKSTART = "--config=configs/quickstart.py:tiny"
@@ -48,6 +49,7 @@ def test_a_run_folder_holds_config_metrics_summary_and_figure(finished):
     assert json.loads((folder / "config.json").read_text())["rounds"] == config.rounds
     summary = json.loads((folder / "summary.json").read_text())
     assert set(summary["results"]) == set(summary["plans"]) == set(config.methods)
+    assert summary["data"]["sha256"] == data.load("digits").sha256
     assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     written = {path.parent.name for path in folder.glob("tensorboard/*/events*")}
     assert written == {f"{name}_{seed}" for name in config.methods for seed in config.seeds}

@@ -112,6 +112,14 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
         prepared.folder(str(tmp_path / "file"), "set", "a", fill)
 
 
+def test_a_file_that_cannot_be_read_is_told_as_that(tmp_path):
+    def reads(folder):
+        prepared.aside("os:listdir", str(tmp_path / "nowhere"))  # also from the fresh process
+
+    with pytest.raises(InputError, match=r"nowhere cannot be read: No such file"):
+        prepared.folder(str(tmp_path / "cache"), "set", "a", reads)
+
+
 @pytest.mark.parametrize("row", [(), (2,), (2, 3)])
 def test_an_array_grows_and_is_an_npy_file(tmp_path, row):
     growing = prepared.Growing(tmp_path / "x.npy", np.float32, row)

@@ -174,6 +174,7 @@ def test_a_fresh_process_prepares_what_the_lists_say(archive, tmp_path, capfd):
     assert (found.name, found.origin, found.classes, found.skipped) == (
         *("speech_commands", "real", 35, 0),
     )
+    assert found.sha256 == speech.load(str(archive), cache=str(tmp_path / "other")).sha256 != ""
     for speaker, x, y in ((2, found.train_x, found.train_y), (0, found.test_x, found.test_y)):
         assert (x.shape, x.dtype, y.dtype) == ((HOW_MANY, 4096), np.float32, np.int32)
         assert y.tolist() == list(range(HOW_MANY))

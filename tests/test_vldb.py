@@ -15,7 +15,17 @@ from ist_jax import data
 from ist_jax.errors import InputError
 
 
-def run(tmp_path, name, methods, model="mlp", workers=8, hidden=(4096,), dataset="speech", **keys):
+def run(
+    tmp_path,
+    name,
+    methods,
+    model="mlp",
+    workers=8,
+    hidden=(4096,),
+    dataset="speech",
+    origin="synthetic",
+    **keys,
+):
     """A finished run; ``methods``: the accuracies of each seed after 0, 10, 20 ... rounds."""
     folder = tmp_path / name
     folder.mkdir()
@@ -40,6 +50,8 @@ def run(tmp_path, name, methods, model="mlp", workers=8, hidden=(4096,), dataset
         "config": {
             "workers": workers,
             "local_steps": 8,
+            "rounds": 30,
+            "optimizer": {"schedule": "constant"},
             "data": {"batch": 128},
             "model": {
                 "name": model,
@@ -50,7 +62,7 @@ def run(tmp_path, name, methods, model="mlp", workers=8, hidden=(4096,), dataset
         "command": f"python -m experiments.main --config=x.py --workdir=runs/{name}",
         "data": {
             "name": dataset,
-            "origin": "synthetic",
+            "origin": origin,
             "train": 100,
             "test": 50,
             "classes": 35,
@@ -93,6 +105,7 @@ def test_table_1_is_rounds_times_seconds_and_ratios_to_ist(tmp_path):
             "local_sgd": [[0.0, 0.7, 0.7, 0.8], [0.0, 0.7, 0.8, 0.8]],  # at 10, and 30 and 20
             "data_parallel": [[0.0, 0.65, 0.7, 0.7], [0.0, 0.65, 0.7, 0.8]],  # .75: once only
         },
+        origin="real",
     )
     also = links(tmp_path, ist=0.5, local_sgd=4.0, data_parallel=10.0)
     table = section(vldb.page([folder], [also]), "## Table 1, speech, 2 layers")
@@ -110,6 +123,31 @@ def test_table_1_is_rounds_times_seconds_and_ratios_to_ist(tmp_path):
     assert ours("*0.75*", "local SGD, 8") == "*1110*"
     assert ours("*0.75, x IST*", "data parallel, 8") == "*12.6*"
     assert ours("*0.75, x IST*", "local SGD, 8") == "*5.8*"
+
+
+def test_on_synthetic_speech_other_levels_stand_for_the_papers(tmp_path):
+    folder = run(tmp_path, "speech_8", {"ist": [[0.0, 0.5, 0.6]], "local_sgd": [[0.0, 0.5, 0.56]]})
+    also = links(tmp_path, ist=0.5, local_sgd=4.0)
+    rows = section(vldb.page([folder], [also]), "## Table 1, speech, 2 layers")
+    assert [row[0] for row in rows[2:]] == [
+        *("0.48", "*0.63*", "0.48, x IST", "*0.63, x IST*"),
+        *("0.57", "*0.75*", "0.57, x IST", "*0.75, x IST*"),
+    ]
+    place = rows[0].index("IST, 8")
+    assert (rows[2][place], rows[6][place]) == ("5", "10")
+    assert rows[6][rows[0].index("local SGD, 8")] == "-"
+
+
+def test_more_rounds_are_the_same_run_unless_a_schedule_ends_with_them(tmp_path):
+    long = run(tmp_path, "long", {"ist": [[0.0, 0.5, 0.6]]})
+    short = told(run(tmp_path, "short", {"local_sgd": [[0.0, 0.5]]}), config_rounds=15)
+    [joined] = workloads.joined([workloads.read(folder) for folder in (long, short)])
+    assert joined.rounds_to("local_sgd", 0.5) == 10
+    assert joined.last("local_sgd") == [], "a shorter run has no place beside the last of a longer"
+    for folder in (long, short):
+        told(folder, config_optimizer={"schedule": "cosine"})
+    with pytest.raises(InputError, match=r"differ in config\.rounds"):
+        workloads.joined([workloads.read(folder) for folder in (long, short)])
 
 
 def test_the_ratios_that_the_paper_speaks_of():
@@ -196,14 +234,48 @@ def test_the_flags_of_a_command_are_the_configs_and_one_seed(tmp_path):
     assert flags == ["--config=c.py:real", "--config.seeds=(0, 1)", "--config.seeds=(0,)"]
 
 
+def told(folder, **changes):
+    """Changes what a run's summary tells of its config or data."""
+    path = folder / "summary.json"
+    summary = json.loads(path.read_text())
+    for key, value in changes.items():
+        part, _, name = key.partition("_")
+        summary[part][name] = value
+    path.write_text(json.dumps(summary))
+    return folder
+
+
+def test_runs_for_one_place_are_one_if_methods_or_seeds_are_their_own(tmp_path):
+    one = run(tmp_path, "one", {"ist": [[0.5], [0.7]]}, workers=2)
+    two = run(tmp_path, "two", {"local_sgd": [[0.4]]}, workers=2)
+    told(one, config_seeds=[0, 1])
+    told(two, config_seeds=[0], config_checkpoint={"every": 5})
+    page = vldb.page([one, two], [])
+    assert section(page, "## Table 2")[2][1:] == [
+        "speech (synthetic)",
+        "1 or 2",
+        "-",
+        "40.00",
+        "60.00 ± 14.14",
+    ]
+    assert "--workdir=runs/one\n" in page
+    assert "--workdir=runs/two\n" in page
+
+
 def test_two_runs_for_one_place_and_different_data_are_refused(tmp_path):
     one = run(tmp_path, "one", {"ist": [[0.5]]})
-    two = run(tmp_path, "two", {"ist": [[0.5]]}, hidden=(8192,))
-    with pytest.raises(InputError, match=r"one and .*two are for the same place in a table"):
+    two = run(tmp_path, "two", {"ist": [[0.5]], "local_sgd": [[0.4]]})
+    with pytest.raises(InputError, match=r"for the same place .* both trained ist with seed 0"):
         vldb.page([one, two], [])
+    wide = run(tmp_path, "wide", {"local_sgd": [[0.5]]}, hidden=(8192,))
+    with pytest.raises(InputError, match=r"differ in config\.model\.widths\.hidden0"):
+        vldb.page([one, wide], [])
     real = run(tmp_path, "real", {"ist": [[0.5]]}, workers=2, dataset="speech_commands")
     with pytest.raises(InputError, match="a page for each"):
         vldb.page([one, real], [])
+    same = told(run(tmp_path, "same", {"ist": [[0.5]]}, workers=2), data_sha256="other")
+    with pytest.raises(InputError, match="not the same data"):
+        vldb.page([one, same], [])
 
 
 def test_a_time_of_another_net_or_batch_is_not_used(tmp_path):

@@ -31,7 +31,8 @@ def load(tmp_path, train=GOOD, test=GOOD, **options):
 
 def test_the_text_is_read_with_the_largest_entries_first(tmp_path):
     found = load(tmp_path)
-    assert (found.features, found.classes, found.skipped) == (6, 4, 0)
+    assert (found.features, found.classes, found.skipped, len(found.sha256)) == (6, 4, 0, 64)
+    assert load(tmp_path, train=GOOD.replace("0.5", "0.6")).sha256 != found.sha256
     x, y = found.train_x[:], found.train_y[:]
     assert x["ids"].tolist() == [[5, 1], [0, 6], [6, 6]]
     np.testing.assert_allclose(x["values"], [[-2, 0.5], [0.1, 0], [0, 0]])

@@ -1,5 +1,7 @@
 """A labelled data set in memory."""
 
+import hashlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +30,7 @@ class Dataset(NamedTuple):
       classes: how many labels there are.
       origin: ``"real"``, ``"synthetic"``, or ``"stand-in"`` for real data in place of the paper's.
       skipped: bad examples that were left out, since that was asked for.
+      sha256: of all examples and labels; empty where they are decoded as they are needed.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Dataset(NamedTuple):
     classes: int
     origin: str = "real"
     skipped: int = 0
+    sha256: str = ""
 
     def checked(self) -> "Dataset":
         """Itself, if its parts agree and every number is finite.
@@ -67,7 +71,18 @@ class Dataset(NamedTuple):
                     f"{where}: example {wrong[0]} has label {y[wrong[0]]}, expected 0 to "
                     f"{self.classes - 1}"
                 )
-        return self
+        parts = (self.train_x, self.train_y, self.test_x, self.test_y)
+        if self.sha256 or not all(isinstance(part, np.ndarray) for part in parts):
+            return self
+        return self._replace(sha256=_digest(parts))
+
+
+def _digest(arrays: Iterable[np.ndarray]) -> str:
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 def _finite(x: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ def folder(
       check: also compare the digests of the arrays.
 
     Raises:
-      InputError: the folder cannot be made or written.
+      InputError: the folder cannot be made or written, or a file that ``fill`` reads not be read.
     """
     place = (Path(cache) if cache else CACHE).expanduser() / name
     if (told := _told(place, source, check)) is not None:
@@ -65,6 +65,9 @@ def folder(
             fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one prepares, the others wait
             return place, _made(place, source, fill, check)
     except OSError as error:
+        source_file = Path(error.filename or place)
+        if not source_file.is_relative_to(place.parent):
+            raise InputError(f"{source_file} cannot be read: {error.strerror}") from None
         raise InputError(f"{place} cannot be written: {error}. Set data.cache elsewhere.") from None
 
 
@@ -116,6 +119,12 @@ def digest(files: Sequence[Path], also: Mapping[str, Any] | None = None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def digest_of_set(place: Path) -> str:
+    """SHA-256 of a prepared set: of the names, sizes and digests of its files."""
+    files = json.loads((place / TOLD).read_text())["files"]
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
 def digest_of(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
@@ -133,7 +142,7 @@ def aside(function: str, job: Any) -> Any:
       job: anything that JSON can hold.
 
     Raises:
-      InputError: as the function did.
+      InputError, OSError: as the function did.
     """
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
@@ -149,6 +158,8 @@ def aside(function: str, job: Any) -> Any:
     answer = json.loads(done.stdout.splitlines()[-1])
     if "error" in answer:
         raise InputError(answer["error"])
+    if "errno" in answer:
+        raise OSError(*answer["errno"])
     return answer["result"]
 
 
@@ -160,6 +171,8 @@ def _answer(function: str) -> None:
         found = {"result": getattr(importlib.import_module(module), name)(json.load(sys.stdin))}
     except InputError as error:
         found = {"error": str(error)}
+    except OSError as error:
+        found = {"errno": [error.errno, error.strerror, error.filename]}
     print(json.dumps(found))
 
 

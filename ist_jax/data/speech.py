@@ -112,7 +112,8 @@ def _load(name: str, origin: str, path: str, skip_bad: bool, cache: str, holdout
         )
     x = [np.load(folder / f"{part}_x.npy", mmap_mode="r") for part in parts]
     y = [np.load(folder / f"{part}_y.npy") for part in parts]
-    return Dataset(name, x[0], y[0], x[1], y[1], len(WORDS), origin=origin, skipped=told["skipped"])
+    more = {"skipped": told["skipped"], "sha256": prepared.digest_of_set(folder)}
+    return Dataset(name, x[0], y[0], x[1], y[1], len(WORDS), origin=origin, **more)
 
 
 def _root(path: str) -> Path:

@@ -37,6 +37,7 @@ class MultiLabel(NamedTuple):
     classes: int
     origin: str = "real"
     skipped: int = 0
+    sha256: str = ""
 
     def checked(self) -> "MultiLabel":
         """Itself, if neither part is empty (each line was looked at when it was read)."""
@@ -121,6 +122,7 @@ def _load(
         classes=of_train["labels"],
         origin=origin,
         skipped=skipped,
+        sha256=prepared.digest_of_set(folder),
         **found,
     )
 

@@ -1,10 +1,22 @@
 """Convolutions that nothing cuts: all workers share and average them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
+
+from ist_jax.errors import InputError
+
+
+def check_counts(what: str, given: Any) -> None:
+    """Complains about what should be whole numbers above 0, and is not."""
+    whole = isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 0
+    if not whole or not all(isinstance(n, int) and n > 0 for n in given):
+        raise InputError(f"{what} must be whole numbers above 0, in a tuple; found {given!r}")
 
 
 class Convolution(nn.Module):

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from ist_jax import normalise
 from ist_jax.errors import InputError
-from ist_jax.models.convolution import Convolution
+from ist_jax.models.convolution import Convolution, check_counts
 from ist_jax.models.mlp import MLP
 
 
@@ -46,6 +46,8 @@ class ResNet(nn.Module):
         normalise.check_policy(self.normalise)
         if x.ndim != 4:
             raise InputError(f"a ResNet takes images [B, H, W, C]; found shape {x.shape}")
+        check_counts("blocks of a ResNet", self.blocks)
+        check_counts("base of a ResNet", (self.base,))
 
         def norm(x, name):
             if self.normalise != "standardise":

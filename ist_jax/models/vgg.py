@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from ist_jax import normalise
 from ist_jax.errors import InputError
-from ist_jax.models.convolution import Convolution
+from ist_jax.models.convolution import Convolution, check_counts
 from ist_jax.models.mlp import MLP
 
 VGG12 = ((64,), (128,), (256, 256), (512, 512), (512, 512, 512))
@@ -50,7 +50,10 @@ class VGG(nn.Module):
         if x.ndim != 4:
             raise InputError(f"a VGG takes images [B, H, W, C]; found shape {x.shape}")
         x = jnp.asarray(x)
+        if not isinstance(self.stages, Sequence) or isinstance(self.stages, str):
+            raise InputError(f"stages of a VGG must be a tuple of tuples; found {self.stages!r}")
         for stage, of_stage in enumerate(self.stages):
+            check_counts(f"stage {stage} of a VGG", of_stage)
             for number, filters in enumerate(of_stage):
                 name = f"stage{stage}_{number}"
                 x = Convolution(filters, name=name)(x)
