@@ -29,11 +29,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.schedule = "cosine"
     config.model.name = "resnet"
     config.model.widths = ConfigDict({"hidden0": 4096})
+    config.model.options = ConfigDict({"base": 64, "crop": 4})
     if variant == "tiny":
         config.epochs = 0.0
         config.local_steps = 2
         config.data.batch = 4
         config.statistics_examples = 256
         config.model.widths = ConfigDict({"hidden0": 16})
-        config.model.options = ConfigDict({"base": 2, "blocks": (1, 1)})
+        config.model.options = ConfigDict({"base": 2, "blocks": (1, 1), "crop": 1})
     return config

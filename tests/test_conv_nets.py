@@ -17,6 +17,7 @@ from benchmarks import imagenet_head
 from ist_jax import axes, classify, decompose, method, normalise, partition
 from ist_jax import round as rounds
 from ist_jax.errors import InputError
+from ist_jax.models.augment import CropAndFlip
 from ist_jax.models.convolution import Convolution
 from ist_jax.models.resnet import ResNet
 from ist_jax.models.vgg import VGG
@@ -187,12 +188,34 @@ def test_small_and_large_images_fit():
         assert logits.shape == (2, 3)
 
 
+def test_training_images_are_shifted_and_mirrored_and_others_are_not():
+    layer, x = CropAndFlip(1), np.arange(1, 61, dtype=np.float32).reshape(1, 4, 5, 3)
+    apply = lambda x, train, **rngs: np.asarray(layer.apply({}, x, train, rngs=rngs))
+    assert (apply(x, False, dropout=jax.random.key(0)) == x).all()
+    assert (apply(x, True) == x).all(), "no key: statistics are of the images themselves"
+    wide = np.pad(x[0], ((1, 1), (1, 1), (0, 0)))
+    every = {
+        (row, column, mirrored): wide[row : row + 4, column : column + 5][:, ::step]
+        for row in range(3)
+        for column in range(3)
+        for mirrored, step in ((False, 1), (True, -1))
+    }
+    found = apply(np.repeat(x, 1000, axis=0), True, dropout=jax.random.key(0))
+    counts = dict.fromkeys(every, 0)
+    for image in found:
+        [which] = [place for place, one in every.items() if (one == image).all()]
+        counts[which] += 1
+    assert min(counts.values()) > 30  # 1000/18 = 56 +- 7
+    assert max(counts.values()) < 90
+
+
 WRONG = {
     "VGG(H, 3, stages=3)": "stages of a VGG must be a tuple of tuples; found 3",
     "VGG(H, 3, stages=(64, 128))": "stage 0 of a VGG must be whole numbers above 0.* found 64",
     "VGG(H, 3, stages=((4,), (0,)))": r"stage 1 of a VGG .* found \(0,\)",
     "ResNet(H, 3, blocks=())": r"blocks of a ResNet .* found \(\)",
     "ResNet(H, 3, base=0)": r"base of a ResNet .* found \(0,\)",
+    "ResNet(H, 3, crop=-1)": "crop of a ResNet must not be negative; found -1",
     "ResNet(H, 3, blocks=(1, 1.5))": r"blocks of a ResNet .* found \(1, 1.5\)",
 }
 

@@ -4,14 +4,16 @@ import gzip
 import hashlib
 import json
 
+import jax
 import numpy as np
 import pytest
-from conftest import tiny
+from conftest import same_bits, tiny
 
 from experiments import train
-from ist_jax import data, multilabel
+from ist_jax import data, multilabel, normalise
 from ist_jax.data import debian, sparse_text
 from ist_jax.errors import InputError
+from ist_jax.models.xmc import XMC
 
 GOOD = "3 6 4\n0,3 1:0.5 5:-2\n 0:1e-1\n2 \n"
 
@@ -295,3 +297,15 @@ def test_an_unknown_option_is_told(tmp_path):
     with pytest.raises(InputError, match="'digits' has no option 'skip_bad'; it has none"):
         data.load("digits", skip_bad=True)
     assert len(data.load("digits", skip_bad=False, cache="").train_x) == 898
+
+
+def test_statistics_are_of_whole_examples_though_training_leaves_some_out():
+    widths = {"features": 9, "hidden0": 4, "labels": 5}
+    x = {"ids": np.arange(24).reshape(6, 4) % 9, "values": np.ones((6, 4), np.float32)}
+    nets = [XMC(widths, normalise="standardise", drop_inputs=rate) for rate in (0.0, 0.5)]
+    params = nets[0].init(jax.random.key(0), x)
+    found = [normalise.statistics(net, params, x) for net in nets]
+    assert same_bits(*found)
+    key = {"dropout": jax.random.key(1)}
+    trained = [net.apply(params, x, rngs=key, mutable=["statistics"])[0][0] for net in nets]
+    assert (np.asarray(trained[0]) != np.asarray(trained[1])).any()

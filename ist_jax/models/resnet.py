@@ -9,13 +9,13 @@ workers and averaged.
 from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
 from ist_jax import normalise
 from ist_jax.errors import InputError
+from ist_jax.models.augment import CropAndFlip
 from ist_jax.models.convolution import Convolution, check_counts
 from ist_jax.models.mlp import MLP
 
@@ -29,6 +29,7 @@ class ResNet(nn.Module):
       blocks: of each stage; a stage has twice the filters of the one before it and half its image.
         The default is ResNet18.
       base: filters of the first stage.
+      crop: pixels that training images are shifted by at most; half are mirrored (``augment``).
       normalise, affine, logits, gains: as ``ist_jax.models.mlp.MLP``.
     """
 
@@ -36,6 +37,7 @@ class ResNet(nn.Module):
     classes: int
     blocks: Sequence[int] = (2, 2, 2, 2)
     base: int = 64
+    crop: int = 0
     normalise: str = "standardise"
     affine: bool = True
     logits: bool = True
@@ -48,13 +50,15 @@ class ResNet(nn.Module):
             raise InputError(f"a ResNet takes images [B, H, W, C]; found shape {x.shape}")
         check_counts("blocks of a ResNet", self.blocks)
         check_counts("base of a ResNet", (self.base,))
+        if self.crop < 0:
+            raise InputError(f"crop of a ResNet must not be negative; found {self.crop}")
 
         def norm(x, name):
             if self.normalise != "standardise":
                 return x
             return normalise.Standardise(affine=self.affine, name=f"norm_{name}")(x, train)
 
-        x = Convolution(self.base, name="stem")(jnp.asarray(x))
+        x = Convolution(self.base, name="stem")(CropAndFlip(self.crop)(x, train))
         x = nn.relu(norm(x, "stem"))
         for stage, count in enumerate(self.blocks):
             filters = self.base * 2**stage

@@ -57,6 +57,7 @@ class XMC(nn.Module):
         if unknown := set(self.given) - {"features", "labels"}:
             raise InputError(f"only features and labels can be given, found {sorted(unknown)}")
         width = self.widths["hidden0"]
+        whole = not (train and self.has_rng("dropout"))  # statistics are taken of whole examples
 
         def kernel(group, init) -> Any:
             named = nn.with_partitioning(init, ("hidden0", group if group in self.given else None))
@@ -65,10 +66,10 @@ class XMC(nn.Module):
         # A row of tf-idf has norm 1: pre-activations then begin with a deviation of a half.
         rows = kernel("features", nn.initializers.normal(0.5))
         ids = jnp.minimum(jnp.asarray(x["ids"]), self.widths["features"] - 1)
-        values = nn.Dropout(self.drop_inputs, deterministic=not train)(jnp.asarray(x["values"]))
+        values = nn.Dropout(self.drop_inputs, deterministic=whole)(jnp.asarray(x["values"]))
         h = jnp.einsum("bf,bfm->bm", values, rows.T[ids])
         if self.normalise == "standardise":
             h = normalise.Standardise("hidden0", self.affine, name="norm_hidden0")(h, train)
         h = nn.relu(h) * self.gains.get("hidden0", 1.0)
-        h = nn.Dropout(self.drop_hidden, deterministic=not train)(h)
+        h = nn.Dropout(self.drop_hidden, deterministic=whole)(h)
         return h, kernel("labels", nn.initializers.zeros)
