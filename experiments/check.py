@@ -36,6 +36,7 @@ def check(config: ConfigDict) -> None:
             raise InputError(f"config.{key} must be at least 1, found {_at(config, key)}")
     for key in (
         "epochs",
+        "min_depth",
         "mesh.workers",
         "checkpoint.every",
         "checkpoint.permanent",

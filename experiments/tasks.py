@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ist_jax import classify, method, multilabel, partition
+from ist_jax import classify, depth, method, multilabel, partition
 from ist_jax.data import Batches, Dataset, sparse
 from ist_jax.data.xmc import MultiLabel
 from ist_jax.errors import InputError
@@ -76,7 +76,7 @@ def of(config: ConfigDict, data: Any, how: Method, rounds: int) -> Task:
 
 def method_of(config: ConfigDict, name: str) -> Method:
     """The method a config means by a name."""
-    return method.named(name, config.assignment, tuple(config.shares))
+    return method.named(name, config.assignment, tuple(config.shares), config.min_depth)
 
 
 def _classification(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
@@ -92,11 +92,14 @@ def _classification(config: ConfigDict, data: Dataset, how: Method, count: int) 
     shape = data.train_x.shape[1:]
     batch = max(1, min(2000, EVALUATED // math.prod(shape)))
     some = data.train_x[: config.statistics_examples]
+    whole = model
+    if how.scaled and count > 1 and config.normalise != "scale":  # which scales while it trains
+        whole = model.clone(gains=depth.mean_shares(how.assign, model.widths, count))
 
     def measure(compiled: Compiled) -> Callable[[Any], dict[str, float]]:
         tops = sorted({1, config.top})
         names = {k: "accuracy/test" if k == 1 else f"accuracy_top{k}/test" for k in tops}
-        evaluate = classify.accuracies(model, some, tops, batch, compiled)
+        evaluate = classify.accuracies(whole, some, tops, batch, compiled)
         return lambda net: {
             names[k]: share for k, share in evaluate(net, data.test_x, data.test_y).items()
         }

@@ -9,6 +9,8 @@ method              who holds what      exchanged                 source
 ``ist``             a new permutation   subnets, every J steps    Yuan et al., PVLDB 15(8), 2022
 ``local_sgd``       everything          parameters, every J       Lin et al., ICLR 2020
 ``data_parallel``   everything          gradients, every step     synchronous SGD
+``resist``          blocks of a stage,      subnets, every J steps    Dun et al., UAI 2022
+                    a least number each
 ``ensemble``        the first draw      once, at the end          Yuan et al., section 3, table 3
 ``single``          one worker, all     never                     ordinary training
 ``dense_subnet``    all of a net of     gradients, every step     data parallel on a net with the
@@ -20,7 +22,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ist_jax import axes, partition
+from ist_jax import axes, depth, partition
 from ist_jax.errors import InputError
 from ist_jax.partition import Partition
 
@@ -37,6 +39,8 @@ class Method(NamedTuple):
       disjoint: ``assign`` never gives a neuron to two workers.
       memory: the optimiser's policy where the method leaves no choice: what never moves is kept.
       workers: how many workers it is for; any number if None.
+      scaled: where the whole net is looked at, what a cut group adds is multiplied by the share of
+        it that a worker held (``depth.mean_shares``): no worker ever trained beside all of it.
       narrow: it is meant for a model as wide as one subnet, which the caller builds.
     """
 
@@ -46,12 +50,19 @@ class Method(NamedTuple):
     disjoint: bool = True
     memory: str | None = None
     workers: int | None = None
+    scaled: bool = False
     narrow: bool = False
 
 
 def ist(assign: Partition = partition.permutation) -> Method:
     """Independent Subnet Training; any disjoint partition in place of the paper's permutation."""
     return Method("ist", assign)
+
+
+def resist(least: int = 1) -> Method:
+    """ResIST: residual blocks are dealt out, at least so many to every worker; disjoint if 0."""
+    assign = functools.partial(depth.overlapping, least=least)
+    return Method("resist", assign, disjoint=least == 0, scaled=True)
 
 
 def local_sgd() -> Method:
@@ -85,11 +96,17 @@ def dense_subnet() -> Method:
 ASSIGNMENTS: Mapping[str, Partition] = {
     "permutation": partition.permutation,
     "balanced": partition.balanced,
+    "joint": depth.joint,
 }
 
 
-def named(name: str, assignment: str = "permutation", shares: Sequence[float | int] = ()) -> Method:
-    """The method a config names, with the assignment and the workers' shares it asks for.
+def named(
+    name: str,
+    assignment: str = "permutation",
+    shares: Sequence[float | int] = (),
+    min_depth: int = 0,
+) -> Method:
+    """The method a config names, with the assignment, shares and minimum depth it asks for.
 
     Raises:
       InputError: an unknown method or assignment (the known ones are listed), or shares with an
@@ -104,6 +121,7 @@ def named(name: str, assignment: str = "permutation", shares: Sequence[float | i
         draw = functools.partial(partition.permutation, shares=tuple(shares))
     known = {
         "ist": lambda: ist(draw),
+        "resist": lambda: resist(min_depth),
         "local_sgd": local_sgd,
         "data_parallel": data_parallel,
         "ensemble": lambda: ensemble(functools.partial(partition.fixed, draw=draw)),

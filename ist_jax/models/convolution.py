@@ -1,4 +1,4 @@
-"""Convolutions that nothing cuts: all workers share and average them."""
+"""Convolutions whose filters may be cut; those that nothing cuts are shared and averaged."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +22,11 @@ def check_counts(what: str, given: Any) -> None:
 class Convolution(nn.Module):
     """Without bias: ``[B, H, W, C] -> [B, H/s, W/s, filters]``.
 
+    Attributes:
+      filters: that come out.
+      size, stride: of the kernel, both ways.
+      names: of the kernel's axes, ``[size, size, C, filters]``.
+
     On CPU it is a product with the patches under the kernel. XLA computes the gradients of a
     convolution there 5 to 40 times slower once they are in a loop (jax-ml/jax#12868), and local
     steps are one. Elsewhere it is XLA's own, which needs no memory for patches.
@@ -30,11 +35,13 @@ class Convolution(nn.Module):
     filters: int
     size: int = 3
     stride: int = 1
+    names: tuple[str | None, ...] = (None,) * 4
 
     @nn.compact
     def __call__(self, x: Array | np.ndarray) -> Float[Array, "B h w filters"]:
         shape = (self.size, self.size, x.shape[-1], self.filters)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        init = nn.with_partitioning(nn.initializers.lecun_normal(), self.names)
+        kernel: Any = self.param("kernel", init, shape)
         strides = (self.stride, self.stride)
         padding = lax.padtype_to_pads(x.shape[1:3], shape[:2], strides, "SAME")
 

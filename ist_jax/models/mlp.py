@@ -29,6 +29,7 @@ class MLP(nn.Module):
       gains: factor on the activations of a group; a subnet's, under ``scale``.
       flat: inputs are laid flat first. If not, the first kernel keeps their axes: on top of filters
         it is ``[H, W, C, neurons]``, so that a filter is a slice of it.
+      bias: of the logits.
     """
 
     widths: Mapping[str, int]
@@ -38,6 +39,7 @@ class MLP(nn.Module):
     logits: bool = True
     gains: Mapping[str, float] = FrozenDict()
     flat: bool = True
+    bias: bool = False
 
     @nn.compact
     def __call__(self, x: Array | np.ndarray, train: bool = True) -> Float[Array, "B classes"]:
@@ -50,7 +52,7 @@ class MLP(nn.Module):
                 x = normalise.Standardise(group, self.affine, name=f"norm_{group}")(x, train)
             x = nn.relu(x) * self.gains.get(group, 1.0)
             below = (group,)
-        x = _linear(x, self.classes, (*below, None), name="logits")
+        x = _linear(x, self.classes, (*below, None), name="logits", bias=self.bias)
         if self.normalise == "standardise" and self.logits:
             x = normalise.Standardise(affine=False, name="norm_logits")(x, train)
         return x
@@ -64,8 +66,10 @@ def hidden(widths: Mapping[str, int]) -> list[str]:
     return names
 
 
-def _linear(x: Array, features: int, names: tuple[str | None, ...], name: str) -> Array:
+def _linear(
+    x: Array, features: int, names: tuple[str | None, ...], name: str, bias: bool = False
+) -> Array:
     axes = tuple(range(1 - len(names), 0))
     init = nn.with_partitioning(nn.initializers.lecun_normal(), names)
-    layer = nn.DenseGeneral(features, axes, use_bias=False, kernel_init=init, name=name)
+    layer = nn.DenseGeneral(features, axes, use_bias=bias, kernel_init=init, name=name)
     return layer(x)
