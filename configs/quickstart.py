@@ -24,6 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.rounds = 60
     config.epochs = 0.0  # if positive, rounds are set so that the workers see the data so often
     config.assignment = "permutation"  # or "balanced", "joint"
+    config.warm_up = 0  # rounds of local SGD before anything is cut
     config.min_depth = 0  # blocks of a stage that each worker holds at least (resist)
     config.shares = ()  # relative capacity of each worker; () is equal
     config.normalise = "standardise"  # or "scale", "none"
@@ -52,7 +53,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.momentum = 0.0
     config.optimizer.weight_decay = 0.0
     config.optimizer.clip = 0.0  # global norm; 0 is no clipping
-    config.optimizer.schedule = "constant"  # or "cosine"
+    config.optimizer.schedule = "constant"  # or "cosine", "steps" (a tenth, from half and from 3/4)
+
+    config.lottery = ConfigDict()  # for experiments.lottery
+    config.lottery.pruned = (0.3, 0.5, 0.8)  # shares of the neurons of each group
+    config.lottery.epochs = 1.0  # that a pruned net is trained on for
+    config.lottery.lr = 0.01
 
     config.xmc = ConfigDict()  # for sparse examples with several labels
     config.xmc.loss = "logistic"  # or "softmax"

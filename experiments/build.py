@@ -17,6 +17,7 @@ from ist_jax import (
     cost,
     decompose,
     local,
+    method,
     normalise,
     partition,
     round,
@@ -24,10 +25,14 @@ from ist_jax import (
     workers,
 )
 from ist_jax.errors import InputError
+from ist_jax.method import Method
 
 
 class Plan(NamedTuple):
-    """What a method costs; numbers per worker (the largest one), bytes and FLOPs per round."""
+    """What a method costs; numbers per worker (the largest one), bytes and FLOPs per round.
+
+    ``bytes_moved`` is what all workers together receive and send in a round.
+    """
 
     workers: int
     widths: dict[str, int]
@@ -35,6 +40,7 @@ class Plan(NamedTuple):
     net_parameters: int
     parameters: int
     bytes_sent: int
+    bytes_moved: int
     bytes_once: int
     flops: int
 
@@ -51,6 +57,8 @@ class Job(NamedTuple):
     step_s: Callable[[], float]  # measures a local step of one worker, in seconds
     exchanged: Callable[[], cost.Exchanged]  # where every worker is a machine of its own
     plan: Plan
+    names: Any  # of the axes of its net
+    before: "Job | None" = None  # which trains the first ``config.warm_up`` rounds
 
 
 def rounds(config: ConfigDict, data: Any) -> int:
@@ -67,6 +75,9 @@ def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation
     schedules = {
         "constant": lambda: given.lr,
         "cosine": lambda: optax.cosine_decay_schedule(given.lr, steps),
+        "steps": lambda: optax.piecewise_constant_schedule(
+            given.lr, {steps // 2: 0.1, 3 * steps // 4: 0.1}
+        ),
     }
     if given.schedule not in schedules:
         raise InputError(
@@ -100,8 +111,22 @@ def jobs(config: ConfigDict, data: Any) -> dict[str, Job]:
 
 
 def build(config: ConfigDict, data: Any, name: str) -> Job:
-    """A method. Nothing is compiled yet, and no parameter exists before ``state(seed)``."""
+    """A method, and what goes before it. Nothing is compiled yet, and no parameter exists before
+    ``state(seed)``.
+    """
     how = tasks.method_of(config, name)
+    job = _build(config, data, how)
+    if not config.warm_up or how.exchange != "round" or how.assign is partition.uncut:
+        return job
+    if config.warm_up >= rounds(config, data):
+        raise InputError(
+            f"config.warm_up={config.warm_up} rounds of local SGD leave none of "
+            f"{rounds(config, data)} for {name}"
+        )
+    return job._replace(before=_build(config, data, method.local_sgd()))
+
+
+def _build(config: ConfigDict, data: Any, how: Method) -> Job:
     count = how.workers or config.workers
     number = rounds(config, data)
     task = tasks.of(config, data, how, number)
@@ -141,13 +166,15 @@ def build(config: ConfigDict, data: Any, name: str) -> Job:
     subnet = jax.eval_shape(lambda net, who: decompose.gather_one(net, names, who, 0), shapes, who)
     held = traffic.entries(shapes, names, traffic.held(shapes, names, how, count, slots))
     memory = local.memory(optimizer, how.memory or config.optimiser_state)
+    received, sent = trainer.moved.of_steps(config.local_steps)
     plan = Plan(
         workers=count,
         widths=widths,
         sub_widths=cut,
         net_parameters=int(traffic.entries(shapes, names, {})),
         parameters=int(held.max()),
-        bytes_sent=int(trainer.moved.of_steps(config.local_steps)[1].max()),
+        bytes_sent=int(sent.max()),
+        bytes_moved=int((received + sent).sum()),
         bytes_once=int(trainer.moved.once.max()),
         flops=traffic.flops(jax.grad(loss), subnet, task.example, key) * config.local_steps,
     )
@@ -182,6 +209,7 @@ def build(config: ConfigDict, data: Any, name: str) -> Job:
         place=place,
         evaluate=lambda state: measure(trainer.home(state)),
         plan=plan,
+        names=names,
         step_s=step_s,
         exchanged=functools.partial(
             cost.exchanged,

@@ -37,6 +37,7 @@ def check(config: ConfigDict) -> None:
     for key in (
         "epochs",
         "min_depth",
+        "warm_up",
         "mesh.workers",
         "checkpoint.every",
         "checkpoint.permanent",

@@ -60,6 +60,7 @@ def run(
     """
     config, batches = guard.config, job.batches(seed)
     fail = faults.plan(config.faults, job.plan.workers, seed)
+    after, job = job, _at(job, told["round"] if told else 0, config)
     state = keeper.restore(told, job.trainer) if told else job.state(seed)
     tally = Tally(**told["about"]["tally"]) if told else Tally()
     begun = done = int(state.round)
@@ -88,7 +89,7 @@ def run(
                 **measured,
                 "comm/bytes_sent": tally.sent + (job.plan.bytes_once if done == rounds else 0),
                 "comm/bytes_received": tally.received,
-                "compute/flops": job.plan.flops * done,
+                "compute/flops": _flops(after, done, config),
                 "time/train_s": tally.seconds,
             }
         if saving:
@@ -106,6 +107,8 @@ def run(
         state, report = job.trainer.round(state, took_part=took_part, **job.place(own))
         reports.append(report)
         done += 1
+        if job is not _at(after, done, config):  # the warm-up is over
+            state, job = after.trainer.resume(job.trainer.natural(state)), after
         if config.round_timeout_s:  # a round may begin before the last one is over, and no earlier
             jax.block_until_ready(reports[-2:][0].loss)
         if (slowest := faulty.slowness[list(job.own)].max()) > 1:
@@ -113,8 +116,20 @@ def run(
             time.sleep((slowest - 1) * (time.perf_counter() - started))
 
 
+def _at(job: Job, done: int, config: ConfigDict) -> Job:
+    """What trains after so many rounds."""
+    return job.before if job.before and done < config.warm_up else job
+
+
+def _flops(job: Job, done: int, config: ConfigDict) -> int:
+    before = min(done, config.warm_up) if job.before else 0
+    return (job.before.plan.flops * before if job.before else 0) + job.plan.flops * (done - before)
+
+
 def try_out(job: Job, name: str, guard: Guard) -> None:
     """A round that is thrown away, so that the programs of training and saving are compiled."""
+    if job.before:
+        try_out(job.before, name, guard)
     seed = guard.config.seeds[0]
     nothing = faults.plan("", job.plan.workers, seed)(0)
     own, took_part = provide(job, job.batches(seed), 0, guard, nothing, f"{name}, tried out")

@@ -106,10 +106,11 @@ def plan_table(plans: dict, rounds: int) -> str:
             "parameters / worker",
             "of the net",
             "sent / round",
+            "all workers, both ways",
             "sent in all",
             "FLOPs / round",
         ],
-        ["---", "---:", "---:", "---:", "---:", "---:"],
+        ["---"] + ["---:"] * 6,
     ]
     for name, plan in plans.items():
         rows.append(
@@ -118,6 +119,7 @@ def plan_table(plans: dict, rounds: int) -> str:
                 f"{plan.parameters:,}",
                 f"{plan.parameters / plan.net_parameters:.1%}",
                 quantity(plan.bytes_sent, "B"),
+                quantity(plan.bytes_moved, "B", digits=4),
                 quantity(plan.bytes_sent * rounds + plan.bytes_once, "B"),
                 quantity(plan.flops, ""),
             ]
@@ -218,11 +220,11 @@ def aligned(rows: list[list[str]]) -> str:
     )
 
 
-def quantity(number: float, unit: str) -> str:
-    """Three digits and a prefix."""
+def quantity(number: float, unit: str, digits: int = 3) -> str:
+    """So many digits and a prefix."""
     for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= factor:
-            return f"{number / factor:.3g} {prefix}{unit}"
+            return f"{number / factor:.{digits}g} {prefix}{unit}"
     return f"{number:.0f} {unit}".rstrip()
 
 

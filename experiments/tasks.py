@@ -20,6 +20,7 @@ from ist_jax.errors import InputError
 from ist_jax.local import Loss
 from ist_jax.method import Method
 from ist_jax.models.cnn import CNN
+from ist_jax.models.ensemble import MEMBERS, Ensemble
 from ist_jax.models.mlp import MLP
 from ist_jax.models.resnet import ResNet
 from ist_jax.models.vgg import VGG
@@ -89,6 +90,8 @@ def _classification(config: ConfigDict, data: Dataset, how: Method, count: int) 
         affine=config.model.affine,
         logits=config.model.logits,
     )
+    if how.members:
+        model = Ensemble(model, {MEMBERS: count}, config.normalise)
     shape = data.train_x.shape[1:]
     batch = max(1, min(2000, EVALUATED // math.prod(shape)))
     some = data.train_x[: config.statistics_examples]
@@ -188,8 +191,8 @@ def _build(
     """The config's net, or for a narrow method one as wide as a subnet."""
     if how.narrow:
         hidden = {g: n for g, n in widths.items() if g not in ("features", "labels")}
-        ist = method_of(config, "ist")
-        widths = widths | partition.sub_widths(ist.assign, hidden, config.workers)
+        cut = method_of(config, how.narrow).assign
+        widths = widths | partition.sub_widths(cut, hidden, config.workers)
     try:
         return kind(widths=widths, normalise=config.normalise, **more, **config.model.options)
     except TypeError as error:

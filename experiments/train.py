@@ -122,13 +122,23 @@ def load(config: ConfigDict) -> Any:
 
 
 def plan(config: ConfigDict) -> str:
-    """What would be trained, without training: groups, subnets, bytes and FLOPs of each method."""
+    """What would be trained, without training: groups, subnets, bytes and FLOPs of each method.
+
+    Data that are not here are taken to be as large as published.
+    """
     check.check(config)
-    data = load(config)
+    try:
+        data, missing = load(config), []
+    except InputError as error:
+        data = datasets.outline(config.data.name, config.data.options.get("size"))
+        if data is None:
+            raise
+        missing = [f"cannot be trained here: {str(error).splitlines()[0]}"]
     rounds = build.rounds(config, data)
     jobs = build.jobs(config, data)
     plans = {name: job.plan for name, job in jobs.items()}
     lines = [
+        *missing,
         f"{data.name} ({data.origin}): {len(data.train_x)} training and {len(data.test_x)} test "
         f"examples, {data.classes} classes",
         f"{config.workers} workers, {rounds} rounds of {config.local_steps} steps, batch "

@@ -6,13 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import report
+from experiments import compare, report
 from ist_jax.errors import InputError
 
-FREE = {  # what runs for one place need not have in common: it changes no number of the tables
-    *("config.methods", "config.seeds", "config.data.path", "config.data.cache"),
-    *("config.checkpoint", "config.tensorboard", "config.round_timeout_s"),
-}
+# What runs for one place need not have in common, since it changes no number of the tables.
+FREE = ("methods", "seeds", "data.path", "data.cache", "checkpoint", "tensorboard", "round_timeout")
 NETS = {(4096,): "speech_2layer", (4096, 4096): "speech_3layer"}  # hidden layers that are timed
 
 
@@ -100,11 +98,12 @@ def joined(runs: list[Run]) -> list[Run]:
         if twice := other.lines.keys() & run.lines.keys():
             method, seed = min(twice)
             raise InputError(f"{both}, and both trained {method} with seed {seed}")
-        differ = _differing(other.config, run.config)
+        one, two = compare.flat(other.config), compare.flat(run.config)
+        differ = {key for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
         if run.config["optimizer"]["schedule"] == "constant":  # then more rounds only go on
-            differ.discard("config.rounds")
-        if differ:
-            raise InputError(f"{both}, but differ in {min(differ)}")
+            differ.discard("rounds")
+        if differ := {key for key in differ if not key.startswith(FREE)}:
+            raise InputError(f"{both}, but differ in config.{min(differ)}")
         lines, plans = {**other.lines, **run.lines}, {**other.plans, **run.plans}
         places[place] = other._replace(lines=lines, plans=plans)
     for run in runs:
@@ -115,16 +114,6 @@ def joined(runs: list[Run]) -> list[Run]:
                 "data: a page for each"
             )
     return list(places.values())
-
-
-def _differing(one: Any, other: Any, name: str = "config") -> set[str]:
-    """Keys of two configs that do not have the same value, but for free ones."""
-    if one == other or name in FREE:
-        return set()
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return {name}
-    found = (_differing(one.get(k), other.get(k), f"{name}.{k}") for k in one.keys() | other.keys())
-    return set().union(*found)
 
 
 def rows_of(path: Path) -> list[dict]:

@@ -11,10 +11,14 @@ method              who holds what      exchanged                 source
 ``data_parallel``   everything          gradients, every step     synchronous SGD
 ``resist``          blocks of a stage,      subnets, every J steps    Dun et al., UAI 2022
                     a least number each
+``loft``            inner filters of        subnets, every J steps    Dun et al. (LoFT)
+                    blocks
 ``ensemble``        the first draw      once, at the end          Yuan et al., section 3, table 3
 ``single``          one worker, all     never                     ordinary training
 ``dense_subnet``    all of a net of     gradients, every step     data parallel on a net with the
                     a subnet's width                              widths of one subnet
+``shallow_``        a net of its own, as    never                     Dun et al., UAI 2022
+``ensemble``        deep as a subnet
 ==================  ==================  ======================  ====================================
 """
 
@@ -41,7 +45,9 @@ class Method(NamedTuple):
       workers: how many workers it is for; any number if None.
       scaled: where the whole net is looked at, what a cut group adds is multiplied by the share of
         it that a worker held (``depth.mean_shares``): no worker ever trained beside all of it.
-      narrow: it is meant for a model as wide as one subnet, which the caller builds.
+      narrow: it is meant for a model as wide as one subnet of the method of that name, which the
+        caller builds.
+      members: it is meant for so many of those (``ist_jax.models.ensemble``) as there are workers.
     """
 
     name: str
@@ -51,7 +57,8 @@ class Method(NamedTuple):
     memory: str | None = None
     workers: int | None = None
     scaled: bool = False
-    narrow: bool = False
+    narrow: str = ""
+    members: bool = False
 
 
 def ist(assign: Partition = partition.permutation) -> Method:
@@ -90,7 +97,27 @@ def dense_subnet() -> Method:
 
     The caller builds that net: ``model.clone(widths=partition.sub_widths(...))``.
     """
-    return data_parallel()._replace(name="dense_subnet", narrow=True)
+    return data_parallel()._replace(name="dense_subnet", narrow="ist")
+
+
+def shallow_ensemble() -> Method:
+    """Every worker trains a net of its own, as deep as ResIST's subnets; they are asked together.
+
+    The caller builds an ``Ensemble`` of S nets with the widths of a subnet.
+    """
+    return Method(
+        "shallow_ensemble",
+        functools.partial(partition.in_order, only="members"),
+        exchange="never",
+        memory="keep",
+        narrow="resist",
+        members=True,
+    )
+
+
+def loft() -> Method:
+    """LoFT: the inner filters of residual blocks are dealt out (IST, where those are groups)."""
+    return Method("loft", partition.permutation)
 
 
 ASSIGNMENTS: Mapping[str, Partition] = {
@@ -121,12 +148,14 @@ def named(
         draw = functools.partial(partition.permutation, shares=tuple(shares))
     known = {
         "ist": lambda: ist(draw),
-        "resist": lambda: resist(min_depth),
         "local_sgd": local_sgd,
         "data_parallel": data_parallel,
         "ensemble": lambda: ensemble(functools.partial(partition.fixed, draw=draw)),
         "single": single,
         "dense_subnet": dense_subnet,
+        "resist": lambda: resist(min_depth),
+        "loft": loft,
+        "shallow_ensemble": shallow_ensemble,
     }
     if name not in known:
         raise InputError(f"unknown method {name!r}; known: {', '.join(known)}")

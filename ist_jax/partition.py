@@ -131,6 +131,24 @@ def balanced(
     return who
 
 
+def in_order(
+    key: Key[Array, ""],
+    widths: Mapping[str, int],
+    workers: int,
+    round: Number = 0,
+    previous: Assignment | None = None,
+    *,
+    only: str | None = None,
+) -> Assignment:
+    """The first neurons to the first worker, the next to the next, in every round.
+
+    Args:
+      only: the one group that is cut; all of them if absent.
+    """
+    cut = {group: n for group, n in widths.items() if only in (None, group)}
+    return {group: _deal(jnp.arange(n), counts) for group, n, counts in _plan(cut, workers, None)}
+
+
 def uncut(
     key: Key[Array, ""],
     widths: Mapping[str, int],

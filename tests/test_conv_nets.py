@@ -214,7 +214,7 @@ WRONG = {
     "VGG(H, 3, stages=(64, 128))": "stage 0 of a VGG must be whole numbers above 0.* found 64",
     "VGG(H, 3, stages=((4,), (0,)))": r"stage 1 of a VGG .* found \(0,\)",
     "ResNet(H, 3, blocks=())": r"blocks of a ResNet .* found \(\)",
-    "ResNet(H, 3, base=0)": r"base and wide of a ResNet .* found \(0, 1\)",
+    "ResNet(H, 3, base=0)": r"base of a ResNet .* found \(0,\)",
     "ResNet(H, 3, crop=-1)": "crop of a ResNet must not be negative; found -1",
     "ResNet(H, 3, blocks=(1, 1.5))": r"blocks of a ResNet .* found \(1, 1.5\)",
 }

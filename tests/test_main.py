@@ -124,10 +124,11 @@ def test_the_plan_agrees_with_the_run(finished, tmp_path):
     told = train.plan(config)
     assert "hidden0 64 -> 16, hidden1 64 -> 16" in told
     row = next(line for line in told.splitlines() if line.startswith("| ist"))
-    assert [cell.strip() for cell in row.split("|")[2:6]] == [
+    assert [cell.strip() for cell in row.split("|")[2:7]] == [
         "1,504",
         "16.5%",
         "6.02 kB",
+        "48.13 kB",
         "36.1 kB",
     ]
     plan = json.loads((folder / "summary.json").read_text())["plans"]["ist"]

@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from ist_jax.data import digits, fashion_mnist, images, speech, xmc
 from ist_jax.data.batches import Batches
 from ist_jax.data.dataset import Dataset
@@ -13,11 +15,20 @@ SOURCES: Mapping[str, Callable[..., Any]] = {
     "digits": digits.load,
     "fashion_mnist": fashion_mnist.load,
     "cifar10": images.cifar10,
+    "cifar100": images.cifar100,
     "imagenet": images.imagenet,
     "speech_commands": speech.load,
     "speech_synthetic": speech.load_synthetic,
     "xmc": xmc.load,
     "debian_packages": xmc.load_debian,
+}
+# Training and test examples, shape of one, classes: enough to plan with.
+PUBLISHED: Mapping[str, tuple[int, int, tuple[int, ...], int]] = {
+    "fashion_mnist": (60_000, 10_000, (28, 28, 1), 10),
+    "cifar10": (50_000, 10_000, (32, 32, 3), 10),
+    "cifar100": (50_000, 10_000, (32, 32, 3), 100),
+    "imagenet": (1_281_167, 50_000, (224, 224, 3), 1000),
+    "speech_commands": (84_843, 11_005, (4096,), 35),
 }
 
 
@@ -47,4 +58,19 @@ def load(name: str, path: str = "", **options: Any) -> Any:
     return SOURCES[name](path, **{k: v for k, v in options.items() if k in known}).checked()
 
 
-__all__ = ["SOURCES", "Batches", "Dataset", "load"]
+def outline(name: str, size: int | None = None) -> Dataset | None:
+    """A set of its published size, all of whose numbers are 0 and take no memory; None if unknown.
+
+    Args:
+      size: pixels of a side, where images have another than the usual one.
+    """
+    if name not in PUBLISHED:
+        return None
+    train, test, shape, classes = PUBLISHED[name]
+    shape = (size, size, shape[-1]) if size and len(shape) > 1 else shape
+    x, y = np.zeros((), np.float32), np.zeros((), np.int32)
+    of = lambda n: (np.broadcast_to(x, (n, *shape)), np.broadcast_to(y, (n,)))
+    return Dataset(name, *of(train), *of(test), classes, origin="published sizes")
+
+
+__all__ = ["PUBLISHED", "SOURCES", "Batches", "Dataset", "load", "outline"]

@@ -88,9 +88,18 @@ def cifar10(path: str = "", *, skip_bad: bool = False) -> Dataset:
     Raises:
       InputError: nothing there; an image that cannot be decoded, or a label out of range.
     """
-    opened = _open("cifar10", path, ("train", "test"))
+    return _cifar("cifar10", path, skip_bad)
+
+
+def cifar100(path: str = "", *, skip_bad: bool = False) -> Dataset:
+    """As ``cifar10``, of 100 classes."""
+    return _cifar("cifar100", path, skip_bad)
+
+
+def _cifar(name: str, path: str, skip_bad: bool) -> Dataset:
+    opened = _open(name, path, ("train", "test"))
     if opened.shape != (32, 32, 3):
-        raise InputError(f"{path} is not cifar10: its images are {opened.shape}, not (32, 32, 3)")
+        raise InputError(f"{path} is not {name}: its images are {opened.shape}, not (32, 32, 3)")
     lazy = _dataset(opened, 32, {part: _look(opened, part, skip_bad) for part in PARTS})
     return lazy._replace(train_x=lazy.train_x[:], test_x=lazy.test_x[:])
 

@@ -70,6 +70,12 @@ def _linear(
     x: Array, features: int, names: tuple[str | None, ...], name: str, bias: bool = False
 ) -> Array:
     axes = tuple(range(1 - len(names), 0))
-    init = nn.with_partitioning(nn.initializers.lecun_normal(), names)
-    layer = nn.DenseGeneral(features, axes, use_bias=bias, kernel_init=init, name=name)
+    layer = nn.DenseGeneral(
+        features,
+        axes,
+        use_bias=bias,
+        kernel_init=nn.with_partitioning(nn.initializers.lecun_normal(), names),
+        bias_init=nn.with_partitioning(nn.initializers.zeros, names[-1:]),
+        name=name,
+    )
     return layer(x)

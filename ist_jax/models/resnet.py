@@ -8,8 +8,9 @@ group               its members                                     method
 ``stage3``          the equal blocks of a stage (all but a strided  ResIST, Dun et al., UAI 2022
                     first one), stacked on a leading axis
 ``strided3``        the residual branch of a strided block          ResIST's "naive" cut
-``filters3_1``      filters between the two convolutions of a       LoFT, Dun et al.
-                    block (counted from 0)
+``filters3_1``      filters between the two convolutions of a       LoFT, Dun et al.; any number of
+                    block (counted from 0)                          them, its wide variant has twice
+                                                                    as many as usual
 ``hidden0``, ...    dense neurons under the logits                  IST, Yuan et al., PVLDB 15, 2022
 ==================  ==============================================  ================================
 
@@ -89,8 +90,7 @@ class ResNet(nn.Module):
         The default is ResNet18. (3, 4, 23, 3) is what ResIST's paper calls ResNet101, with 36 and
         50 in place of 23 ResNet152 and ResNet200.
       base: filters of the first stage.
-      wide: inner filters of the blocks of stages 2, 3, ... are so many times as many (LoFT's wide
-        variant has 2); a group of filters has the width it is given.
+      large: for images of 224: a 7x7 stem of stride 2 and the largest of 3x3, again of stride 2.
       preactivate: He et al.'s blocks of 2016, and nothing after the last.
       bias: of the logits.
       crop: pixels that training images are shifted by at most; half are mirrored (``augment``).
@@ -102,7 +102,7 @@ class ResNet(nn.Module):
     classes: int
     blocks: Sequence[int] = (2, 2, 2, 2)
     base: int = 64
-    wide: int = 1
+    large: bool = False
     preactivate: bool = False
     bias: bool = False
     crop: int = 0
@@ -114,11 +114,14 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: Array | np.ndarray, train: bool = True) -> Float[Array, "B classes"]:
         self._check(x)
-        x = Convolution(self.base, name="stem")(CropAndFlip(self.crop)(x, train))
+        size, stride = (7, 2) if self.large else (3, 1)
+        y = Convolution(self.base, size, stride, name="stem")(CropAndFlip(self.crop)(x, train))
         if not self.preactivate:
-            x = nn.relu(self._norm(x, "stem", train))
+            y = nn.relu(self._norm(y, "stem", train))
+        if self.large:
+            y = nn.max_pool(y, (3, 3), (2, 2), "SAME")
         for stage in range(1, len(self.blocks) + 1):
-            x = self._stage(stage, x, train)
+            y = self._stage(stage, y, train)
         hidden = {group: n for group, n in self.widths.items() if group.startswith("hidden")}
         gains = {group: gain for group, gain in self.gains.items() if group in hidden}
         head = MLP(
@@ -132,16 +135,15 @@ class ResNet(nn.Module):
             bias=self.bias,
             name="head",
         )
-        return head(x.mean(axis=(1, 2)), train)
+        return head(y.mean(axis=(1, 2)), train)
 
     def _stage(self, stage: int, x: Array, train: bool) -> Array:
         filters, strided, equal = self.base * 2 ** (stage - 1), f"strided{stage}", f"stage{stage}"
 
         def block(name, group="", **more):
-            inner = self.widths.get(group, filters * (self.wide if stage > 1 else 1))
             return Block(
                 filters,
-                inner,
+                self.widths.get(group, filters),
                 group if group in self.widths else None,
                 gain=self.gains.get(group or name, 1.0),
                 preactivate=self.preactivate,
@@ -186,7 +188,7 @@ class ResNet(nn.Module):
         if x.ndim != 4:
             raise InputError(f"a ResNet takes images [B, H, W, C]; found shape {x.shape}")
         check_counts("blocks of a ResNet", self.blocks)
-        check_counts("base and wide of a ResNet", (self.base, self.wide))
+        check_counts("base of a ResNet", (self.base,))
         if self.crop < 0:
             raise InputError(f"crop of a ResNet must not be negative; found {self.crop}")
         most: dict[str, float] = {}  # members of each group that can be cut

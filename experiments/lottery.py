@@ -1,0 +1,196 @@
+"""Lottery tickets out of a finished run: filter distances, pruning, fine-tuning.
+
+    python -m experiments.main --config=configs/fashion_loft.py --workdir=runs/fashion_loft
+    python -m experiments.lottery --config=configs/fashion_loft.py --workdir=runs/fashion_loft
+
+For each method and seed of the run in --workdir: how far the ranking of the filters is, in each of
+its checkpoints, from the one before and from the last; then the last net is pruned to several sizes
+(config.lottery.pruned), by the norms of its filters and at random, and each small net is trained on
+as an ordinary one for config.lottery.epochs. All of it goes to lottery.jsonl in that folder.
+Source: Dun et al., LoFT.
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from experiments import build, check, command, compare, train
+from experiments.command import CONFIG, WORKDIR, mistake
+from experiments.keep import FOLDER
+from ist_jax import lottery
+from ist_jax.checkpoint import Checkpoints
+from ist_jax.errors import CheckpointError, InputError
+
+flags.adopt_module_key_flags(command)
+LINES = "lottery.jsonl"
+
+
+def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """All lines, of every method and seed; each is written as soon as it is known.
+
+    Raises:
+      InputError: no finished run of this config, no checkpoints, or nothing that could be pruned.
+    """
+    check.check(config)
+    try:
+        compare.same(config, (workdir / train.CONFIG).read_text(), str(workdir))
+    except OSError:
+        raise InputError(f"{workdir} holds no run. Make it first: experiments.main") from None
+    data = train.load(config)
+    tune = _tuner(config, data)
+    lines = []
+    with (workdir / LINES).open("w") as file:
+        for name in config.methods:
+            job = build.build(config, data, name)
+            for seed in config.seeds:
+                for line in _of(job, config, workdir, name, seed, tune):
+                    lines.append({"method": name, "seed": seed, **line})
+                    file.write(json.dumps(lines[-1]) + "\n")
+                    file.flush()
+    return lines
+
+
+def _of(
+    job: build.Job,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    name: str,
+    seed: int,
+    tune: Callable[[Any, dict[str, int], int], dict[str, Any]],
+) -> Iterator[dict[str, Any]]:
+    nets = dict(_checkpoints(job, config, workdir, f"{name}_{seed}"))
+    rankings = {number: lottery.ranking(net, job.names) for number, net in nets.items()}
+    last = max(nets)
+    before = None
+    for number, ranked in rankings.items():
+        yield {
+            "round": number,
+            "distance": None if before is None else _far(before, ranked),
+            "distance_to_last": _far(ranked, rankings[last]),
+        }
+        before = ranked
+    net, widths = nets[last], job.plan.widths
+    for share in (0.0, *config.lottery.pruned):
+        shares = dict.fromkeys(widths, share)
+        ways = {"norms": lottery.largest(net, job.names, shares)}
+        if share:
+            ways["random"] = lottery.at_random(jax.random.key(seed), widths, shares)
+        for way, stay in ways.items():
+            small, left = lottery.prune(net, job.names, stay)
+            yield {"pruned": share, "by": way, **tune(small, left, seed)}
+
+
+def _far(before: dict[str, Any], after: dict[str, Any]) -> float:
+    """The mean over the groups of how far their rankings went."""
+    return float(np.mean([lottery.distance(before[group], after[group]) for group in before]))
+
+
+def _checkpoints(
+    job: build.Job, config: ConfigDict, workdir: pathlib.Path, name: str
+) -> Iterator[tuple[int, Any]]:
+    """The net in each checkpoint, the oldest first."""
+    kept = Checkpoints(f"{config.checkpoint.folder or workdir / FOLDER}/{name}")
+    numbers = sorted(kept.rounds())
+    if not numbers:
+        raise InputError(f"{kept.folder} holds no checkpoint: set config.checkpoint.every")
+    for number in numbers:
+        try:
+            state = kept.restore(kept.check(number), job.trainer.shapes)
+        except CheckpointError as error:
+            raise InputError(str(error)) from None
+        yield number, jax.tree.map(np.asarray, state.params)
+
+
+def _tuner(config: ConfigDict, data: Any) -> Callable[[Any, dict[str, int], int], dict[str, Any]]:
+    """Trains a small net on; nets of one size share a program."""
+    jobs: dict[tuple[int, ...], tuple[build.Job, ConfigDict, float]] = {}
+
+    def small_job(widths: dict[str, int]) -> tuple[build.Job, ConfigDict, float]:
+        size = tuple(widths.values())
+        if size not in jobs:
+            small = config.copy_and_resolve_references()
+            small.workers, small.warm_up = 1, 0
+            small.model.widths = ConfigDict(widths)
+            small.epochs, small.optimizer.lr = config.lottery.epochs, config.lottery.lr
+            job = build.build(small, data, "single")
+            jobs[size] = job, small, job.step_s()
+        return jobs[size]
+
+    def tune(net: Any, widths: dict[str, int], seed: int) -> dict[str, Any]:
+        job, small, step_s = small_job(widths)
+        state = job.trainer.init(net, jax.random.key(seed))
+        pruned, batches = job.evaluate(state), job.batches(seed)
+        for number in range(build.rounds(small, data)):
+            state, _ = job.trainer.round(state, **job.place(batches(number, {})))
+        return {
+            "accuracy": pruned["accuracy/test"],
+            "accuracy_tuned": job.evaluate(state)["accuracy/test"],
+            "parameters": job.plan.net_parameters,
+            "flops": job.plan.flops // config.local_steps,
+            "step_s": step_s,
+        }
+
+    return tune
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Accuracy after pruning and after training on, mean and spread over seeds."""
+    from experiments.report import aligned
+
+    rows = [
+        ["method", "pruned", "by", "parameters", "FLOPs / step", "ms / step", "pruned (%)",
+         "trained on (%)", "seeds"],
+        ["---", "---:", "---"] + ["---:"] * 6,
+    ]  # fmt: skip
+    places = [(x["method"], x["pruned"], x["by"]) for x in lines if "pruned" in x]
+    for place in dict.fromkeys(places):
+        some = [x for x in lines if (x["method"], x.get("pruned"), x.get("by")) == place]
+        accuracies = [
+            _spread([100 * x[key] for x in some]) for key in ("accuracy", "accuracy_tuned")
+        ]
+        one = some[0]
+        rows.append(
+            [
+                place[0],
+                f"{place[1]:.0%}",
+                place[2],
+                f"{one['parameters']:,}",
+                f"{one['flops'] / 1e6:.0f} M",
+                f"{1e3 * one['step_s']:.1f}",
+                *accuracies,
+                str(len(some)),
+            ]
+        )
+    return aligned(rows)
+
+
+def _spread(values: list[float]) -> str:
+    mean = f"{np.mean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.2f}"
+
+
+def main(argv: list[str]) -> int:
+    logging.set_verbosity(logging.FATAL)
+    if wrong := command.unasked(argv, "configs/fashion_loft.py"):
+        return mistake(wrong)
+    if not WORKDIR.value:
+        return mistake("--workdir is missing: the folder of a finished run")
+    try:
+        print(table(run(CONFIG.value, pathlib.Path(WORKDIR.value))))
+    except InputError as error:
+        return mistake(str(error))
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=command.parse)

@@ -1,0 +1,141 @@
+"""Filters ranked, compared, pruned and trained on; the net that is left is really smaller."""
+
+import json
+import math
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from configs import fashion_loft
+from experiments import lottery as command
+from experiments import train
+from ist_jax import axes, lottery
+from ist_jax.errors import InputError
+from ist_jax.models.resnet import ResNet
+
+X = np.random.default_rng(0).normal(size=(6, 8, 8, 1)).astype(np.float32)
+MODEL = ResNet({"filters2_1": 8}, 3, blocks=(1, 2), base=4, normalise="none", bias=True)
+
+
+@pytest.fixture(scope="module")
+def net():
+    return axes.of(MODEL.init(jax.random.key(0), X))
+
+
+def test_the_distance_is_the_papers_by_hand():
+    ln = math.log
+    assert lottery.distance([5, 2, 9], [5, 2, 9]) == 0
+    expected = ln(2) + (ln(3) - ln(2)) / 2 + ln(3) / 3
+    assert lottery.distance([5, 2, 9], [9, 5, 2]) == pytest.approx(expected)
+    gone = ln(2) / 2 + (ln(4) - ln(3)) / 3  # 2 is 1st now, and 9 counts as 4th
+    assert lottery.distance([5, 2, 9], [2, 7, 5]) == pytest.approx(ln(3) + gone)
+    swaps = [
+        lottery.distance(range(9), order) for order in ([1, 0, *range(2, 9)], [*range(7), 8, 7])
+    ]
+    assert swaps[0] > 10 * swaps[1], "the first ranks count most"
+
+
+def test_filters_are_ranked_by_the_norm_of_the_kernel_that_gives_them_out(net):
+    params, names = net
+    kernel = np.asarray(params["params"]["stage2_1"]["in"]["kernel"])
+    assert names["params"]["stage2_1"]["in"]["kernel"][-1] == "filters2_1"
+    found = lottery.norms(params, names)
+    np.testing.assert_allclose(
+        found["filters2_1"], [np.linalg.norm(kernel[..., n]) for n in range(8)], rtol=1e-6
+    )
+    order = lottery.ranking(params, names)["filters2_1"]
+    assert (np.diff(found["filters2_1"][order]) <= 0).all()
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 8), (0.3, 6), (0.5, 4), (0.8, 2)])
+def test_pruning_keeps_the_largest_and_gives_a_smaller_net(net, share, count):
+    """It computes what the whole net does with the other filters at zero."""
+    params, names = net
+    stay = lottery.largest(params, names, {"filters2_1": share})
+    norms = lottery.norms(params, names)["filters2_1"]
+    kept = stay["filters2_1"][0]
+    assert len(kept) == count
+    others = np.setdiff1d(np.arange(8), kept)
+    assert norms[kept].min() > norms[others].max(initial=0)
+    small, widths = lottery.prune(params, names, stay)
+    assert widths == {"filters2_1": count}
+    ours = MODEL.clone(widths=widths).apply(small, X, train=False)
+    kernel = params["params"]["stage2_1"]["in"]["kernel"].at[..., others].set(0)
+    block = {**params["params"]["stage2_1"], "in": {"kernel": kernel}}
+    zeroed = {"params": {**params["params"], "stage2_1": block}}
+    np.testing.assert_allclose(ours, MODEL.apply(zeroed, X, train=False), atol=1e-5)
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (params, small)]
+    assert sizes[0] - sizes[1] == 2 * 9 * 8 * (8 - count)
+
+
+def test_at_random_as_many_stay_and_others_each_time():
+    shares = {"a": 0.5, "b": 0.25}
+    draws = [lottery.at_random(jax.random.key(n), {"a": 8, "b": 4}, shares) for n in range(50)]
+    assert {d["a"].shape for d in draws} == {(1, 4)}
+    assert {d["b"].shape for d in draws} == {(1, 3)}
+    counts = np.bincount(np.concatenate([d["a"][0] for d in draws]), minlength=8)
+    assert counts.min() > 10
+    assert counts.max() < 40
+
+
+def test_what_cannot_be_pruned_is_told(net):
+    params, names = net
+    for share in (1.0, 0.99, -0.1, math.nan):
+        with pytest.raises(InputError, match=r"of the 8 neurons of 'filters2_1' must leave some"):
+            lottery.largest(params, names, {"filters2_1": share})
+    with pytest.raises(InputError, match=r"no group 'filters9_1'; there are .'filters2_1'"):
+        lottery.largest(params, names, {"filters9_1": 0.5})
+    with pytest.raises(InputError, match="no kernel gives out the neurons of 'h'"):
+        lottery.norms({"scale": np.ones(3)}, {"scale": ("h",)})
+
+
+def test_a_run_is_pruned_and_trained_on(tmp_path, capsys):
+    config = fashion_loft.get_config("tiny")
+    config.seeds, config.methods = (0, 1), ("loft", "data_parallel")
+    train.run(config, tmp_path / "run")
+    lines = command.run(config, tmp_path / "run")
+    written = (tmp_path / "run/lottery.jsonl").read_text().splitlines()
+    assert lines == list(map(json.loads, written))
+    for method in config.methods:
+        for seed in config.seeds:
+            mine = [x for x in lines if (x["method"], x["seed"]) == (method, seed)]
+            curve = [x for x in mine if "round" in x]
+            assert [x["round"] for x in curve] == [1, 2]
+            assert curve[0]["distance"] is None
+            assert curve[0]["distance_to_last"] == curve[1]["distance"] >= 0
+            assert curve[1]["distance_to_last"] == 0
+            nets = [(x["pruned"], x["by"]) for x in mine if "pruned" in x]
+            assert nets == [(0.0, "norms"), (0.5, "norms"), (0.5, "random")]
+            whole, half, other = (x for x in mine if "pruned" in x)
+            assert half["parameters"] == other["parameters"] < whole["parameters"]
+            assert half["flops"] < whole["flops"]
+            assert half["accuracy_tuned"] != half["accuracy"]
+    told = command.table(lines)
+    assert told.count("| loft") == 3
+    config.optimizer.lr = 0.2
+    with pytest.raises(InputError, match=r"another experiment: config\.optimizer\.lr was 0\.1"):
+        command.run(config, tmp_path / "run")
+
+
+def test_the_command_tells_mistakes(tmp_path):
+    call = lambda *flags: subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "experiments.lottery",
+            "--config=configs/fashion_loft.py:tiny",
+            *flags,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    done = call(f"--workdir={tmp_path}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "holds no run" in done.stderr

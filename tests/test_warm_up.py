@@ -1,0 +1,109 @@
+"""Local SGD for some rounds, then subnets; an ensemble of whole nets on the same round."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+from conftest import on_host, tiny
+from test_main import lines, timeless
+from test_resume import newest
+
+from experiments import train
+from ist_jax import axes, classify, method, normalise, round
+from ist_jax.errors import InputError
+from ist_jax.models.ensemble import MEMBERS, Ensemble
+from ist_jax.models.mlp import MLP
+from ist_jax.models.resnet import ResNet
+
+
+def test_a_warm_up_is_local_sgd_and_then_the_method(tmp_path):
+    changes = {"rounds": 6, "eval_every": 1, "optimizer.schedule": "cosine"}
+    train.run(tiny(methods=("ist", "local_sgd"), warm_up=2, **changes), tmp_path / "warm")
+    train.run(tiny(**changes), tmp_path / "cold")
+    rows = timeless(lines(tmp_path / "warm"))
+    warm, local = ([r for r in rows if r["method"] == name] for name in ("ist", "local_sgd"))
+    without = lambda row: {k: v for k, v in row.items() if k != "method"}
+    assert list(map(without, warm[:3])) == list(map(without, local[:3]))
+    cold = timeless(lines(tmp_path / "cold"))
+    for key in ("comm/bytes_sent", "comm/bytes_received", "compute/flops"):
+        assert warm[6][key] == local[2][key] + cold[4][key]
+    assert warm[3]["accuracy/test"] != local[3]["accuracy/test"]
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_run_goes_on_from_any_round_of_a_warm_up(tmp_path, stop, devices):
+    """Before its end, at its end and after."""
+    changes = {
+        "warm_up": 2,
+        "eval_every": 1,
+        "checkpoint.every": 1,
+        "checkpoint.permanent": 1,
+        "mesh.workers": devices,
+        "optimizer.momentum": 0.9,
+        "optimiser_state": "keep",
+    }
+    straight, halves = tmp_path / "straight", tmp_path / "halves"
+    train.run(tiny(rounds=5, **changes), straight)
+    train.run(tiny(rounds=5, **changes), halves)
+    for folder in (halves / "checkpoints/ist_0").iterdir():  # as if it had been stopped then
+        if folder.name.isdecimal() and int(folder.name) > stop:
+            for path in sorted(folder.rglob("*"), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+            folder.rmdir()
+    kept = (halves / "metrics.jsonl").read_text().splitlines()[: stop + 1]
+    (halves / "metrics.jsonl").write_text("\n".join(kept) + "\n")
+    train.run(tiny(rounds=5, **changes), halves, resume=True)
+    assert newest(halves) == newest(straight)
+    assert timeless(lines(halves)) == timeless(lines(straight))
+
+
+def test_a_warm_up_that_leaves_no_round_is_refused(tmp_path):
+    with pytest.raises(InputError, match="warm_up=6 rounds of local SGD leave none of 6 for ist"):
+        train.run(tiny(warm_up=6), tmp_path / "run")
+    train.run(tiny(warm_up=6, methods=("data_parallel",)), tmp_path / "other")
+
+
+def test_an_ensemble_asks_its_members_and_takes_the_mean_of_their_probabilities():
+    member = ResNet({}, 3, blocks=(1, 2), base=2, preactivate=True, bias=True, logits=False)
+    model = Ensemble(member, {MEMBERS: 3})
+    x = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype(np.float32)
+    params, names = axes.of(model.init(jax.random.key(0), x))
+    assert all(of_leaf[0] == MEMBERS for _, _, of_leaf in axes.walk(params, names))
+    apart = [
+        member.apply(
+            {"params": jax.tree.map(lambda leaf, n=n: leaf[n], params["params"]["member"])}, x
+        )
+        for n in range(3)
+    ]
+    expected = np.mean([jax.nn.softmax(logits) for logits in apart], axis=0)
+    np.testing.assert_allclose(np.exp(model.apply(params, x)), expected, atol=1e-6)
+    assert np.abs(apart[0] - apart[1]).max() > 1e-3, "each begins elsewhere"
+
+
+def test_members_of_an_ensemble_train_apart_as_if_alone():
+    member = MLP({"hidden0": 4}, 3)
+    model = Ensemble(member, {MEMBERS: 2})
+    draw = np.random.default_rng(0)
+    batches = {
+        "x": draw.normal(size=(2, 3, 8, 5)).astype(np.float32),
+        "y": draw.integers(0, 3, (2, 3, 8)).astype(np.int32),
+    }
+    params, names = axes.of(model.init(jax.random.key(0), batches["x"][0, 0]))
+    loss = classify.cross_entropy(normalise.subnet(model, {MEMBERS: 1}))
+    how, sgd = method.shallow_ensemble(), optax.sgd(0.1)
+    trainer = round.build(loss, sgd, params, names, method=how, workers=2)
+    state, report = trainer.round(trainer.init(params, jax.random.key(1)), batches)
+    assert report.bytes_sent.tolist() == [0, 0]
+    found = on_host(trainer.whole(state)).params["params"]["member"]
+    alone = classify.cross_entropy(member)
+    for number in range(2):
+        mine = {"params": jax.tree.map(lambda leaf, n=number: leaf[n], params["params"]["member"])}
+        for step in range(3):
+            batch = jax.tree.map(lambda leaf, n=number, s=step: leaf[n, s], batches)
+            slope = jax.grad(alone)(mine, batch, jax.random.key(0))
+            mine = jax.tree.map(lambda a, b: a - 0.1 * b, mine, slope)
+        theirs = jax.tree.map(lambda leaf, n=number: leaf[n], found)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), theirs, mine["params"]
+        )
