@@ -28,6 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.min_depth = 0  # blocks of a stage that each worker holds at least (resist)
     config.shares = ()  # relative capacity of each worker; () is equal
     config.normalise = "standardise"  # or "scale", "none"
+    config.compress = ""  # updates: "8bit", "4bit", "top0.01" (the largest hundredth)
     config.optimiser_state = "reset"  # or "keep"
 
     config.data = ConfigDict()

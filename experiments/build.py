@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from experiments import tasks
 from ist_jax import (
     axes,
+    compress,
     cost,
     decompose,
     local,
@@ -153,6 +154,7 @@ def _build(config: ConfigDict, data: Any, how: Method) -> Job:
         exact=config.mesh.exact,
         on_nonfinite=config.on_nonfinite,
         given=task.given,
+        code=compress.named(config.compress),
     )
     own = workers.here(mesh, count)
 
@@ -221,6 +223,7 @@ def _build(config: ConfigDict, data: Any, how: Method) -> Job:
             optimizer,
             config.local_steps,
             task.given,
+            compress.named(config.compress),
         ),
     )
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs import quickstart
 from experiments.tasks import MODELS
-from ist_jax import blockwise, faults, normalise
+from ist_jax import blockwise, compress, faults, normalise
 from ist_jax.errors import InputError
 
 
@@ -77,6 +77,7 @@ def check(config: ConfigDict) -> None:
         raise InputError(
             f"config.xmc.propensity must be two positive numbers, found {config.xmc.propensity}"
         )
+    compress.named(config.compress)
     faults.plan(config.faults, config.workers, 0)
     for key in ("methods", "seeds"):
         if not config[key] or len(set(config[key])) != len(config[key]):

@@ -131,7 +131,7 @@ def plan(config: ConfigDict) -> str:
         data, missing = load(config), []
     except InputError as error:
         data = datasets.outline(config.data.name, config.data.options.get("size"))
-        if data is None:
+        if data is None or config.data.path:  # a folder that is named should be there
             raise
         missing = [f"cannot be trained here: {str(error).splitlines()[0]}"]
     rounds = build.rounds(config, data)

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 import optax
 
-from ist_jax import axes, layout, traffic
+from ist_jax import axes, compress, layout, traffic
+from ist_jax.compress import Code
 from ist_jax.keys import fold
 from ist_jax.local import Memory
 from ist_jax.method import Method
@@ -52,10 +53,11 @@ def exchanged(
     optimizer: optax.GradientTransformation,
     steps: int,
     given: Mapping[str, int] | None = None,
+    code: Code | None = None,
 ) -> Exchanged:
     """What a method's round of ``steps`` local steps moves; ``params`` may be shapes.
 
-    ``given``: as for ``round.build``.
+    ``given``, ``code``: as for ``round.build``.
     """
     if workers == 1:
         return Exchanged(0.0, 0.0)
@@ -73,6 +75,7 @@ def exchanged(
         devices=workers,
         disjoint=method.disjoint,
         exact=False,
+        codes=compress.of_leaves(code, params),
     )
     ring = workers - 1
     if method.exchange == "step":

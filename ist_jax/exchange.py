@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, Key
 
-from ist_jax import decompose, journeys, merge
+from ist_jax import coded, decompose, journeys, merge
 from ist_jax.layout import Layout, Leaf
 from ist_jax.partition import Assignment
 from ist_jax.passes import WORKER
@@ -42,15 +42,26 @@ def back(
     who: Assignment,
     who_next: Assignment,
     took_part: Bool[Array, " S"] | None = None,
+    before: PyTree = None,
+    key: Key[Array, ""] | None = None,
 ) -> tuple[PyTree, Passes]:
-    """The net at rest again, with these subnets in it, laid out for the next assignment."""
+    """The net at rest again, with these subnets in it, laid out for the next assignment.
+
+    ``before``, the subnets as they came ``out``, and ``key`` are needed where leaves have codes.
+    """
+    codes = coded.encode(layout, before, nets, key)
     if layout.devices == 1:
+        nets = coded.decode(layout, before, nets, codes)
         net = decompose.scatter(rest, nets, layout.names, who, took_part, disjoint=layout.disjoint)
         return net, {}
     passes: Passes = {}
     old = dict(enumerate(layout.tree.flatten_up_to(rest)))
     pieces = dict(enumerate(layout.tree.flatten_up_to(nets)))
-    rows = {n: _rows_of(leaf, pieces[n]) for n, leaf in enumerate(layout.leaves) if leaf.split}
+    plain = [n for n in pieces if n not in codes]
+    rows = {n: _rows_of(layout.leaves[n], pieces[n]) for n in plain if layout.leaves[n].split}
+    going: dict[int, Any] = {  # home: an array of rows, or the arrays of their code
+        n: [part.reshape(-1, part.shape[-1]) for part in parts] for n, parts in codes.items()
+    }
     new: dict[int, Array] = {}
     for journey in layout.journeys("on"):
         moved, passes[journey.name] = journeys.to_next(
@@ -58,18 +69,37 @@ def back(
         )
         new |= moved
     for journey in layout.journeys("back"):
-        moved, passes[journey.name] = journeys.to_home(layout, journey, rows, old, who, took_part)
+        moved, passes[journey.name] = journeys.to_home(
+            layout, journey, going | rows, old, who, took_part
+        )
         new |= moved
-    shared = [n for n, leaf in enumerate(layout.leaves) if not leaf.split]
+    shared = [n for n in plain if not layout.leaves[n].split]
     merged = mean(layout, [old[n] for n in shared], [pieces[n] for n in shared], took_part)
     new |= dict(zip(shared, merged, strict=True))
+    whole = {n: parts for n, parts in codes.items() if not layout.leaves[n].split}
+    new |= coded.told(layout, old, whole, took_part)
     return layout.tree.unflatten(new[n] for n in range(len(new))), passes
 
 
 def mean(
-    layout: Layout, otherwise: PyTree, trees: PyTree, took_part: Bool[Array, " S"] | None = None
+    layout: Layout,
+    otherwise: PyTree,
+    trees: PyTree,
+    took_part: Bool[Array, " S"] | None = None,
+    key: Key[Array, ""] | None = None,
 ) -> PyTree:
-    """The mean over all workers of trees ``[S / D, ...]``; ``otherwise`` where nobody took part."""
+    """The mean over all workers of trees ``[S / D, ...]``; ``otherwise`` where nobody took part.
+
+    With a key, the trees are gradients of the net, whose leaves go in their codes.
+    """
+    if key is not None and (codes := coded.gradients(layout, trees, key)):
+        old = dict(enumerate(jax.tree.leaves(otherwise)))
+        new = coded.told(layout, old, codes, took_part)
+        plain = [n for n in old if n not in codes]
+        flat = jax.tree.leaves(trees)
+        rest = mean(layout, [old[n] for n in plain], [flat[n] for n in plain], took_part)
+        new |= dict(zip(plain, rest, strict=True))
+        return jax.tree.unflatten(jax.tree.structure(otherwise), [new[n] for n in sorted(new)])
     if layout.devices == 1:
         names = jax.tree.map(lambda leaf: (None,) * leaf.ndim, otherwise)
         return decompose.scatter(otherwise, trees, names, {}, took_part)

@@ -4,6 +4,7 @@ Each carries all leaves that have rows of one group, in the passes of one ``Rout
 leaves by their numbers and the number of passes.
 """
 
+import math
 from collections.abc import Mapping
 
 import jax.numpy as jnp
@@ -83,12 +84,15 @@ def to_next(
 def to_home(
     layout: Layout,
     journey: Journey,
-    rows: Mapping[int, Array],
+    rows: Mapping[int, Array | list[Array]],
     homes: Mapping[int, Array],
     who: Assignment,
     took_part: Bool[Array, " S"] | None = None,
 ) -> Moved:
-    """From the slots to the homes: the value of the one holder, or the mean over several."""
+    """From the slots to the homes: the value of the one holder, or the mean over several.
+
+    Rows of a leaf that goes in a code are its parts, and are added to what is at home.
+    """
     took_part = jnp.ones(layout.workers, bool) if took_part is None else took_part
     ids = jnp.where(took_part[:, None], who[journey.group], layout.widths[journey.group])
     seats, a_device = routes.home(layout.widths[journey.group]), layout.home(journey.group)
@@ -96,17 +100,24 @@ def to_home(
     lists = routes.route(ids, seats, a_device, layout.devices, ranks)
     tables = {g: slots(ids, layout.widths[g], took_part) for g, ids in who.items()}
     leaves = {n: layout.leaves[n] for n in journey.leaves}
+    counts = [len(leaf.parts(layout.slots, "back")) for leaf in leaves.values()]
 
     def send(at: Rows):
         near = jnp.minimum(at.seat, layout.held(journey.group) - 1)
-        return [rows[n].at[near].get(mode="promise_in_bounds") for n in leaves]
+        every = [part for n in leaves for part in _parts(rows[n])]
+        return [part.at[near].get(mode="promise_in_bounds") for part in every]
 
     def receive(totals, at: Rows, pieces):
+        parts = iter(pieces)
+        of_leaves = [[next(parts) for _ in range(count)] for count in counts]
+
         def from_device(d, totals):  # one by one: rows as wide as at home are few at a time
             one = Rows(*(value[d] for value in at))
             return [
-                _settle(layout, leaf, total, one, piece[d], tables)
-                for leaf, total, piece in zip(leaves.values(), totals, pieces, strict=True)
+                _settle(
+                    layout, leaf, total, one, *_decoded(layout, leaf, of_leaf, d, homes[n]), tables
+                )
+                for (n, leaf), total, of_leaf in zip(leaves.items(), totals, of_leaves, strict=True)
             ]
 
         return lax.fori_loop(0, len(at.seat), from_device, totals)
@@ -155,17 +166,35 @@ def _select(leaf: Leaf, rows: Array, at: Rows, who: Assignment) -> Array:
     return jnp.where(held, value, jnp.zeros((), rows.dtype))
 
 
+def _parts(rows: Array | list[Array]) -> list[Array]:
+    return rows if isinstance(rows, list) else [rows]
+
+
+def _decoded(
+    layout: Layout, leaf: Leaf, parts: list[Array], device: Array, home: Array
+) -> tuple[Array, Array | None]:
+    """Rows ``[C, ...]`` that came from a device, and the leaf at home that they are added to."""
+    mine = [part[device] for part in parts]
+    if leaf.code is None:
+        return mine[0], None
+    row = leaf.row(layout.slots)
+    return leaf.code.decode(mine, math.prod(row)).reshape(-1, *row), home
+
+
 def _settle(
     layout: Layout,
     leaf: Leaf,
     total: tuple[Array, ...],
     at: Rows,
     piece: Array,
+    home: Array | None,
     tables: Mapping[str, Int[Array, "S N"]],
 ) -> tuple[Array, ...]:
-    """Puts rows ``[C, ...]`` from one device into those that lie at home."""
+    """Puts rows ``[C, ...]`` from one device into those that lie at home, or adds them to it."""
+    old = 0 if home is None else home.at[at.place].get(mode="promise_in_bounds")
     if layout.disjoint and not leaf.others:
-        return (total[0].at[at.home].set(piece, mode="drop"),)
+        value = piece if home is None else old + piece
+        return (total[0].at[at.home].set(value, mode="drop"),)
     ndim = max(leaf.others, default=0) + 1
     where = [lay(jnp.arange(len(piece)), (0,), ndim)]
     for axis in range(1, ndim):
@@ -174,6 +203,7 @@ def _settle(
         else:
             where.append(lay(jnp.arange(piece.shape[axis]), (axis,), ndim))
     value, held = read(piece, where)
+    value = value if home is None else old + value
     near = [t.at[at.place].get(mode="promise_in_bounds") for t in total]
     rows = (
         (jnp.where(held, value, near[0]),)

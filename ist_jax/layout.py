@@ -12,13 +12,14 @@ A leaf that nothing cuts is whole on every device, and so is every leaf where th
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ist_jax import axes, routes
+from ist_jax.compress import Code, Part
 from ist_jax.errors import InputError
 
 PyTree = Any
@@ -34,6 +35,8 @@ class Leaf(NamedTuple):
       group: the group of that axis.
       others: the groups of the other cut axes, by axis of a row (1 is the first).
       travels: whether the rows lie with their holders.
+      code: in which rows go home; as they are if None.
+      cut: the first cut axis, also where there is one device.
     """
 
     shape: tuple[int, ...]
@@ -42,6 +45,8 @@ class Leaf(NamedTuple):
     group: str = ""
     others: Mapping[int, str] = {}
     travels: bool = False
+    code: Code | None = None
+    cut: int | None = None
 
     @property
     def split(self) -> bool:
@@ -55,9 +60,16 @@ class Leaf(NamedTuple):
             rest[axis - 1] = sizes.get(group, rest[axis - 1])
         return tuple(rest)
 
+    def parts(self, sizes: Mapping[str, int], way: str) -> list[Part]:
+        """What arrays a row becomes on its way: how many entries each has, and their dtype."""
+        length = math.prod(self.row(sizes))
+        if self.code is None or way != "back":
+            return [(length, self.dtype)]
+        return [(n, jnp.dtype(dtype)) for n, dtype in self.code.parts(length)]
+
 
 class Message(NamedTuple):
-    """What a device sends to each other one in a pass; ``parts``: which leaves of the journey."""
+    """What a device sends to each other one in a pass; ``parts``: which of the journey's rows'."""
 
     parts: list[int]
     size: int  # elements
@@ -121,27 +133,23 @@ class Layout(NamedTuple):
         for number, leaf in enumerate(self.leaves):
             if leaf.split and leaf.travels == (way == "on"):
                 found.setdefault(leaf.group, []).append(number)
-        return [self._journey(f"{way} {group}", group, found[group]) for group in found]
+        return [self._journey(way, group, found[group]) for group in found]
 
-    def _journey(self, name: str, group: str, numbers: list[int]) -> Journey:
-        capacity = routes.capacity(self.held(group) / self.devices, self.row_bytes(numbers))
+    def _journey(self, way: str, group: str, numbers: list[int]) -> Journey:
+        parts = [part for n in numbers for part in self.leaves[n].parts(self.slots, way)]
+        row_bytes = sum(length * dtype.itemsize for length, dtype in parts)
+        capacity = routes.capacity(self.held(group) / self.devices, row_bytes)
         alone: list[Message] = []
         together: dict[Any, Message] = {}
-        for part, number in enumerate(numbers):
-            leaf = self.leaves[number]
-            size, itemsize = capacity * math.prod(leaf.row(self.slots)), leaf.dtype.itemsize
-            if size * itemsize >= SMALL_BYTES:
-                alone.append(Message([part], size, itemsize))
+        for part, (length, dtype) in enumerate(parts):
+            size = capacity * length
+            if size * dtype.itemsize >= SMALL_BYTES:
+                alone.append(Message([part], size, dtype.itemsize))
             else:
-                others = together.get(leaf.dtype, Message([], 0, itemsize))
-                together[leaf.dtype] = Message([*others.parts, part], others.size + size, itemsize)
+                others = together.get(dtype, Message([], 0, dtype.itemsize))
+                together[dtype] = Message([*others.parts, part], others.size + size, dtype.itemsize)
         messages = [*alone, *together.values()]
-        return Journey(name, group, numbers, capacity, messages, self.workers)
-
-    def row_bytes(self, numbers: list[int]) -> int:
-        """Of the rows of these leaves, cut to a slot."""
-        leaves = [self.leaves[number] for number in numbers]
-        return sum(math.prod(leaf.row(self.slots)) * leaf.dtype.itemsize for leaf in leaves)
+        return Journey(f"{way} {group}", group, numbers, capacity, messages, self.workers)
 
 
 def plan(
@@ -154,6 +162,7 @@ def plan(
     disjoint: bool,
     exact: bool,
     given: Mapping[str, int] | None = None,
+    codes: Sequence[Code | None] = (),
 ) -> Layout:
     """How a net is spread; ``params`` and ``who`` may be shapes.
 
@@ -167,6 +176,7 @@ def plan(
       exact: means of shared leaves are added up in the order of the workers, so that their bits do
         not depend on D.
       given: groups that are not drawn but told in every round, and a worker's slots of each.
+      codes: of the first leaves, in which they go home, or None.
 
     Raises:
       InputError: fewer neurons than devices, or a leaf whose first cut axis is of a group that is
@@ -182,7 +192,7 @@ def plan(
                 "devices, or let several share a worker (mesh.data)."
             )
 
-    def rest(path, leaf, leaf_names):
+    def rest(path, leaf, leaf_names, code):
         shape, dtype = tuple(leaf.shape), jnp.dtype(leaf.dtype)
         cut = [axis for axis, group in enumerate(leaf_names) if group in slots]
         if cut and leaf_names[cut[0]] in given:
@@ -191,14 +201,16 @@ def plan(
                 "given in every round: a group that is drawn must come before it"
             )
         if not cut or devices == 1:
-            return Leaf(shape, dtype)
+            return Leaf(shape, dtype, code=code, cut=cut[0] if cut else None)
         first = cut[0]
         others = {axis: leaf_names[axis] for axis in cut[1:]}
-        travels = disjoint and not others
-        return Leaf(shape, dtype, first, leaf_names[first], others, travels)
+        travels = disjoint and not others and code is None  # a next holder lacks the old value
+        return Leaf(shape, dtype, first, leaf_names[first], others, travels, code, first)
 
+    walked = axes.walk(params, names)
+    every = [*codes, *[None] * (len(walked) - len(codes))]
     return Layout(
-        leaves=[rest(*leaf) for leaf in axes.walk(params, names)],
+        leaves=[rest(*leaf, code) for leaf, code in zip(walked, every, strict=True)],
         names=names,
         tree=jax.tree.structure(params),
         widths=widths,

@@ -22,8 +22,9 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Key
 
-from ist_jax import axes, door, exchange, journeys, layout, local, traffic
+from ist_jax import axes, compress, door, exchange, journeys, layout, local, traffic
 from ist_jax import workers as devices
+from ist_jax.compress import Code
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
 from ist_jax.local import Loss
@@ -95,6 +96,7 @@ def build(
     exact: bool = False,
     on_nonfinite: str = "raise",
     given: Mapping[str, int] | None = None,
+    code: Code | None = None,
 ) -> Trainer:
     """Compiles a method into the functions that run it.
 
@@ -118,6 +120,7 @@ def build(
       given: groups that are not drawn, and the slots that a worker has of each. The caller tells
         their neurons in every round, for example the rows that the round's batches touch. Workers
         may hold the same ones; a leaf that names such a group is cut along a drawn one first.
+      code: what workers send their updates in (data parallel: their gradients); ``compress``.
 
     Returns:
       A ``Trainer``. ``round(state, batches, took_part=None, given=None)`` takes a tree of arrays
@@ -147,6 +150,8 @@ def build(
     def draw(key, round, previous=None):
         return method.assign(fold(key, "draw"), widths, workers, round, previous)
 
+    codes = compress.of_leaves(code, params)
+
     def rested(net):
         return net, memory.rest(optimizer.init(net))
 
@@ -158,13 +163,14 @@ def build(
         devices=devices.groups(mesh),
         disjoint=method.disjoint,
         exact=exact,
+        codes=codes,
     )
     net = plan(params, names)
     lying = plan(jax.eval_shape(rested, params), (names, memory.names(params, names)))
     counts = traffic.held(
         params, names, method, workers, {group: np.full(workers, n) for group, n in slots.items()}
     )
-    per_round = traffic.per_round(params, names, method, workers, memory, optimizer)
+    per_round = traffic.per_round(params, names, method, workers, memory, optimizer, code)
     moved = per_round(counts)
     resting = at_rest(lying, mesh, rested, draw)
     if on_nonfinite not in ("raise", "drop"):
@@ -185,13 +191,16 @@ def build(
 
     def apart(gradient, rest, batches, key, who, who_next, took_part):
         """Subnets train on their own and are put back; losses ``[S / D, J]``."""
-        (nets, states), out_passes = exchange.out(lying, rest, who)
+        before, out_passes = exchange.out(lying, rest, who)
+        nets, states = before
         states = jax.vmap(memory.resume)(nets, states)
         keys = jax.vmap(lambda worker: fold(key, worker))(journeys.here(lying))
         train = devices.each(functools.partial(train_one, gradient))
         *pieces, losses = train(nets, states, batches, keys)
         losses, took_part = without_nonfinite(pieces, losses, took_part)
-        rest, passes = exchange.back(lying, rest, tuple(pieces), who, who_next, took_part)
+        rest, passes = exchange.back(
+            lying, rest, tuple(pieces), who, who_next, took_part, before, fold(key, "code")
+        )
         return rest, losses, out_passes | passes
 
     def in_step(gradient, rest, batches, key, who, who_next, took_part):
@@ -203,7 +212,7 @@ def build(
             losses, gradients = lax.map(one, (batches, keys))
             losses, present = without_nonfinite(gradients, losses, took_part)
             zeros = jax.tree.map(jnp.zeros_like, net)
-            return losses, exchange.mean(lying, zeros, gradients, present)
+            return losses, exchange.mean(lying, zeros, gradients, present, fold(key, "code"))
 
         steps = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), batches)
         start = rest[0], memory.resume(*rest)

@@ -13,6 +13,7 @@ N_i for data parallel (Yuan et al., section 2.3, whose last sum starts at 1 and 
 twice).
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,8 +22,9 @@ import jax
 import numpy as np
 import optax
 
-from ist_jax import axes
-from ist_jax.layout import Layout
+from ist_jax import axes, compress
+from ist_jax.compress import Code
+from ist_jax.layout import Layout, Leaf
 from ist_jax.local import Memory
 from ist_jax.method import Method
 from ist_jax.partition import Assignment
@@ -32,16 +34,18 @@ PyTree = Any
 
 class Moved(NamedTuple):
     """Bytes that each of S workers receives, and sends, ``int64[S]``: per round, per local step,
-    and once at the end of a run."""
+    and once at the end of a run; and by how much less it sends in a code."""
 
     a_round: np.ndarray
     a_step: np.ndarray
     once: np.ndarray
+    less_a_round: np.ndarray | np.int64 = np.int64(0)
+    less_a_step: np.ndarray | np.int64 = np.int64(0)
 
     def of_steps(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """``(received, sent)`` in a round of J local steps; equal for every method here."""
+        """``(received, sent)`` in a round of J local steps; equal unless updates go in a code."""
         total = self.a_round + steps * self.a_step
-        return total, total
+        return total, total - self.less_a_round - steps * self.less_a_step
 
 
 def per_round(
@@ -51,22 +55,26 @@ def per_round(
     workers: int,
     memory: Memory,
     optimizer: optax.GradientTransformation,
+    code: Code | None = None,
 ) -> Callable[[Mapping[str, np.ndarray]], Moved]:
     """What a method moves, of how many neurons each worker holds of each cut group (``held``).
 
-    Moments that are kept travel with their neurons and count.
+    Moments that are kept travel with their neurons and count; they have no code.
     """
     whole = _bytes(params, names, {})
     nothing = np.zeros(workers, np.int64)
+    less = functools.partial(_less, params, names, code)
     if workers == 1:
         return lambda _: Moved(nothing, nothing, nothing)
     if method.exchange == "step":
-        return lambda _: Moved(nothing, nothing + whole, nothing)
+        return lambda _: Moved(nothing, nothing + whole, nothing, nothing, nothing + less({}))
     if method.exchange == "never":
         return lambda counts: Moved(nothing, nothing, nothing + _bytes(params, names, counts))
     rested = jax.eval_shape(lambda net: memory.rest(optimizer.init(net)), params)
     travelling = (params, rested), (names, memory.names(params, names))
-    return lambda counts: Moved(nothing + _bytes(*travelling, counts), nothing, nothing)
+    return lambda counts: Moved(
+        nothing + _bytes(*travelling, counts), nothing, nothing, nothing + less(counts)
+    )
 
 
 def held(
@@ -161,13 +169,19 @@ def wire(
                 each = -(-message.size // data) * message.itemsize
                 total += int(passes[journey.name]) * others * each
     if gradient is not None:
-        return total + steps * _merged(layout, jax.tree.leaves(gradient), data)
+        count = len(jax.tree.leaves(gradient))
+        return total + steps * _merged(layout, layout.leaves[:count], data)
     return total + _merged(layout, [leaf for leaf in layout.leaves if not leaf.split], data)
 
 
-def _merged(layout: Layout, leaves: Sequence[Any], data: int) -> float:
+def _merged(layout: Layout, every: Sequence[Leaf], data: int) -> float:
     """Bytes a device receives where these leaves are averaged over all workers."""
     others, total = layout.devices - 1, 0.0
+    parts = [part for leaf in every if leaf.code for part in leaf.code.parts(math.prod(leaf.shape))]
+    for dtype in {jax.numpy.dtype(dtype) for _, dtype in parts}:
+        length = sum(n for n, of_part in parts if jax.numpy.dtype(of_part) == dtype)
+        total += others * layout.some * -(-length // data) * dtype.itemsize
+    leaves = [leaf for leaf in every if not leaf.code]
     for dtype in {jax.numpy.dtype(leaf.dtype) for leaf in leaves}:
         size = sum(math.prod(leaf.shape) for leaf in leaves if leaf.dtype == dtype)
         if layout.exact:
@@ -186,6 +200,24 @@ def flops(function: Callable[..., Any], *arguments: PyTree) -> int:
     contains) once. Arguments may be shapes.
     """
     return _flops_of(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _less(
+    params: PyTree, names: PyTree, code: Code | None, counts: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Bytes that the rows of a worker's subnet are shorter by in a code."""
+    total: Any = np.int64(0)
+    codes = compress.of_leaves(code, params)
+    for of_leaf, (_, leaf, leaf_names) in zip(codes, axes.walk(params, names), strict=True):
+        if of_leaf is None:
+            continue
+        held = [counts.get(group or "", n) for n, group in zip(leaf.shape, leaf_names, strict=True)]
+        cut = next((axis for axis, group in enumerate(leaf_names) if group in counts), None)
+        rows: Any = 1 if cut is None else held.pop(cut)
+        length: Any = np.prod(np.broadcast_arrays(1, *held), axis=0)
+        short = np.vectorize(lambda n, code=of_leaf: 4 * int(n) - code.bytes(int(n)))(length)
+        total = total + rows * short
+    return np.asarray(total)
 
 
 def _bytes(tree: PyTree, names: PyTree, counts: Mapping[str, np.ndarray]) -> np.ndarray:

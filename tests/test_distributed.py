@@ -115,6 +115,7 @@ def test_a_team_of_processes_gives_what_one_gives_and_only_the_first_writes(tmp_
     assert metrics(tmp_path / "two")[0].count("\n") == 4
 
 
+@pytest.mark.slow
 def test_deterministic_is_the_same_on_unequal_machines(tmp_path):
     """A net whose sums depend on the threads; one of two processes sees one CPU."""
     wide = ["--deterministic", "--config.mesh.workers=2", "--config.workers=2"]

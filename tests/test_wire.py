@@ -9,11 +9,22 @@ import optax
 import pytest
 from conftest import mlp_loss, mlp_tree, regression_batches
 
-from ist_jax import axes, classify, layout, local, method, normalise, partition, round, traffic
+from ist_jax import (
+    axes,
+    classify,
+    compress,
+    layout,
+    local,
+    method,
+    normalise,
+    partition,
+    round,
+    traffic,
+)
 from ist_jax import workers as devices
 from ist_jax.models.cnn import CNN
 
-SIZES = {"f32": 4, "s32": 4, "bf16": 2, "u32": 4, "pred": 1}
+SIZES = {"f32": 4, "s32": 4, "bf16": 2, "u32": 4, "pred": 1, "s8": 1, "u8": 1}
 
 
 def program_bytes(text, passes, steps, size, data=1):
@@ -77,7 +88,7 @@ METHODS = {
 }
 
 
-def check(net, how, size, many, exact=False, policy="reset", optimizer=None, data=1):
+def check(net, how, size, many, exact=False, policy="reset", optimizer=None, data=1, code=None):
     params, names, loss, batches = NETS[net]
     how, optimizer = METHODS[how], optimizer or optax.sgd(0.1)
     widths = axes.widths(params, names)
@@ -91,6 +102,7 @@ def check(net, how, size, many, exact=False, policy="reset", optimizer=None, dat
         optimiser_state=policy,
         mesh=devices.mesh(size, many * data, data=data),
         exact=exact,
+        code=code,
     )
     state = trainer.init(params, jax.random.key(1))
     who, steps = jax.tree.map(np.asarray, state.who), 3
@@ -107,6 +119,7 @@ def check(net, how, size, many, exact=False, policy="reset", optimizer=None, dat
         devices=many,
         disjoint=how.disjoint,
         exact=exact,
+        codes=compress.of_leaves(code, params),
     )
     synchronous = how.exchange == "step"
     passes = {} if synchronous else traffic.passes(spread, who, state.who)
@@ -128,6 +141,9 @@ def check(net, how, size, many, exact=False, policy="reset", optimizer=None, dat
         ("two hidden", "ist", 4, 2, {"data": 2}),
         ("one hidden", "local_sgd", 4, 2, {"data": 2}),
         ("one hidden", "data_parallel", 4, 2, {"data": 2, "exact": True}),
+        ("two hidden", "ist", 4, 4, {"code": compress.rounded(4)}),
+        ("cnn", "local_sgd", 4, 2, {"code": compress.rounded(8)}),
+        ("one hidden", "data_parallel", 4, 2, {"data": 2, "code": compress.largest(0.1)}),
     ],
 )
 def test_the_closed_form_is_what_the_compiled_program_moves(net, how, size, many, options):

@@ -1,0 +1,137 @@
+"""Updates in fewer bits: what they lose and cost, and the same bits on any number of devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import mlp_tree, on_host, regression_batches, same_bits
+from training import run, trainer_of
+
+from ist_jax import compress, decompose, method, workers
+from ist_jax.errors import InputError
+from ist_jax.keys import fold
+
+ROWS = jax.random.normal(jax.random.key(0), (3, 101)) * jnp.array([[1.0], [1e-3], [0.0]])
+CODES = {name: compress.named(name) for name in ("8bit", "4bit", "top0.1")}
+DIMS = (6, 16, 8, 3)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_rounding_has_the_value_as_its_mean_and_is_never_a_step_off(bits):
+    code = compress.rounded(bits)
+    step = np.abs(ROWS).max(axis=1, keepdims=True) / (2 ** (bits - 1) - 1)
+    keys = jax.random.split(jax.random.key(1), 2000)
+    draws = jax.vmap(lambda key: code.decode(code.encode(ROWS, key), 101))(keys)
+    assert (np.abs(draws - ROWS) <= step * (1 + 1e-5)).all()
+    error = np.abs(np.mean(draws, axis=0) - ROWS)
+    assert (error <= 5 * step / 2 / np.sqrt(2000) + 1e-7).all()
+    assert not np.asarray(draws)[:, 2].any()
+
+
+def test_two_codes_of_four_bits_share_a_byte():
+    codes = jnp.asarray([[-7, 7, 0, -1, 3], [1, -2, 5, -6, -7]], jnp.int8)
+    packed = compress._packed(codes)
+    assert (packed.shape, packed.dtype) == ((2, 3), jnp.uint8)
+    assert (compress._unpacked(packed, 5) == codes).all()
+
+
+def test_the_largest_entries_are_sent_as_they_are_and_the_others_not_at_all():
+    code = compress.largest(0.1)
+    found = np.asarray(code.decode(code.encode(ROWS, jax.random.key(0)), 101))
+    for row, came in zip(np.asarray(ROWS), found, strict=True):
+        kept = np.argsort(-np.abs(row))[:11]
+        expected = np.zeros(101, np.float32)
+        expected[kept] = row[kept]
+        assert (came == expected).all()
+
+
+@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("length", [1, 2, 5, 100, 101])
+def test_a_row_is_as_long_as_its_code_says_and_never_longer_than_it_was(name, length):
+    code, rows = CODES[name], jnp.ones((2, length))
+    parts = code.encode(rows, jax.random.key(0))
+    assert sum(part.nbytes for part in parts) == 2 * code.bytes(length)
+    told = [(n, jnp.dtype(dtype)) for n, dtype in code.parts(length)]
+    assert told == [(part.shape[-1], part.dtype) for part in parts]
+    assert code.bytes(length) <= 4 * length
+    assert code.decode(parts, length).shape == rows.shape
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "devices"),
+    [
+        (method.ist(), "4bit", (1, 2, 4)),
+        (method.ist(), "top0.1", (4,)),
+        (method.local_sgd(), "8bit", (2, 4)),
+        (method.data_parallel(), "4bit", (4,)),
+        (method.resist(7), "8bit", (2, 4)),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_the_same_bits_on_any_number_of_devices(how, code, devices):
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(3, 4, 2, 8, 6, 3)
+    states = []
+    for count in (None, *devices):
+        mesh = workers.mesh(4, count) if count else None
+        options = {"mesh": mesh, "exact": True, "code": CODES[code]}
+        trainer = trainer_of(params, names, how, 4, optax.adam(1e-2), **options)
+        state = trainer.init(params, jax.random.key(3))
+        for batch in batches:
+            state, report = trainer.round(state, batch)
+        states.append((on_host(trainer.whole(state)), report.loss))
+    for state in states[1:]:
+        assert same_bits(on_host(state), on_host(states[0]))
+
+
+def test_a_worker_adds_what_its_code_says_to_what_it_fetched():
+    """By hand, with an inner matrix: rows are those of a leaf's first cut axis."""
+    params, names = mlp_tree(DIMS)
+    [batch] = regression_batches(1, 4, 2, 8, 6, 3)
+    code = CODES["8bit"]
+    trainer = trainer_of(params, names, method.ist(), 4, code=code)
+    plain = trainer_of(params, names, method.ist(), 4)
+    state = trainer.init(params, jax.random.key(3))
+    key = fold(fold(state.key, "train", 0), "code")
+    who = on_host(state.who)
+    before = decompose.gather(params, names, who)
+    state, report = trainer.round(state, batch)
+    after, full = plain.round(plain.init(params, jax.random.key(3)), batch)
+    trained = decompose.gather(plain.whole(after).params, names, who)
+    pieces, sent = {}, 0
+    for number, name in enumerate(sorted(params)):
+        cut = next(axis for axis, group in enumerate(names[name]) if group)
+        old, new = (np.moveaxis(np.asarray(net[name]), cut + 1, 1) for net in (before, trained))
+        rows = []
+        for worker in range(4):
+            change = (new - old)[worker].reshape(old.shape[1], -1)
+            parts = code.encode(jnp.asarray(change), fold(key, "code", number, worker))
+            rows.append(code.decode(parts, change.shape[-1]).reshape(old.shape[1:]))
+            sent += sum(part.nbytes for part in parts) * (worker == 0)
+        pieces[name] = np.moveaxis(old + np.stack(rows), 1, cut + 1)
+    expected = decompose.scatter(params, pieces, names, who)
+    found = trainer.whole(state).params
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), found, expected)
+    assert report.bytes_sent.tolist() == [sent] * 4
+    assert report.bytes_received.tolist() == full.bytes_received.tolist()
+    assert sent < 0.6 * full.bytes_sent[0]
+
+
+def test_what_is_sent_by_every_method():
+    params, names = mlp_tree((40, 64, 3))
+    batches = regression_batches(1, 4, 2, 8, 40, 3)
+    size = 40 * 64 + 64 * 3
+    for how, steps in ((method.local_sgd(), 1), (method.data_parallel(), 2)):
+        _, [report] = run(params, names, how, batches, code=CODES["4bit"])
+        assert report.bytes_sent.tolist() == [steps * (size // 2 + 2 * 4)] * 4
+        assert report.bytes_received.tolist() == [steps * 4 * size] * 4
+    _, [report] = run(params, names, method.ensemble(), batches, code=CODES["4bit"])
+    assert not report.bytes_sent.any()
+
+
+@pytest.mark.parametrize("name", ["16bit", "bit", "top", "top0", "top2", "gzip", "3.5bit"])
+def test_unknown_codes_are_refused(name):
+    with pytest.raises(InputError, match=r"compress must be|8 or 4 bits|must be in .0, 1."):
+        compress.named(name)
+    assert compress.named("") is None
