@@ -27,6 +27,7 @@ from ist_jax import (
 )
 from ist_jax.errors import InputError
 from ist_jax.method import Method
+from ist_jax.trainer import Trainer
 
 
 class Plan(NamedTuple):
@@ -49,7 +50,7 @@ class Plan(NamedTuple):
 class Job(NamedTuple):
     """One method, ready to train with any seed; its program is compiled once for all of them."""
 
-    trainer: round.Trainer
+    trainer: Trainer
     state: Callable[[int], round.State]  # of a seed
     batches: Callable[[int], Any]  # of a seed
     own: list[int]  # the workers of this process

@@ -15,8 +15,8 @@ from experiments.team import Team
 from ist_jax import checkpoint, stored
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.errors import CheckpointError, InputError
-from ist_jax.round import Trainer
 from ist_jax.state import State
+from ist_jax.trainer import Trainer
 
 FOLDER = "checkpoints"
 DONE = "done"

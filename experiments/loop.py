@@ -17,7 +17,7 @@ from experiments.watchdog import Watchdog
 from ist_jax import faults, stored
 from ist_jax.data import Batches
 from ist_jax.errors import InputError
-from ist_jax.round import Report
+from ist_jax.trainer import Report
 
 HOPELESS = 10  # rounds in a row without a finite update: it is not some worker that fails
 

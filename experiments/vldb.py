@@ -113,11 +113,16 @@ def _ratio(seconds: dict[tuple[str, int], Any], method: str, nodes: int) -> str:
 def _table2(runs: list[Run]) -> str:
     rows = [["workload", "data", "seeds", *METHODS.values()], ["---", "---"] + ["---:"] * 4]
     for workload, paper in TABLE2.items():
-        found = [run for run in runs if run.workload == workload]
-        for run in sorted(found, key=lambda run: run.config["workers"]):
+        found = [  # where some were trained for fewer rounds, their ends are not to be compared
+            run
+            for run in sorted(runs, key=lambda run: run.config["workers"])
+            if run.workload == workload
+            and all(run.last(method) for method in METHODS if run.seeds(method))
+        ]
+        for run in found:
             name = f"{workload}, {run.config['workers']} workers"
-            found_of = [run.last(method) for method in METHODS]
-            rows.append([name, run.told, _counts(found_of), *map(_spread, found_of)])
+            ends = [run.last(method) for method in METHODS]
+            rows.append([name, run.told, _counts(ends), *map(_spread, ends)])
         if found:
             rows.append(
                 [f"*{workload}, 2 workers*", "*paper's*", "", *(f"*{100 * v:.2f}*" for v in paper)]

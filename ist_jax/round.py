@@ -12,7 +12,7 @@ Source: Yuan et al., PVLDB 15(8), 2022, section 2.1.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool
 
 from ist_jax import axes, compress, door, exchange, journeys, layout, local, traffic
 from ist_jax import workers as devices
@@ -32,55 +32,9 @@ from ist_jax.method import Method
 from ist_jax.method import check as check_method
 from ist_jax.partition import Assignment
 from ist_jax.state import State, at_rest
+from ist_jax.trainer import Report, Trainer
 
 PyTree = Any
-
-
-class Report(NamedTuple):
-    """What a round tells; arrays over the S workers.
-
-    ``loss`` is each worker's mean over its local steps: not finite where its data or its net is
-    not, and NaN where ``on_nonfinite="drop"`` left out the worker's update. Bytes are those of the
-    parameters, and of the optimiser's moments where they are kept, that a worker receives and sends
-    to take part in the round. ``passes`` are those of each journey between devices
-    (``traffic.wire`` says what they come to).
-    """
-
-    loss: Float[Array, " S"]
-    took_part: np.ndarray
-    bytes_received: np.ndarray
-    bytes_sent: np.ndarray
-    passes: dict[str, Array]
-
-
-class Trainer(NamedTuple):
-    """Pure functions, and the bytes they move; ``round`` donates the state it is given.
-
-    ``init(params, key)`` takes a net, or a function ``key -> net``, which is run where its result
-    is to lie: no device ever holds all of it. To look at the net between rounds without gathering
-    it, ``over(function)(home(state), ...)`` runs ``function(net, ...)`` on the net as it lies.
-
-    ``natural(state)`` is a copy of the state with every leaf in its natural shape, of which each
-    device has its part if D divides the width (``shapes`` says how they lie); ``whole(state)`` is
-    the same with all of it on every device. Such a state does not depend on the number of devices
-    or processes: it is what a checkpoint holds, and ``resume(state)`` goes on from it, also with
-    another number of workers (neurons are then drawn anew).
-
-    ``wire(report, J)`` is what every device received from others in that round, in bytes, and
-    ``lower`` gives the round's program, to compile and look at.
-    """
-
-    init: Callable[[Any, Key[Array, ""]], State]
-    resume: Callable[[State], State]
-    round: Callable[..., tuple[State, Report]]
-    natural: Callable[[State], State]
-    whole: Callable[[State], State]
-    shapes: State
-    home: Callable[[State], PyTree]
-    over: Callable[[Callable[..., Any]], Callable[..., Any]]
-    lower: Callable[..., jax.stages.Lowered]
-    wire: Callable[[Report, int], float]
-    moved: traffic.Moved
 
 
 def build(

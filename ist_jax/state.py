@@ -32,7 +32,7 @@ class State(NamedTuple):
 
 
 class AtRest(NamedTuple):
-    """Functions of a state between two rounds (``round.Trainer`` says what each does)."""
+    """Functions of a state between two rounds (``trainer.Trainer`` says what each does)."""
 
     init: Callable[[Any, Key[Array, ""]], State]
     resume: Callable[[State], State]

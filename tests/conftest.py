@@ -4,7 +4,9 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import importlib
 import itertools
+import json
 import pathlib
 import tempfile
 
@@ -53,6 +55,23 @@ def compilations():
 
     count()
     return count
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Preparation in this process: faster, and it counts."""
+    from ist_jax.data import prepared  # not before annotations are checked
+
+    calls = []
+
+    def aside(function, job):
+        calls.append(function)
+        module, name = function.split(":")
+        job = json.loads(json.dumps(job))
+        return json.loads(json.dumps(getattr(importlib.import_module(module), name)(job)))
+
+    monkeypatch.setattr(prepared, "aside", aside)
+    return calls
 
 
 @pytest.fixture
@@ -115,6 +134,20 @@ def regression_batches(rounds, workers, steps, batch, inputs, outputs, seed=0):
         }
         for _ in range(rounds)
     ]
+
+
+def drawn(model, *inputs, seed=0):
+    """Parameters of a Flax model and their names; of its shapes alone, so that nothing compiles."""
+    from ist_jax import axes
+
+    shapes, names = axes.of(jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs)))
+    draw = np.random.default_rng(seed)
+
+    def one(leaf):
+        values = draw.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))
+        return jnp.asarray(values if leaf.ndim > 1 else 1 + values / 10, leaf.dtype)
+
+    return jax.tree.map(one, shapes), names
 
 
 def tiny(**changes):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import ROOT, on_host, same_bits
+from conftest import ROOT, drawn, on_host, same_bits
 
 from benchmarks import imagenet_head
 from ist_jax import axes, classify, decompose, method, normalise, partition
@@ -32,8 +32,7 @@ X = np.random.default_rng(0).normal(size=(6, 8, 8, 1)).astype(np.float32)
 @functools.cache
 def net(name):
     model = SMALL[name]
-    params, names = axes.of(jax.jit(model.init)(jax.random.key(1), X))
-    return model, params, names
+    return model, *drawn(model, X)
 
 
 def shapes_of(model, shape=X.shape):

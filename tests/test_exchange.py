@@ -75,7 +75,7 @@ slow = pytest.mark.slow
 CASES = [  # assignment, disjoint, S, D
     (unequal, True, 4, 2),
     (overlapping, False, 6, 3),
-    (rolled, True, 4, 4),
+    pytest.param(rolled, True, 4, 4, marks=slow),
     pytest.param(partition.permutation, True, 6, 2, marks=slow),
     pytest.param(partition.balanced, True, 4, 4, marks=slow),
     pytest.param(only_a, True, 6, 3, marks=slow),

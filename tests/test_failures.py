@@ -18,7 +18,7 @@ from ist_jax import data, decompose, method, partition, workers
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
-from ist_jax.round import Report
+from ist_jax.trainer import Report
 
 DIMS, S = (6, 12, 8, 3), 4
 PARAMS, NAMES = mlp_tree(DIMS)

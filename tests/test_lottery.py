@@ -8,11 +8,11 @@ import sys
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT, tiny
+from conftest import ROOT, drawn, tiny
 
 from experiments import lottery as command
 from experiments import train
-from ist_jax import axes, lottery
+from ist_jax import lottery
 from ist_jax.errors import InputError
 from ist_jax.models.resnet import ResNet
 
@@ -22,7 +22,7 @@ MODEL = ResNet({"filters2_1": 8}, 3, blocks=(1, 2), base=4, normalise="none", bi
 
 @pytest.fixture(scope="module")
 def net():
-    return axes.of(MODEL.init(jax.random.key(0), X))
+    return drawn(MODEL, X)
 
 
 def test_the_distance_is_the_papers_by_hand():

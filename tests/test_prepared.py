@@ -1,5 +1,6 @@
 """Sets that are prepared once: whole or not there, made anew where they are not what they say."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -142,3 +143,40 @@ def test_progress_tells_how_long_still(monkeypatch, capfd):
         "words: 600 of 1,200 clips, 6 s left",
         "words: 1,200 of 1,200 clips, 0 s left",
     ]
+
+
+def test_sizes_are_looked_at_in_all_folders_of_a_set(tmp_path):
+    """Also of a set whose digests take too long."""
+    filled = itertools.count()
+
+    def fill(folder):
+        (folder / "cat").mkdir()
+        (folder / "cat" / "0.wav").write_bytes(b"meow")
+        return {"time": next(filled)}
+
+    for harm, time_ in ((None, 0), (None, 0), (b"me", 1), (b"", 2), (b"wool", 2)):
+        if harm is not None:
+            (tmp_path / "cats" / "cat" / "0.wav").write_bytes(harm)
+        assert prepared.folder(str(tmp_path), "cats", "s", fill)[1] == {"time": time_}
+    assert prepared.folder(str(tmp_path), "cats", "s", fill, check=True)[1] == {"time": 3}
+
+
+def test_progress_is_told_with_an_estimate(monkeypatch, capsys):
+    clock = itertools.count(0, 3)  # each look at it is 3 s later
+    monkeypatch.setattr(prepared.time, "monotonic", lambda: next(clock))
+    show = prepared.Progress("speech_commands", 35_000, "clips")
+    for done in (0, 7_000, 14_000, 35_000):
+        show(done)
+    assert capsys.readouterr().err.splitlines() == [
+        "speech_commands: 7,000 of 35,000 clips, 24 s left",
+        "speech_commands: 35,000 of 35,000 clips, 0 s left",
+    ]
+
+
+def test_a_fresh_process_answers_or_complains(capfd):
+    assert prepared.aside("math:sqrt", 4.0) == 2
+    with pytest.raises(InputError, match="unknown data set 'nope'"):
+        prepared.aside("ist_jax.data:load", "nope")
+    with pytest.raises(RuntimeError, match="math:sqrt ended with code 1"):
+        prepared.aside("math:sqrt", -1.0)
+    assert "math domain error" in capfd.readouterr().err

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import on_host, same_bits
+from conftest import drawn, on_host, same_bits
 
 from ist_jax import axes, classify, decompose, depth, method, normalise, partition, traffic
 from ist_jax import round as rounds
@@ -29,12 +29,7 @@ CUTS = {  # which groups, and their widths
 @functools.cache
 def net(name="preactivated"):
     model = CUTS[name]
-    params, names = axes.of(jax.jit(model.init)(jax.random.key(1), X))
-    # Scales and shifts other than one and zero, so that nothing is an identity by accident.
-    leaves, tree = jax.tree.flatten(params)
-    draw = np.random.default_rng(1)
-    leaves = [leaf + 0.1 * draw.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
-    return model, tree.unflatten(leaves), names
+    return model, *drawn(model, X)
 
 
 def shapes_of(model, size=32, channels=3):
@@ -96,9 +91,14 @@ def test_an_empty_slot_is_no_block_and_learns_nothing(name):
         if who is padded:  # more slots than the stage has blocks are not for the model to refuse
             more = [4 * (group == f"stage{stage}") for stage in (1, 2)]
             model_of = model_of.clone(blocks=tuple(np.add(model.blocks, more).tolist()))
-        loss = lambda sub, m=model_of: jnp.sum(jnp.square(m.apply(sub, X)))
-        outputs.append(model_of.apply(sub, X))
-        gradients.append(jax.grad(loss)(sub))
+
+        def loss(sub, model=model_of):
+            logits = model.apply(sub, X)
+            return jnp.sum(jnp.square(logits)), logits
+
+        gradient, logits = jax.jit(jax.grad(loss, has_aux=True))(sub)
+        outputs.append(logits)
+        gradients.append(gradient)
     np.testing.assert_allclose(*outputs, atol=1e-5)
     for _, leaf, of_leaf in axes.walk(gradients[1], names):
         if group in of_leaf:

@@ -247,8 +247,10 @@ def test_checkpoints_in_a_folder_of_their_own_are_not_overwritten_without_being_
     assert Checkpoints(tmp_path / "kept" / "ist_0").rounds() == [6, 5, 4, 3, 2, 1]
 
 
-@pytest.mark.parametrize("on_error", ["stop", "go_on"])
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(
+    ("on_error", "processes"),
+    [("stop", 1), ("go_on", 1), ("go_on", 2), pytest.param("stop", 2, marks=pytest.mark.slow)],
+)
 def test_a_folder_that_cannot_be_written_stops_training_or_not_as_asked(
     tmp_path, processes, on_error
 ):

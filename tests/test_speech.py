@@ -1,8 +1,6 @@
 """Speech Commands: features, splits, bad clips, and sets that are prepared once."""
 
 import hashlib
-import importlib
-import itertools
 import json
 import os
 import signal
@@ -11,12 +9,11 @@ import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
 import pytest
 from conftest import ROOT
 
-from ist_jax.data import espeak, mel, prepared, speech, wav
+from ist_jax.data import mel, prepared, speech, wav
 from ist_jax.errors import InputError
 
 SPEAKERS = ("2aa787cf", "a69b9b3e", "0a7c2a8d")  # test, validation and training in the archive
@@ -49,113 +46,10 @@ def archive(tmp_path):
 
 
 @pytest.fixture
-def here(monkeypatch):
-    """Preparation in this process: faster, and it counts."""
-    calls = []
-
-    def aside(function, job):
-        calls.append(function)
-        module, name = function.split(":")
-        job = json.loads(json.dumps(job))
-        return json.loads(json.dumps(getattr(importlib.import_module(module), name)(job)))
-
-    monkeypatch.setattr(prepared, "aside", aside)
-    return calls
-
-
-@pytest.fixture
 def load(archive, tmp_path, here):
     """``speech.load`` of the small archive."""
     cache = str(tmp_path / "cache")
     return lambda **options: speech.load(str(archive), cache=cache, **options)
-
-
-def oracle(clips):
-    """Features from their definition in float64: a DFT by its matrix, triangles interpolated."""
-    padded = np.concatenate([np.zeros(1024), clips, np.zeros(1024)])
-    n, k = np.arange(2048), np.arange(1025)
-    hann = np.sin(np.pi * n / 2048) ** 2
-    dft = np.exp(-2j * np.pi * (np.outer(k, n) % 2048) / 2048)
-    frames = np.stack([padded[t * 512 : t * 512 + 2048] * hann for t in range(32)])
-    power = np.abs(frames @ dft.T) ** 2
-    linear_then_log = lambda m: (
-        m * 200 / 3 if m < 15 else 1000 * np.exp((m - 15) * np.log(6.4) / 27)
-    )
-    top = 15 + 27 * np.log(8) / np.log(6.4)
-    edges = [linear_then_log(top * i / 129) for i in range(130)]
-    bands = [
-        power
-        @ np.interp(k * 16_000 / 2048, edges[b : b + 3], [0, 2 / (edges[b + 2] - edges[b]), 0])
-        for b in range(128)
-    ]
-    decibels = 10 * np.log10(np.maximum(np.array(bands), 1e-10))
-    return np.maximum(decibels - decibels.max(), -80).ravel()
-
-
-T = np.arange(16_000) / 16_000
-DRAW = np.random.default_rng(3)
-CLIPS = {
-    "noise": DRAW.uniform(-0.5, 0.5, 16_000),
-    "faint noise": DRAW.uniform(-1, 1, 16_000) / 32_768,
-    "a tone": 0.5 * np.sin(2 * np.pi * 440 * T),
-    "two tones": 0.4 * np.sin(2 * np.pi * 1000 * T) + 0.1 * np.sin(2 * np.pi * 7000 * T),
-    "the highest": 0.5 * np.cos(np.pi * np.arange(16_000)),
-    "clipped": np.clip(3 * np.sin(2 * np.pi * 300 * T), -1, 32_767 / 32_768),
-    "a constant": np.full(16_000, 0.3),
-    "silence": np.zeros(16_000),
-    "the first sample": np.eye(1, 16_000, 0)[0],
-    "the last sample": np.eye(1, 16_000, 15_999)[0],
-}
-
-
-def test_features_are_those_of_their_definition():
-    """To 0.02 dB. An FFT in float32 errs by about 1e-7 of the largest amplitude in a frame; what is
-    80 dB below is 1e-4 of it, and so 1e-3 of its amplitude, which is 0.01 dB.
-    """
-    clips = np.stack(list(CLIPS.values())).astype(np.float32)
-    found = np.asarray(jax.jit(mel.features)(clips))
-    for name, clip, ours in zip(CLIPS, clips, found, strict=True):
-        expected = oracle(clip.astype(np.float64))
-        assert np.isfinite(ours).all()
-        assert np.abs(ours - expected).max() < 0.02, name
-        assert ours.max() == 0
-        assert ours.min() >= -80
-
-
-def test_silence_is_flat():
-    assert not np.asarray(mel.features(np.zeros((1, 16_000), np.int16))).any()
-
-
-GOLDEN = {  # librosa 0.11.0, numpy 2.4: power_to_db(melspectrogram(y=clip, sr=16000), ref=np.max)
-    (20, 8): -46.02405,
-    (40, 12): -40.91353,
-    (60, 20): -42.84343,
-    (90, 31): -39.97495,
-    (127, 16): -41.68119,
-    (33, 31): -47.99891,
-    (5, 3): -80,
-    (127, 0): -80,
-}
-GOLDEN_MEAN, GOLDEN_STD, GOLDEN_FLOORED = -45.856905, 18.292941, 669
-
-
-def test_features_are_librosas():
-    n = np.arange(16_000)
-    rising = 0.4 * np.sin(2 * np.pi * (150 * T + 2500 * T**2)) * np.minimum(1, 4 * T)
-    clip = rising + 0.05 * ((n * n * 7919) % 1009 / 1009 - 0.5) * (n > 4000)
-    found = np.asarray(mel.features(clip.astype(np.float32)[None]))[0]
-    for (band, frame), value in GOLDEN.items():
-        assert abs(found.reshape(128, 32)[band, frame] - value) < 2e-3
-    assert abs(found.mean(dtype=np.float64) - GOLDEN_MEAN) < 1e-4
-    assert abs(found.std(dtype=np.float64) - GOLDEN_STD) < 1e-4
-    assert abs((found == -80).sum() - GOLDEN_FLOORED) <= 1
-
-
-def test_int16_is_32768ths(strict_types):
-    clips = np.stack([clip_of(0), clip_of(1)])
-    scaled = (clips / 32_768).astype(np.float32)
-    features = jax.jit(mel.features)
-    assert np.array_equal(features(clips), features(scaled))
 
 
 def test_the_words_are_the_archives():
@@ -431,155 +325,3 @@ def test_a_set_tells_what_it_is(load, tmp_path):
     for name, (size, sha) in told["files"].items():
         content = (path.parent / name).read_bytes()
         assert (size, sha) == (len(content), hashlib.sha256(content).hexdigest())
-
-
-def test_sizes_are_looked_at_in_all_folders_of_a_set(tmp_path):
-    """Also of a set whose digests take too long."""
-    filled = itertools.count()
-
-    def fill(folder):
-        (folder / "cat").mkdir()
-        (folder / "cat" / "0.wav").write_bytes(b"meow")
-        return {"time": next(filled)}
-
-    for harm, time_ in ((None, 0), (None, 0), (b"me", 1), (b"", 2), (b"wool", 2)):
-        if harm is not None:
-            (tmp_path / "cats" / "cat" / "0.wav").write_bytes(harm)
-        assert prepared.folder(str(tmp_path), "cats", "s", fill)[1] == {"time": time_}
-    assert prepared.folder(str(tmp_path), "cats", "s", fill, check=True)[1] == {"time": 3}
-
-
-def test_growing_arrays(tmp_path):
-    for row in ((), (3,), (2, 5)):
-        array = prepared.Growing(tmp_path / "a.npy", np.float32, row)
-        parts = [np.full((n, *row), n, np.float64) for n in (2, 0, 300)]
-        for part in parts:
-            array.append(part)
-        array.close()
-        for mode in (None, "r"):
-            found = np.load(tmp_path / "a.npy", mmap_mode=mode)
-            assert found.dtype == np.float32
-            assert np.array_equal(found, np.concatenate(parts))
-
-
-def test_progress_is_told_with_an_estimate(monkeypatch, capsys):
-    clock = itertools.count(0, 3)  # each look at it is 3 s later
-    monkeypatch.setattr(prepared.time, "monotonic", lambda: next(clock))
-    show = prepared.Progress("speech_commands", 35_000, "clips")
-    for done in (0, 7_000, 14_000, 35_000):
-        show(done)
-    assert capsys.readouterr().err.splitlines() == [
-        "speech_commands: 7,000 of 35,000 clips, 24 s left",
-        "speech_commands: 35,000 of 35,000 clips, 0 s left",
-    ]
-
-
-def test_a_fresh_process_answers_or_complains(capfd):
-    assert prepared.aside("math:sqrt", 4.0) == 2
-    with pytest.raises(InputError, match="unknown data set 'nope'"):
-        prepared.aside("ist_jax.data:load", "nope")
-    with pytest.raises(RuntimeError, match="math:sqrt ended with code 1"):
-        prepared.aside("math:sqrt", -1.0)
-    assert "math domain error" in capfd.readouterr().err
-
-
-VARIANTS = [f"v{n}" for n in range(90)]
-
-
-def test_no_voice_of_synthetic_speech_is_in_two_parts():
-    plans = [espeak.plan(word, 1000, VARIANTS) for word in range(HOW_MANY)]
-    voices = {
-        part: {clip.voice for plan in plans for clip in plan if clip.part == part}
-        for part in ("train", "validation", "test")
-    }
-    assert {part: len(its) for part, its in voices.items()} == {
-        "train": 504,
-        "validation": 72,
-        "test": 144,
-    }
-    assert len(set.union(*voices.values())) == 720
-    for plan in plans:
-        assert [sum(c.part == part for c in plan) for part in voices] == [700, 100, 200]
-        assert len({clip.file for clip in plan}) == 1000
-    assert plans[0] == espeak.plan(0, 1000, VARIANTS)
-    assert plans[0][0].file.startswith("backward/en")
-    assert [clip.voice for clip in plans[0]] != [clip.voice for clip in plans[1]]
-
-
-def test_words_lie_somewhere_in_their_second():
-    taps = np.hanning(8821) / 4410 * 320
-    begins = set()
-    for seed, length in itertools.product(range(4), (4_000, 30_000)):
-        word = (8000 * np.sin(np.arange(length) / 5)).astype(np.int16)
-        clip = espeak.place(word, np.random.default_rng(seed), taps)
-        assert (clip.shape, clip.dtype) == ((16_000,), np.int16)
-        assert np.abs(clip).max() == 16_000
-        begins.add(int(np.argmax(np.abs(clip) > 8_000)) if length == 4_000 else 0)
-    assert len(begins) == 5
-
-
-def test_synthetic_speech_needs_its_extra(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(InputError, match=r"pip install 'ist_jax\[speech\]'.*GPL-3.*data\.path"):
-        speech.load_synthetic(cache=str(tmp_path))
-    for clips in (0, 36, 140):
-        with pytest.raises(InputError, match=f"a multiple of 35, at least 175; found {clips}"):
-            speech.load_synthetic(cache=str(tmp_path), clips=clips)
-
-
-def test_synthetic_speech_is_read_like_the_archive_and_named_so(tmp_path, monkeypatch, here):
-    """Without a synthesiser; and what was interrupted is begun anew."""
-    cache, says = str(tmp_path / "cache"), espeak._speaker
-
-    def speaker(*_):
-        return lambda word, clip, seed: (9_000 * np.sin(np.arange(9_000) / clip.rate)).astype(
-            np.int16
-        )
-
-    (tmp_path / "voices" / "!v").mkdir(parents=True)
-    for variant in (*VARIANTS[:9], "whisperf", "croak", "robosoft3"):
-        (tmp_path / "voices" / "!v" / variant).write_text("")
-    monkeypatch.setattr(espeak, "_loader", lambda: ("library", str(tmp_path), "0.0"))
-    assert says is not speaker
-    stopped = itertools.count()
-
-    def stop(*_):
-        if next(stopped) == 20:
-            raise KeyboardInterrupt
-        return speaker()
-
-    monkeypatch.setattr(espeak, "_speaker", stop)
-    with pytest.raises(KeyboardInterrupt):
-        speech.load_synthetic(cache=cache, clips=350)
-    assert not kept(tmp_path / "cache")
-    monkeypatch.setattr(espeak, "_speaker", speaker)
-    found = speech.load_synthetic(cache=cache, clips=350)
-    assert (found.name, found.origin, found.skipped) == ("speech_synthetic", "synthetic", 0)
-    assert (len(found.train_x), len(found.test_x)) == (35 * 7, 35 * 2)
-    calls = len(here)
-    folder = tmp_path / "cache" / "espeak_350"
-    same = speech.load_synthetic(str(folder), cache=cache)
-    assert np.array_equal(same.train_x, found.train_x)
-    assert len(here) == calls
-    assert not [path for path in folder.glob("*/*") if path.name.count("whisper")]
-    told = json.loads((folder / prepared.TOLD).read_text())["told"]
-    assert (told["train"], told["validation"], told["test"]) == (245, 35, 70)
-    assert len(told["sha256"]) == 64
-
-
-def test_espeak_says_the_same_in_every_fresh_process(tmp_path):
-    pytest.importorskip("espeakng_loader", reason="pip install espeakng-loader (GPL-3)")
-    told = []
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        job = {"word": 3, "clips": 10, "folder": str(tmp_path / name)}
-        told.append(prepared.aside("ist_jax.data.espeak:_word", job))
-    assert told[0] == told[1]
-    assert {part: len(its) for part, its in told[0]["parts"].items()} == {
-        "train": 7,
-        "validation": 1,
-        "test": 2,
-    }
-    clips = [wav.read(path) for path in sorted((tmp_path / "a" / "cat").iterdir())]
-    assert len({clip.tobytes() for clip in clips}) == 10
-    assert all(np.abs(clip).max() == 16_000 for clip in clips)

@@ -144,6 +144,7 @@ def test_more_rounds_are_the_same_run_unless_a_schedule_ends_with_them(tmp_path)
     [joined] = workloads.joined([workloads.read(folder) for folder in (long, short)])
     assert joined.rounds_to("local_sgd", 0.5) == 10
     assert joined.last("local_sgd") == [], "a shorter run has no place beside the last of a longer"
+    assert "Table 2" not in vldb.page([long, short], [])
     for folder in (long, short):
         told(folder, config_optimizer={"schedule": "cosine"})
     with pytest.raises(InputError, match=r"differ in config\.rounds"):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from conftest import on_host, tiny
+from conftest import drawn, on_host, tiny
 from test_main import lines, timeless
 from test_resume import newest
 
@@ -30,7 +30,9 @@ def test_a_warm_up_is_local_sgd_and_then_the_method(tmp_path):
     assert warm[3]["accuracy/test"] != local[3]["accuracy/test"]
 
 
-@pytest.mark.parametrize(("stop", "devices"), [(1, 1), (2, 2), (3, 1)])
+@pytest.mark.parametrize(
+    ("stop", "devices"), [(1, 1), pytest.param(2, 2, marks=pytest.mark.slow), (3, 1)]
+)
 def test_a_run_goes_on_from_any_round_of_a_warm_up(tmp_path, stop, devices):
     """Before its end, at its end and after."""
     changes = {
@@ -67,7 +69,7 @@ def test_an_ensemble_asks_its_members_and_takes_the_mean_of_their_probabilities(
     member = ResNet({}, 3, blocks=(1, 2), base=2, preactivate=True, bias=True, logits=False)
     model = Ensemble(member, {MEMBERS: 3})
     x = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype(np.float32)
-    params, names = axes.of(model.init(jax.random.key(0), x))
+    params, names = drawn(model, x)
     assert all(of_leaf[0] == MEMBERS for _, _, of_leaf in axes.walk(params, names))
     apart = [
         member.apply(
@@ -88,7 +90,7 @@ def test_members_of_an_ensemble_train_apart_as_if_alone():
         "x": draw.normal(size=(2, 3, 8, 5)).astype(np.float32),
         "y": draw.integers(0, 3, (2, 3, 8)).astype(np.int32),
     }
-    params, names = axes.of(model.init(jax.random.key(0), batches["x"][0, 0]))
+    params, names = drawn(model, batches["x"][0, 0])
     loss = classify.cross_entropy(normalise.subnet(model, {MEMBERS: 1}))
     how, sgd = method.shallow_ensemble(), optax.sgd(0.1)
     trainer = round.build(loss, sgd, params, names, method=how, workers=2)
