@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from experiments import build, check, command, compare, train
 from experiments.command import CONFIG, WORKDIR, mistake
 from experiments.keep import FOLDER
+from experiments.report import aligned, spread
 from ist_jax import lottery
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.errors import CheckpointError, InputError
@@ -142,8 +143,6 @@ def _tuner(config: ConfigDict, data: Any) -> Callable[[Any, dict[str, int], int]
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Accuracy after pruning and after training on, mean and spread over seeds."""
-    from experiments.report import aligned
-
     rows = [
         ["method", "pruned", "by", "parameters", "FLOPs / step", "ms / step", "pruned (%)",
          "trained on (%)", "seeds"],
@@ -152,9 +151,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     places = [(x["method"], x["pruned"], x["by"]) for x in lines if "pruned" in x]
     for place in dict.fromkeys(places):
         some = [x for x in lines if (x["method"], x.get("pruned"), x.get("by")) == place]
-        accuracies = [
-            _spread([100 * x[key] for x in some]) for key in ("accuracy", "accuracy_tuned")
-        ]
+        accuracies = [spread([x[key] for x in some]) for key in ("accuracy", "accuracy_tuned")]
         one = some[0]
         rows.append(
             [
@@ -169,11 +166,6 @@ def table(lines: list[dict[str, Any]]) -> str:
             ]
         )
     return aligned(rows)
-
-
-def _spread(values: list[float]) -> str:
-    mean = f"{np.mean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.2f}"
 
 
 def main(argv: list[str]) -> int:

@@ -220,6 +220,14 @@ def aligned(rows: list[list[str]]) -> str:
     )
 
 
+def spread(shares: list[float], digits: int = 2) -> str:
+    """In percent the mean of shares, and their deviation if there are several."""
+    if not shares:
+        return "-"
+    mean = f"{100 * np.mean(shares):.{digits}f}"
+    return mean if len(shares) == 1 else f"{mean} ± {100 * np.std(shares, ddof=1):.{digits}f}"
+
+
 def quantity(number: float, unit: str, digits: int = 3) -> str:
     """So many digits and a prefix."""
     for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -122,7 +122,7 @@ def _table2(runs: list[Run]) -> str:
         for run in found:
             name = f"{workload}, {run.config['workers']} workers"
             ends = [run.last(method) for method in METHODS]
-            rows.append([name, run.told, _counts(ends), *map(_spread, ends)])
+            rows.append([name, run.told, _counts(ends), *map(report.spread, ends)])
         if found:
             rows.append(
                 [f"*{workload}, 2 workers*", "*paper's*", "", *(f"*{100 * v:.2f}*" for v in paper)]
@@ -139,7 +139,7 @@ def _table3(runs: list[Run]) -> str:
         own = {r.workload: r for r in runs if r.workload in TABLE3 and r.config["workers"] == nodes}
         values = [own[w].last(m) if w in own else [] for w in TABLE3 for m in ("ist", "ensemble")]
         if own:
-            rows.append([str(nodes), _counts(values), *map(_spread, values)])
+            rows.append([str(nodes), _counts(values), *map(report.spread, values)])
         theirs = [TABLE3[w][m][place] for w in TABLE3 for m in ("ist", "ensemble")]
         rows.append([f"*{nodes}*", "", *(f"*{100 * value:.0f}*" for value in theirs)])
     return "## Table 3: IST and the ensemble on speech (%)\n\n" + report.aligned(rows)
@@ -169,7 +169,7 @@ def _table4(runs: list[Run], baselines: list[dict]) -> str:
                     str(run.config["model"]["widths"]["hidden0"]),
                     f"{METHODS.get(method, method)}, {run.config['workers']} workers",
                     str(len(run.last(method))),
-                    *(_spread(run.last(method, f"{key}/test"), 1) for key in keys),
+                    *(report.spread(run.last(method, f"{key}/test"), 1) for key in keys),
                     f"{run.plans[method]['parameters']:,}",
                     report.quantity(run.last(method, "comm/bytes_sent")[0], "B"),
                 ]
@@ -203,13 +203,6 @@ def _commands(runs: list[Run]) -> str:
         + "\n\nTraining times are those of one machine that does "
         "the work of all workers.\n\n" + told
     )
-
-
-def _spread(values: list[float], digits: int = 2) -> str:
-    if not values:
-        return "-"
-    mean = f"{100 * np.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.{digits}f}"
 
 
 def _shown(seconds: float | None) -> str:

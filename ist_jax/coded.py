@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Key
 
 from ist_jax import journeys, mean
+from ist_jax.compress import Code
 from ist_jax.keys import fold
 from ist_jax.layout import Layout, Leaf
 from ist_jax.passes import WORKER, over_slow_links
@@ -45,9 +46,9 @@ def decode(layout: Layout, before: PyTree, nets: PyTree, parts: Parts) -> PyTree
     """The subnets as they come out of their codes."""
     found = []
     for n, (leaf, old, new) in enumerate(_leaves(layout, before, nets)):
-        if leaf.code is not None and n in parts:
-            rows = _rows(leaf, old)
-            new = _unrows(leaf, rows + leaf.code.decode(parts[n], rows.shape[-1]), old)
+        if n in parts:
+            rows, code = _rows(leaf, old), _code(leaf)
+            new = _unrows(leaf, rows + code.decode(parts[n], rows.shape[-1]), old)
         found.append(new)
     return layout.tree.unflatten(found)
 
@@ -63,7 +64,7 @@ def told(
     everyone = _of_all(layout, parts)
     found = {}
     for n, of_leaf in everyone.items():
-        code: Any = layout.leaves[n].code
+        code = _code(layout.leaves[n])
         flat = old[n].reshape(-1)
 
         def add(worker, total, of_leaf=of_leaf, flat=flat, code=code):
@@ -80,8 +81,12 @@ def _encoded(
 ) -> list[Array]:
     workers = journeys.here(layout) if layout.devices > 1 else jnp.arange(layout.workers)
     keys = jax.vmap(lambda worker: fold(key, "code", number, worker))(workers)
-    code: Any = leaf.code
-    return jax.vmap(code.encode)(rows, keys)
+    return jax.vmap(_code(leaf).encode)(rows, keys)
+
+
+def _code(leaf: Leaf) -> Code:
+    assert leaf.code is not None
+    return leaf.code
 
 
 def _of_all(layout: Layout, parts: Parts) -> Parts:

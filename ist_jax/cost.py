@@ -20,7 +20,7 @@ from ist_jax import axes, compress, layout, traffic
 from ist_jax.compress import Code
 from ist_jax.keys import fold
 from ist_jax.local import Memory
-from ist_jax.method import Method
+from ist_jax.method import Method, sends
 
 PyTree = Any
 DRAWS = 4  # to average over, where messages depend on the draw
@@ -75,7 +75,7 @@ def exchanged(
         devices=workers,
         disjoint=method.disjoint,
         exact=False,
-        codes=compress.of_leaves(code, params),
+        codes=compress.of_leaves(code if sends(method, workers) else None, params),
     )
     ring = workers - 1
     if method.exchange == "step":

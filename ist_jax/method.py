@@ -162,6 +162,11 @@ def named(
     return known[name]()
 
 
+def sends(method: Method, workers: int) -> bool:
+    """Whether workers send each other anything while they train."""
+    return workers > 1 and method.exchange != "never"
+
+
 def check(method: Method, params: PyTree, names: PyTree, workers: int) -> None:
     """Complains about a method that cannot train this net with so many workers.
 

@@ -28,7 +28,7 @@ from ist_jax.compress import Code
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
 from ist_jax.local import Loss
-from ist_jax.method import Method
+from ist_jax.method import Method, sends
 from ist_jax.method import check as check_method
 from ist_jax.partition import Assignment
 from ist_jax.state import State, at_rest
@@ -74,7 +74,8 @@ def build(
       given: groups that are not drawn, and the slots that a worker has of each. The caller tells
         their neurons in every round, for example the rows that the round's batches touch. Workers
         may hold the same ones; a leaf that names such a group is cut along a drawn one first.
-      code: what workers send their updates in (data parallel: their gradients); ``compress``.
+      code: what workers send their updates in (data parallel: their gradients); ``compress``. It
+        changes nothing where they send none while they train (an ensemble, one worker).
 
     Returns:
       A ``Trainer``. ``round(state, batches, took_part=None, given=None)`` takes a tree of arrays
@@ -104,7 +105,7 @@ def build(
     def draw(key, round, previous=None):
         return method.assign(fold(key, "draw"), widths, workers, round, previous)
 
-    codes = compress.of_leaves(code, params)
+    codes = compress.of_leaves(code if sends(method, workers) else None, params)
 
     def rested(net):
         return net, memory.rest(optimizer.init(net))

@@ -125,8 +125,18 @@ def test_what_is_sent_by_every_method():
         _, [report] = run(params, names, how, batches, code=CODES["4bit"])
         assert report.bytes_sent.tolist() == [steps * (size // 2 + 2 * 4)] * 4
         assert report.bytes_received.tolist() == [steps * 4 * size] * 4
-    _, [report] = run(params, names, method.ensemble(), batches, code=CODES["4bit"])
-    assert not report.bytes_sent.any()
+
+
+@pytest.mark.parametrize(("how", "size"), [(method.ensemble(), 4), (method.ist(), 1)])
+def test_who_sends_nothing_while_training_loses_nothing(how, size):
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(2, size, 2, 8, 6, 3)
+    for mesh in (None, workers.mesh(size, size)):
+        states = [
+            run(params, names, how, batches, size, mesh=mesh, code=code)[0]
+            for code in (None, CODES["4bit"])
+        ]
+        assert same_bits(on_host(states[0]), on_host(states[1]))
 
 
 @pytest.mark.parametrize("name", ["16bit", "bit", "top", "top0", "top2", "gzip", "3.5bit"])

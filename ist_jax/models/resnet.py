@@ -57,11 +57,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        def norm(x, name, group=None):
-            if self.normalise != "standardise":
-                return x
-            return normalise.Standardise(group, self.affine, name=f"norm_{name}")(x, train)
-
+        norm = lambda x, name, group=None: _norm(self, x, name, train, group)
         ready = nn.relu(norm(x, "before")) if self.preactivate else x
         inner, around = self.inner or self.filters, (None, None)
         y = Convolution(inner, stride=self.stride, names=(*around, None, self.group), name="in")(
@@ -117,7 +113,7 @@ class ResNet(nn.Module):
         size, stride = (7, 2) if self.large else (3, 1)
         y = Convolution(self.base, size, stride, name="stem")(CropAndFlip(self.crop)(x, train))
         if not self.preactivate:
-            y = nn.relu(self._norm(y, "stem", train))
+            y = nn.relu(_norm(self, y, "stem", train))
         if self.large:
             y = nn.max_pool(y, (3, 3), (2, 2), "SAME")
         for stage in range(1, len(self.blocks) + 1):
@@ -167,7 +163,7 @@ class ResNet(nn.Module):
             branches = stacked(nn.vmap, strided, each, in_axes=None, axis_size=self.widths[strided])
             y = branches(block(strided, stride=2, branch=True), x).sum(axis=0)
             x = Convolution(filters, 1, 2, name=f"around{stage}")(x)
-            x = nn.relu(self._norm(x, f"around{stage}", train) + y)
+            x = nn.relu(_norm(self, x, f"around{stage}", train) + y)
         elif stage > 1:
             x = block(f"stage{stage}_0", stride=2)(x, train)
         if equal in self.widths:
@@ -177,11 +173,6 @@ class ResNet(nn.Module):
         for number in range(stage > 1, self.blocks[stage - 1]):
             x = block(f"stage{stage}_{number}", f"filters{stage}_{number}")(x, train)
         return x
-
-    def _norm(self, x: Array, name: str, train: bool) -> Array:
-        if self.normalise != "standardise":
-            return x
-        return normalise.Standardise(affine=self.affine, name=f"norm_{name}")(x, train)
 
     def _check(self, x: Array | np.ndarray) -> None:
         normalise.check_policy(self.normalise)
@@ -208,3 +199,9 @@ class ResNet(nn.Module):
                 )
             if not 0 < width <= most[group]:
                 raise InputError(f"{group} must have 1 to {most[group]} members, found {width}")
+
+
+def _norm(of: Block | ResNet, x: Array, name: str, train: bool, group: str | None = None) -> Array:
+    if of.normalise != "standardise":
+        return x
+    return normalise.Standardise(group, of.affine, name=f"norm_{name}")(x, train)
