@@ -24,12 +24,14 @@ import tempfile
 
 from benchmarks.network import NotPossible, network
 from benchmarks.slow_links import measure
-from experiments import report, vldb, workloads
-from experiments.published import METHODS
+from experiments import report
+from experiments.pages import vldb, workloads
+from experiments.pages.published import METHODS
+from experiments.pages.runs import Run, read, rows_of
 from ist_jax.errors import InputError
 
 
-def net_of(run: workloads.Run) -> str:
+def net_of(run: Run) -> str:
     """The benchmark's name of a run's net.
 
     Raises:
@@ -44,7 +46,7 @@ def net_of(run: workloads.Run) -> str:
     return workloads.NETS[hidden]
 
 
-def flags_of(run: workloads.Run) -> list[str]:
+def flags_of(run: Run) -> list[str]:
     """The config's flags of a run's command, with its first seed alone."""
     words, flags = shlex.split(run.command)[3:], []
     for number, word in enumerate(words):
@@ -56,7 +58,7 @@ def flags_of(run: workloads.Run) -> list[str]:
     return [*flags, f"--config.seeds=({seed},)"]
 
 
-def timed(run: workloads.Run, gbps: float, turns: int) -> list[dict]:
+def timed(run: Run, gbps: float, turns: int) -> list[dict]:
     """Seconds of a round of each method, behind links of that rate."""
     config = run.config
     methods = tuple(m for m in METHODS if any(name == m for name, _ in run.lines))
@@ -76,7 +78,7 @@ def timed(run: workloads.Run, gbps: float, turns: int) -> list[dict]:
     return found
 
 
-def whole(run: workloads.Run, gbps: float, method: str) -> dict:
+def whole(run: Run, gbps: float, method: str) -> dict:
     """Trains a method to the run's last round in processes behind links; what the run told."""
     workers = run.config["workers"]
     with tempfile.TemporaryDirectory() as folder, network(workers) as links:
@@ -141,8 +143,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleaning up on the way
     try:
         there = bool(options.json and options.json.exists())
-        rows = workloads.rows_of(options.json) if there else []
-        folded = [workloads.read(folder) for folder in options.folders]
+        rows = rows_of(options.json) if there else []
+        folded = [read(folder) for folder in options.folders]
         runs = workloads.joined(folded)
         for run, gbps in itertools.product(runs, options.gbps):
             fresh = timed(run, gbps, options.rounds)

@@ -138,7 +138,7 @@ def _build(config: ConfigDict, data: Any, how: Method) -> Job:
     key = jax.random.key(0)  # for shapes only
     shapes, names = axes.of(jax.eval_shape(init, key))
     widths = axes.widths(shapes, names)
-    drawn = {group: n for group, n in widths.items() if group not in task.given}
+    drawn = {g: n for g, n in widths.items() if g in task.model.widths and g not in task.given}
     cut = {**partition.sub_widths(how.assign, drawn, count), **task.given}
     loss = task.loss(normalise.subnet(task.model, cut))
     optimizer = optimizer_of(config, number * config.local_steps)

@@ -1,13 +1,16 @@
 """Tables and figures from run folders.
 
     python -m experiments.report runs/a runs/b --out=comparison.png
+    python -m experiments.report --page=vldb --out=docs/results/vldb.md docs/results/runs/vldb
 
 A folder's table shows, for each method, mean and standard deviation over seeds of the last
 accuracy, and what one worker sent, computed and took.
 """
 
 import argparse
+import importlib
 import pathlib
+import shlex
 import sys
 from collections import defaultdict
 
@@ -19,6 +22,7 @@ from ist_jax.errors import InputError
 
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 FIGURES = ("accuracy.png", "comparison.png")  # of one folder, of several
+PAGES = ("vldb", "resist", "loft")  # modules of experiments.pages
 
 
 def read(metrics: pathlib.Path) -> dict[tuple[str, int], list[dict]]:
@@ -236,29 +240,46 @@ def quantity(number: float, unit: str, digits: int = 3) -> str:
     return f"{number:.0f} {unit}".rstrip()
 
 
+def made(page: str, paths: list[pathlib.Path], out: pathlib.Path) -> str:
+    """A page of results for that file; how it was made comes after its title."""
+    from experiments.pages import runs  # pages need this module
+
+    body = importlib.import_module(f"experiments.pages.{page}").page(*runs.gathered(paths))
+    title, _, rest = body.partition("\n\n")
+    words = ["python", "-m", "experiments.report", f"--page={page}", f"--out={out}"]
+    command = shlex.join([*words, *map(str, paths)])
+    return (
+        f"{title}\n\nGenerated from run folders, whose commands stand at the end, by\n\n"
+        f"    {command}\n\n{rest}"
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folders", nargs="+", type=pathlib.Path, help="run folders")
     parser.add_argument(
-        "--out", type=pathlib.Path, help="the figure (default: a PNG file in the first folder)"
-    )
+        "folders", nargs="+", type=pathlib.Path, metavar="FOLDER",
+        help="run folders; for a page also JSON files of benchmarks, or folders of both",
+    )  # fmt: skip
     parser.add_argument(
-        "--vldb", type=pathlib.Path, help="write the tables of the IST paper beside these runs"
-    )
-    parser.add_argument(
-        "--also", nargs="*", default=[], type=pathlib.Path, help="JSON of benchmarks, for --vldb"
-    )
+        "--out", type=pathlib.Path,
+        help="the figure (default: a PNG file in the first folder), or the page",
+    )  # fmt: skip
+    parser.add_argument("--page", choices=PAGES, help="write that page of results to --out")
     options = parser.parse_args()
+    if options.page and not options.out:
+        parser.error("--page needs --out, the file to write")
     try:
-        if options.vldb:
-            from experiments import vldb  # it needs this module
-
-            options.vldb.write_text(vldb.page(options.folders, options.also))
-            print(f"written: {options.vldb}")
+        if options.page:
+            text = made(options.page, options.folders, options.out)
+            try:
+                options.out.write_text(text)
+            except OSError as error:
+                raise InputError(f"cannot write the page {options.out}: {error}") from None
+            print(f"written: {options.out}")
             return 0
         print(table(options.folders))
         out = options.out or options.folders[0] / FIGURES[len(options.folders) > 1]

@@ -1,13 +1,9 @@
 """Configs: what is refused before anything is built, dry run and real run alike."""
 
-import importlib
-import pkgutil
-
 import pytest
 from conftest import tiny
 
-import configs
-from experiments import build, check, train
+from experiments import build, train
 from ist_jax import data
 from ist_jax.errors import InputError
 
@@ -17,22 +13,6 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
     assert build.rounds(tiny(epochs=2.0), digits) == 2  # 2 * 898 / (4 * 8 * 32), rounded up
     assert build.rounds(tiny(epochs=0.01), digits) == 1
     assert build.rounds(tiny(), digits) == 6
-
-
-CONFIGS = sorted(
-    module.name
-    for module in pkgutil.iter_modules(configs.__path__)
-    if not module.name.startswith("sketch_")  # of another command
-)
-
-
-@pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("variant", ["", "tiny"])
-def test_every_config_passes_its_own_check(config, variant):
-    module = importlib.import_module(f"configs.{config}")
-    check.check(module.get_config(variant))
-    with pytest.raises(ValueError, match="found 'other'"):
-        module.get_config("other")
 
 
 @pytest.mark.parametrize(

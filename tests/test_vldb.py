@@ -9,8 +9,10 @@ import scipy.sparse
 from test_report import cells
 
 from benchmarks import time_to_accuracy, xmc_baselines
-from experiments import report, vldb, workloads
-from experiments.published import TABLE1
+from experiments import report
+from experiments.pages import vldb, workloads
+from experiments.pages.published import TABLE1
+from experiments.pages.runs import gathered, read
 from ist_jax import data
 from ist_jax.errors import InputError
 
@@ -91,8 +93,12 @@ def links(tmp_path, **seconds):
     return path
 
 
-def section(page, title):
-    found = page[page.index(title) :].split("\n## ")[0]
+def page(paths):
+    return vldb.page(*gathered(paths))
+
+
+def section(text, title):
+    found = text[text.index(title) :].split("\n## ")[0]
     return [row for row in cells(found) if len(row) > 1]
 
 
@@ -108,7 +114,7 @@ def test_table_1_is_rounds_times_seconds_and_ratios_to_ist(tmp_path):
         origin="real",
     )
     also = links(tmp_path, ist=0.5, local_sgd=4.0, data_parallel=10.0)
-    table = section(vldb.page([folder], [also]), "## Table 1, speech, 2 layers")
+    table = section(page([folder, also]), "## Table 1, speech, 2 layers")
     rows = {row[0]: row[1:] for row in table}
     at = {label: place for place, label in enumerate(rows["accuracy"])}
     ours = lambda row, label: rows[row][at[label]]
@@ -128,7 +134,7 @@ def test_table_1_is_rounds_times_seconds_and_ratios_to_ist(tmp_path):
 def test_on_synthetic_speech_other_levels_stand_for_the_papers(tmp_path):
     folder = run(tmp_path, "speech_8", {"ist": [[0.0, 0.5, 0.6]], "local_sgd": [[0.0, 0.5, 0.56]]})
     also = links(tmp_path, ist=0.5, local_sgd=4.0)
-    rows = section(vldb.page([folder], [also]), "## Table 1, speech, 2 layers")
+    rows = section(page([folder, also]), "## Table 1, speech, 2 layers")
     assert [row[0] for row in rows[2:]] == [
         *("0.48", "*0.63*", "0.48, x IST", "*0.63, x IST*"),
         *("0.57", "*0.75*", "0.57, x IST", "*0.75, x IST*"),
@@ -141,14 +147,14 @@ def test_on_synthetic_speech_other_levels_stand_for_the_papers(tmp_path):
 def test_more_rounds_are_the_same_run_unless_a_schedule_ends_with_them(tmp_path):
     long = run(tmp_path, "long", {"ist": [[0.0, 0.5, 0.6]]})
     short = told(run(tmp_path, "short", {"local_sgd": [[0.0, 0.5]]}), config_rounds=15)
-    [joined] = workloads.joined([workloads.read(folder) for folder in (long, short)])
+    [joined] = workloads.joined([read(folder) for folder in (long, short)])
     assert joined.rounds_to("local_sgd", 0.5) == 10
     assert joined.last("local_sgd") == [], "a shorter run has no place beside the last of a longer"
-    assert "Table 2" not in vldb.page([long, short], [])
+    assert "Table 2" not in page([long, short])
     for folder in (long, short):
         told(folder, config_optimizer={"schedule": "cosine"})
     with pytest.raises(InputError, match=r"differ in config\.rounds"):
-        workloads.joined([workloads.read(folder) for folder in (long, short)])
+        workloads.joined([read(folder) for folder in (long, short)])
 
 
 def test_the_ratios_that_the_paper_speaks_of():
@@ -165,8 +171,8 @@ def test_tables_2_and_3_have_mean_spread_seeds_and_data(tmp_path):
         workers=2,
     )
     vgg = run(tmp_path, "vgg", {"ist": [[0.5]]}, model="vgg", dataset="fashion", workers=4)
-    page = vldb.page([two, vgg], [])
-    table = section(page, "## Table 2")
+    text = page([two, vgg])
+    table = section(text, "## Table 2")
     rows = {row[0]: row[1:] for row in table}
     assert rows["speech, 2 layers, 2 workers"] == [
         "speech (synthetic)",
@@ -177,12 +183,12 @@ def test_tables_2_and_3_have_mean_spread_seeds_and_data(tmp_path):
     ]
     assert rows["*speech, 2 layers, 2 workers*"][-1] == "*81.53*"
     assert rows["VGG12, 4 workers"][-1] == "50.00"
-    third = {row[0]: row[1:] for row in section(page, "## Table 3")}
+    third = {row[0]: row[1:] for row in section(text, "## Table 3")}
     assert third["2"] == ["2", "81.00 ± 1.41", "70.00 ± 0.00", "-", "-"]
     assert third["*8*"][1:] == ["*76*", "*77*", "*78*", "*70*"]
-    assert "python -m experiments.main --config=x.py --workdir=runs/speech_2" in page
-    assert "Table 1" not in page
-    assert "Table 4" not in page
+    assert "python -m experiments.main --config=x.py --workdir=runs/speech_2" in text
+    assert "Table 1" not in text
+    assert "Table 4" not in text
 
 
 def test_table_4_has_widths_baselines_and_the_papers(tmp_path):
@@ -191,7 +197,7 @@ def test_table_4_has_widths_baselines_and_the_papers(tmp_path):
     narrow = run(tmp_path, "narrow", {"ist": [[0.5]]}, "xmc", 4, (512,), "packages", **keys)
     known = tmp_path / "baselines.json"
     known.write_text(json.dumps([{"data": "packages", "method": "popularity", **keys}]))
-    table = section(vldb.page([wide, narrow], [known]), "## Table 4")
+    table = section(page([wide, narrow, known]), "## Table 4")
     assert [row[1] for row in table[2:5]] == ["", "512", "1024"]
     assert table[3][2:7] == ["IST, 4 workers", "1", "10.0", "30.0", "50.0"]
     assert table[3][-2:] == ["1,234", "0 B"]
@@ -200,35 +206,48 @@ def test_table_4_has_widths_baselines_and_the_papers(tmp_path):
 
 def test_what_is_no_run_or_no_table_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no finished run"):
-        vldb.page([tmp_path], [])
+        page([tmp_path])
     with pytest.raises(InputError, match="belongs to no table: mlp on digits"):
-        vldb.page([run(tmp_path, "other", {"ist": [[0.5]]}, dataset="digits")], [])
+        page([run(tmp_path, "other", {"ist": [[0.5]]}, dataset="digits")])
     broken = tmp_path / "broken.json"
     broken.write_text("{}")
     with pytest.raises(InputError, match="no JSON list of rows"):
-        vldb.page([run(tmp_path, "good", {"ist": [[0.5]]})], [broken])
+        page([run(tmp_path, "good", {"ist": [[0.5]]}), broken])
 
 
 def test_the_command_writes_the_page_and_tells_mistakes(tmp_path, monkeypatch, capsys):
-    folder, out = run(tmp_path, "speech", {"ist": [[0.5]]}), tmp_path / "page.md"
-    monkeypatch.setattr("sys.argv", ["report", str(folder), f"--vldb={out}"])
+    run(tmp_path, "speech", {"ist": [[0.5]]})
+    links(tmp_path, ist=0.5)
+    out = tmp_path / "page.md"
+    call = lambda *words: monkeypatch.setattr("sys.argv", ["report", "--page=vldb", *words])
+    call(f"--out={out}", str(tmp_path))
     assert report.main() == 0
-    assert out.read_text() == vldb.page([folder], [])
-    monkeypatch.setattr("sys.argv", ["report", str(tmp_path), f"--vldb={out}"])
-    assert report.main() == 2
-    assert "holds no finished run" in capsys.readouterr().err
+    title, _, command, rest = out.read_text().split("\n\n", 3)
+    assert f"{title}\n\n{rest}" == page([tmp_path / "speech", tmp_path / "links.json"])
+    assert command == f"    python -m experiments.report --page=vldb --out={out} {tmp_path}"
+    for words, said in (
+        ((f"--out={out}", str(tmp_path / "no")), "holds no finished run"),
+        ((f"--out={tmp_path}", str(tmp_path)), "cannot write the page"),
+    ):
+        call(*words)
+        assert report.main() == 2
+        assert said in capsys.readouterr().err
+    call(str(tmp_path))
+    with pytest.raises(SystemExit):
+        report.main()
+    assert "--page needs --out" in capsys.readouterr().err
 
 
 def test_only_nets_that_the_benchmark_knows_are_timed(tmp_path):
-    one = workloads.read(run(tmp_path, "one", {"ist": [[0.5]]}))
+    one = read(run(tmp_path, "one", {"ist": [[0.5]]}))
     assert time_to_accuracy.net_of(one) == "speech_2layer"
-    other = workloads.read(run(tmp_path, "two", {"ist": [[0.5]]}, hidden=(128,)))
+    other = read(run(tmp_path, "two", {"ist": [[0.5]]}, hidden=(128,)))
     with pytest.raises(InputError, match=r"no net with hidden layers \[128\] can be timed"):
         time_to_accuracy.net_of(other)
 
 
 def test_the_flags_of_a_command_are_the_configs_and_one_seed(tmp_path):
-    made = workloads.read(run(tmp_path, "one", {"ist": [[0.5], [0.6]]}))
+    made = read(run(tmp_path, "one", {"ist": [[0.5], [0.6]]}))
     words = ["--config=c.py:real", "--config.seeds=(0, 1)", "--workdir", "runs/x", "--resume"]
     command = "python -m experiments.main " + shlex.join(words)
     flags = time_to_accuracy.flags_of(made._replace(command=command))
@@ -251,42 +270,42 @@ def test_runs_for_one_place_are_one_if_methods_or_seeds_are_their_own(tmp_path):
     two = run(tmp_path, "two", {"local_sgd": [[0.4]]}, workers=2)
     told(one, config_seeds=[0, 1])
     told(two, config_seeds=[0], config_checkpoint={"every": 5})
-    page = vldb.page([one, two], [])
-    assert section(page, "## Table 2")[2][1:] == [
+    text = page([one, two])
+    assert section(text, "## Table 2")[2][1:] == [
         "speech (synthetic)",
         "1 or 2",
         "-",
         "40.00",
         "60.00 ± 14.14",
     ]
-    assert "--workdir=runs/one\n" in page
-    assert "--workdir=runs/two\n" in page
+    assert "--workdir=runs/one\n" in text
+    assert "--workdir=runs/two\n" in text
 
 
 def test_two_runs_for_one_place_and_different_data_are_refused(tmp_path):
     one = run(tmp_path, "one", {"ist": [[0.5]]})
     two = run(tmp_path, "two", {"ist": [[0.5]], "local_sgd": [[0.4]]})
     with pytest.raises(InputError, match=r"for the same place .* both trained ist with seed 0"):
-        vldb.page([one, two], [])
+        page([one, two])
     wide = run(tmp_path, "wide", {"local_sgd": [[0.5]]}, hidden=(8192,))
     with pytest.raises(InputError, match=r"differ in config\.model\.widths\.hidden0"):
-        vldb.page([one, wide], [])
+        page([one, wide])
     real = run(tmp_path, "real", {"ist": [[0.5]]}, workers=2, dataset="speech_commands")
     with pytest.raises(InputError, match="a page for each"):
-        vldb.page([one, real], [])
+        page([one, real])
     same = told(run(tmp_path, "same", {"ist": [[0.5]]}, workers=2), data_sha256="other")
     with pytest.raises(InputError, match="not the same data"):
-        vldb.page([one, same], [])
+        page([one, same])
 
 
 def test_a_time_of_another_net_or_batch_is_not_used(tmp_path):
     also = links(tmp_path, ist=0.5)
     wide = run(tmp_path, "wide", {"ist": [[0.0, 0.9]]}, hidden=(8192,))
-    assert "Table 1" not in vldb.page([wide], [also])
+    assert "Table 1" not in page([wide, also])
     rows = json.loads(also.read_text())
     also.write_text(json.dumps([row | {"batch": 64} for row in rows]))
     same = run(tmp_path, "same", {"ist": [[0.0, 0.9]]})
-    assert "Table 1" not in vldb.page([same], [also])
+    assert "Table 1" not in page([same, also])
 
 
 def test_neighbours_are_those_of_a_loop(tmp_path):

@@ -32,8 +32,8 @@ RELATIONS = ("Pre-Depends", "Depends", "Recommends", "Suggests")
 WORD = r"\b\w\w+\b"  # so that names are taken apart at their hyphens
 HOW = (
     "Fetch them, without root and into a folder of your own, with\n"
-    "  mkdir -p LISTS/lists/partial && apt-get update -o Acquire::Languages=en -o Dir::State=LISTS "
-    "-o Dir::State::lists=LISTS/lists -o Dir::Cache=LISTS\n"
+    "  mkdir -p LISTS/lists/partial && apt-get update -o Acquire::Languages=en "
+    "-o Dir::State=$PWD/LISTS -o Dir::State::lists=$PWD/LISTS/lists -o Dir::Cache=$PWD/LISTS\n"
     "on Debian 12, and set data.path=LISTS/lists."
 )
 

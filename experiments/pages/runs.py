@@ -1,0 +1,122 @@
+"""What pages of results are made of: run folders, and the JSON files of benchmarks."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments import report
+from ist_jax.errors import InputError
+
+
+class Run(NamedTuple):
+    """A run folder, as pages need it."""
+
+    folder: Path
+    config: dict[str, Any]
+    data: dict[str, Any]
+    plans: dict[str, Any]
+    command: str
+    lines: dict[tuple[str, int], list[dict[str, Any]]]
+
+    @property
+    def told(self) -> str:
+        """The data set, and whether it is the paper's."""
+        name = self.data["name"]
+        return name if self.data["origin"] == "real" else f"{name} ({self.data['origin']})"
+
+    def seeds(self, method: str) -> list[int]:
+        """That it was trained with."""
+        return [seed for name, seed in self.lines if name == method]
+
+    def last(self, method: str, key: str = "accuracy/test") -> list[float]:
+        """The last value of every seed that was trained to the end."""
+        ends = [lines[-1] for (name, _), lines in self.lines.items() if name == method]
+        whole = max(line[-1]["round"] for line in self.lines.values())
+        return [line[key] for line in ends if line["round"] == whole]
+
+    def rounds_to(self, method: str, level: float) -> float | None:
+        """Rounds until the accuracy was first seen to be that, the median over seeds.
+
+        None if a seed never reaches it. It is looked at every ``eval_every`` rounds.
+        """
+        found = [
+            next((line["round"] for line in lines if line["accuracy/test"] >= level), None)
+            for (name, _), lines in self.lines.items()
+            if name == method
+        ]
+        reached = [number for number in found if number is not None]
+        return float(np.median(reached)) if reached and len(reached) == len(found) else None
+
+
+def read(folder: Path) -> Run:
+    """A run folder.
+
+    Raises:
+      InputError: it holds no finished run.
+    """
+    try:
+        told = json.loads((folder / report.SUMMARY).read_text())
+        config, data, plans, command = (told[key] for key in ("config", "data", "plans", "command"))
+        if not (data["name"] and data["origin"] and config["model"]["widths"]):
+            raise ValueError("no data set or no groups")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} holds no finished run ({error!r})") from None
+    lines = report.read(folder / report.METRICS)
+    return Run(folder, config, data, plans, command, lines)
+
+
+def gathered(paths: Sequence[Path]) -> tuple[list[Run], list[dict[str, Any]]]:
+    """Runs, and rows of benchmarks, of folders and files; or of all that a folder holds of both."""
+    runs, rows = [], []
+    for path in paths:
+        if path.suffix == ".json":
+            rows += rows_of(path)
+        elif path.is_dir() and not (path / report.METRICS).exists():
+            inside = sorted(path.glob("*.json"))
+            inside += [metrics.parent for metrics in sorted(path.glob(f"*/{report.METRICS}"))]
+            if not inside:
+                raise InputError(f"{path} holds no finished run, nor folders that do")
+            more = gathered(inside)
+            runs += more[0]
+            rows += more[1]
+        else:
+            runs.append(read(path))
+    return runs, rows
+
+
+def rows_of(path: Path) -> list[dict]:
+    """What a benchmark wrote.
+
+    Raises:
+      InputError: it is no JSON list of rows.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise InputError(f"{path} is no JSON list of rows of a benchmark")
+    return found
+
+
+def commands(runs: Sequence[Run]) -> str:
+    """A section: what each run was, how long it took, and how to make it again."""
+    rows = [["run", "data", "examples", "left out", "method", "training time"], ["---"] * 6]
+    for run in runs:
+        for method in dict.fromkeys(name for name, _ in run.lines):
+            times = run.last(method, "time/train_s")
+            seconds = f"{float(np.median(times)):.0f} s" if times else "unfinished"
+            examples = f"{run.data['train']:,} + {run.data['test']:,}"
+            rows.append(
+                [run.folder.name, run.told, examples, str(run.data["skipped"]), method, seconds]
+            )
+    told = "\n".join(f"    {run.command}" for run in runs)
+    return (
+        "## Runs\n\n"
+        + report.aligned(rows)
+        + "\n\nTraining times are those of one machine that does "
+        "the work of all workers.\n\n" + told
+    )

@@ -1,0 +1,75 @@
+"""Every config that comes with the library: passes its own check, can be built, and trains."""
+
+import importlib
+import pkgutil
+
+import pytest
+import tensorflow_datasets as tfds
+
+import configs
+from experiments import build, check, train
+from ist_jax import data
+
+CONFIGS = sorted(
+    module.name
+    for module in pkgutil.iter_modules(configs.__path__)
+    if not module.name.startswith("sketch_")  # of another command
+)
+SPARSE = ("amazon670k", "debian_packages")  # test_xmc.py trains such a net
+RESIST = (
+    pytest.param("cifar10_resist", marks=pytest.mark.slow),  # as the next
+    "cifar100_resist",
+    "imagenet_resist",
+)
+
+
+def config_of(name, variant):
+    return importlib.import_module(f"configs.{name}").get_config(variant)
+
+
+def some_data(config):
+    """The digits, or nothing but the shape of what is not here."""
+    if config.data.name == "digits":
+        return data.load("digits")
+    name = config.data.name.replace("synthetic", "commands")
+    return data.outline(name, config.data.options.get("size"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("variant", ["", "tiny"])
+def test_every_config_passes_its_own_check(name, variant):
+    check.check(config_of(name, variant))
+    with pytest.raises(ValueError, match="found 'other'"):
+        config_of(name, "other")
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        *((name, "tiny") for name in CONFIGS if name not in SPARSE),
+        *((name, "") for name in ("fashion_resist", "fashion_loft", "speech_3layer")),
+    ],
+)
+def test_every_method_of_a_config_can_be_built(name, variant):
+    config = config_of(name, variant)
+    jobs = build.jobs(config, some_data(config))
+    assert list(jobs) == list(config.methods)
+    for job in jobs.values():
+        assert 0 < job.plan.parameters <= job.plan.net_parameters
+
+
+def test_the_plain_resist_config_trains(tmp_path):
+    """All its methods: ResIST, local SGD and nets as deep as a subnet."""
+    config = config_of("fashion_resist", "tiny")
+    config.data.name = "digits"
+    train.run(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", RESIST)
+def test_those_with_other_data_train_on_mock_data_of_its_builder(name, tmp_path):
+    config = config_of(name, "tiny")
+    config.data.path = str(tmp_path)
+    if name == "imagenet_resist":
+        config.data.cache = str(tmp_path / "cache")
+    with tfds.testing.mock_data(num_examples=300):
+        train.run(config, tmp_path / "run")
