@@ -15,8 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import quickstart
-
 jax.config.update("jax_num_cpu_devices", 8)
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -150,8 +148,9 @@ def drawn(model, *inputs, seed=0):
     return jax.tree.map(one, shapes), names
 
 
-def tiny(**changes):
-    config = quickstart.get_config("tiny")
-    config.methods, config.checkpoint.every = ("ist",), 0
+def tiny(of="quickstart", **changes):
+    """The tiny variant of a config, for one method and on the digits."""
+    config = importlib.import_module(f"configs.{of}").get_config("tiny")
+    config.methods, config.checkpoint.every, config.data.name = ("ist",), 0, "digits"
     config.update_from_flattened_dict(changes)
     return config

@@ -4,6 +4,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+import nets
 import numpy as np
 import optax
 import pytest
@@ -14,7 +15,7 @@ from test_main import lines, timeless
 from training import run, trainer_of
 
 from experiments import loop, train
-from ist_jax import data, decompose, method, partition, workers
+from ist_jax import axes, data, decompose, method, partition, round, workers
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
@@ -89,28 +90,42 @@ def test_with_every_update_lost_the_net_stays_as_it_was():
             assert same_bits(state.params, PARAMS)
 
 
-@pytest.mark.parametrize("how", METHODS.values(), ids=METHODS)
-def test_who_takes_part_does_not_notice_who_does_not(how):
+@pytest.mark.parametrize(
+    ("net", "how"),
+    [
+        *(("small", how) for how in METHODS.values()),
+        ("blocks", method.resist(2)),
+        ("filters", method.loft()),
+    ],
+    ids=[*METHODS, "resist", "loft"],
+)
+def test_who_takes_part_does_not_notice_who_does_not(net, how):
     """For every set of workers: what the others have makes no difference; with none, none is made.
 
     Where no neuron has two holders, those of an absent worker keep their values, and those of the
     others are what they would be if all were there.
     """
-    (batch,) = regression_batches(1, S, 2, 8, 6, 3)
-    trainer = trainer_of(PARAMS, NAMES, how, S)
+    params, names, loss, batches = nets.net(net)
+    [batch] = batches(1, S, 2)
+    widths = axes.widths(params, names)
+    cut = partition.sub_widths(how.assign, widths, S)
+    trainer = round.build(loss(cut), optax.sgd(0.1), params, names, method=how, workers=S)
     key = jax.random.key(3)
-    start = lambda: trainer.init(PARAMS, key)
+    start = lambda: trainer.init(params, key)
     everyone = trainer.round(start(), batch)[0].params
-    who = how.assign(fold(key, "draw"), {"h0": 12, "h1": 8}, S, 0, None)
+    who = how.assign(fold(key, "draw"), widths, S, 0, None)
     for mask in map(np.array, MASKS):
         alone, report = trainer.round(start(), batch, mask)
         noisy, _ = trainer.round(start(), spoil(batch, ~mask), mask)
         assert same_bits(alone.params, noisy.params)
         assert ((report.bytes_sent > 0) == mask).all()
-        assert same_bits(alone.params, PARAMS) == (not mask.any())
-        if how.name == "ist" and how is not METHODS["overlapping"]:
-            nets = decompose.gather(everyone, NAMES, who)
-            assert same_bits(alone.params, decompose.scatter(PARAMS, nets, NAMES, who, mask))
+        assert same_bits(alone.params, params) == (not mask.any())
+        if how.disjoint and how.assign not in (partition.uncut, overlapping):
+            pieces = decompose.gather(everyone, names, who)
+            expected = decompose.scatter(params, pieces, names, who, mask)
+            leaves = zip(axes.walk(expected, names), jax.tree.leaves(alone.params), strict=True)
+            for (path, leaf, of_leaf), found in leaves:
+                assert same_bits(found, leaf) or not any(of_leaf), path
 
 
 LOSSES = st.lists(st.sampled_from([0.5, 1.0, 3.0, np.nan, np.inf]), min_size=S, max_size=S)

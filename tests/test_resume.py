@@ -16,11 +16,14 @@ from experiments import train
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.errors import InputError
 
-OPTIMIZERS = {
+OF_IMAGES = {"rounds": 6, "seeds": (0,), "optimizer.schedule": "constant"}
+RUNS = {
     "sgd": {},
     "momentum kept": {"optimizer.momentum": 0.9, "optimiser_state": "keep"},
     "momentum reset": {"optimizer.momentum": 0.9},
     "adam": {"optimizer.name": "adam", "optimizer.lr": 3e-3, "optimiser_state": "keep"},
+    "resist": {"of": "fashion_resist", "methods": ("resist",), **OF_IMAGES},
+    "loft": {"of": "fashion_loft", "methods": ("loft",), **OF_IMAGES},
 }
 SAVING = {"checkpoint.every": 1, "checkpoint.permanent": 1, "eval_every": 3}
 
@@ -40,16 +43,17 @@ def in_a_process(runs):
     assert code == 0, text
 
 
-def newest(folder, run="ist_0"):
+def newest(folder, run="*_0"):
     """(round, digests of all leaves) of a run's newest checkpoint."""
-    kept = Checkpoints(folder / "checkpoints" / run)
+    [run] = (folder / "checkpoints").glob(run)
+    kept = Checkpoints(run)
     told = kept.check(kept.rounds()[0])
     return told["round"], {path: leaf["digest"] for path, leaf in told["leaves"].items()}
 
 
 def test_stopping_and_going_on_in_another_process_gives_the_same_bits(tmp_path):
     """Parameters, optimiser state and metrics: 6 rounds are 3 and 3."""
-    halves = {tmp_path / name: changes | SAVING for name, changes in OPTIMIZERS.items()}
+    halves = {tmp_path / name: changes | SAVING for name, changes in RUNS.items()}
     in_a_process({folder: changes | {"rounds": 3} for folder, changes in halves.items()})
     in_a_process(halves)
     for folder, changes in halves.items():

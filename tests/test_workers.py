@@ -4,12 +4,13 @@ import re
 
 import jax
 import jax.numpy as jnp
+import nets
 import numpy as np
 import optax
 import pytest
 from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
 
-from ist_jax import decompose, local, method, partition, round, workers
+from ist_jax import axes, decompose, local, method, partition, round, workers
 from ist_jax.errors import InputError
 
 COLLECTIVES = (
@@ -18,41 +19,23 @@ COLLECTIVES = (
 DIMS = (6, 16, 8, 3)
 
 
-def recurrent_loss(params, batch, key):
-    """A scan that starts from zeros, and dropout: what a stranger's model may do."""
-
-    def step(hidden, x):
-        return jnp.tanh(x @ params["u"] + hidden @ params["w"]), None
-
-    start = jnp.zeros((batch["x"].shape[0], params["w"].shape[0]))
-    hidden, _ = jax.lax.scan(step, start, batch["x"].reshape(8, 2, 3).swapaxes(0, 1))
-    hidden = hidden * jax.random.bernoulli(key, 0.8, hidden.shape)
-    return jnp.mean(jnp.square(hidden @ params["v"] - batch["y"]))
-
-
-def recurrent_tree():
-    draw = np.random.default_rng(0)
-    shapes = {"u": (3, 16), "w": (16, 16), "v": (16, 3)}
-    params = {k: jnp.asarray(draw.normal(size=s) / 4, jnp.float32) for k, s in shapes.items()}
-    return params, {"u": (None, "h"), "w": ("h", "h"), "v": ("h", None)}
-
-
 @pytest.mark.parametrize(
     ("how", "net", "devices"),
     [
-        (method.ist(), "mlp", (1, 2, 4, 8)),
-        (method.ist(partition.balanced), "mlp", (8,)),
+        (method.ist(), "small", (1, 2, 4, 8)),
+        (method.ist(partition.balanced), "small", (8,)),
         (method.ist(), "recurrent", (4,)),
         (method.local_sgd(), "recurrent", (2, 8)),
         (method.data_parallel(), "recurrent", (4, 8)),
-        pytest.param(method.ensemble(), "mlp", (4,), marks=pytest.mark.slow),
+        (method.resist(2), "blocks", (4,)),
+        (method.loft(), "filters", (4,)),
+        pytest.param(method.ensemble(), "small", (4,), marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
 def test_the_same_bits_on_1_2_4_and_8_devices(how, net, devices):
-    params, names = mlp_tree(DIMS) if net == "mlp" else recurrent_tree()
-    loss = mlp_loss if net == "mlp" else recurrent_loss
-    batches = regression_batches(3, 8, 2, 8, 6, 3)
+    params, names, loss_of, batches = nets.net(net)
+    loss = loss_of(partition.sub_widths(how.assign, axes.widths(params, names), 8))
     states = []
     for count in (None, *devices):
         trainer = round.build(
@@ -64,10 +47,10 @@ def test_the_same_bits_on_1_2_4_and_8_devices(how, net, devices):
             workers=8,
             optimiser_state="keep",
             mesh=count and workers.mesh(8, count),
-            exact=how.name != "ist",  # where every leaf is cut, there is nothing to add up
+            exact=net != "small",  # where every leaf is cut, there is nothing to add up
         )
         state = trainer.init(params, jax.random.key(0))
-        for batch in batches:
+        for batch in batches(3, 8, 2):
             state, report = trainer.round(state, batch, np.arange(8) != 3)
         states.append((trainer.whole(state)[:2], np.asarray(report.loss)))
     for other in states[1:]:
@@ -205,9 +188,9 @@ def test_devices_of_a_group_drop_out_neurons_of_their_own():
 
 @pytest.mark.parametrize("how", [method.ist(), method.local_sgd()], ids=lambda m: m.name)
 def test_what_all_devices_have_is_the_same_in_all(how):
-    params, names = recurrent_tree()
+    params, names, loss_of, _ = nets.recurrent()
     params["b"], names["b"] = jnp.ones(3), (None,)
-    loss = lambda net, batch, key: recurrent_loss(net, batch, key) + jnp.sum(net["b"] ** 2)
+    loss = lambda net, batch, key: loss_of({})(net, batch, key) + jnp.sum(net["b"] ** 2)
     (batch,) = regression_batches(1, 8, 2, 8, 6, 3)
     mesh = workers.mesh(8, 4)
     trainer = round.build(loss, optax.adam(1e-2), params, names, method=how, workers=8, mesh=mesh)

@@ -1,0 +1,97 @@
+"""The nets that guarantees are tested with: parameters, names, the loss of a subnet, batches."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from conftest import drawn, mlp_loss, mlp_tree, regression_batches
+
+
+class Net(NamedTuple):
+    """``loss`` takes the widths of a subnet; ``batches`` the rounds, workers and local steps."""
+
+    params: Any
+    names: Any
+    loss: Callable[[dict[str, int]], Any]
+    batches: Callable[[int, int, int], list[dict[str, np.ndarray]]]
+
+
+def mlp(*dims):
+    params, names = mlp_tree(dims)
+    batches = lambda r, s, j: regression_batches(r, s, j, 8, dims[0], dims[-1])
+    return Net(params, names, lambda cut: mlp_loss, batches)
+
+
+def recurrent():
+    """A scan that starts from zeros, and dropout: what a stranger's model may do."""
+
+    def loss(params, batch, key):
+        def step(hidden, x):
+            return jnp.tanh(x @ params["u"] + hidden @ params["w"]), None
+
+        start = jnp.zeros((batch["x"].shape[0], params["w"].shape[0]))
+        hidden, _ = jax.lax.scan(step, start, batch["x"].reshape(-1, 2, 3).swapaxes(0, 1))
+        hidden = hidden * jax.random.bernoulli(key, 0.8, hidden.shape)
+        return jnp.mean(jnp.square(hidden @ params["v"] - batch["y"]))
+
+    draw = np.random.default_rng(0)
+    shapes = {"u": (3, 16), "w": (16, 16), "v": (16, 3)}
+    params = {k: jnp.asarray(draw.normal(size=s) / 4, jnp.float32) for k, s in shapes.items()}
+    names = {"u": (None, "h"), "w": ("h", "h"), "v": ("h", None)}
+    return Net(
+        params, names, lambda cut: loss, lambda r, s, j: regression_batches(r, s, j, 8, 6, 3)
+    )
+
+
+def of_images(model):
+    """A model for images of 8 x 8 with 3 classes."""
+    from ist_jax import classify, normalise  # not before annotations are checked
+
+    params, names = drawn(model, np.ones((1, 8, 8, 1), np.float32))
+
+    def batches(rounds, workers, steps):
+        draw = np.random.default_rng(0)
+        return [
+            {
+                "x": draw.normal(size=(workers, steps, 4, 8, 8, 1)).astype(np.float32),
+                "y": draw.integers(0, 3, (workers, steps, 4)).astype(np.int32),
+            }
+            for _ in range(rounds)
+        ]
+
+    make = lambda cut: classify.cross_entropy(normalise.subnet(model, cut))
+    return Net(params, names, make, batches)
+
+
+def cnn():
+    """Convolutions with norms and a shared bias."""
+    from ist_jax.models.cnn import CNN
+
+    return of_images(CNN({"filters0": 8, "filters1": 12, "hidden0": 16}, classes=3))
+
+
+def resnet(**widths):
+    """Blocks of a stage that are stacked, or filters between two convolutions."""
+    from ist_jax.models.resnet import ResNet
+
+    options = {"base": 2, "preactivate": True, "bias": True, "logits": False}
+    return of_images(ResNet(widths, 3, blocks=(1, 6 if "stage2" in widths else 2), **options))
+
+
+MAKE = {
+    "one hidden": lambda: mlp(40, 64, 3),
+    "two hidden": lambda: mlp(6, 32, 24, 3),
+    "small": lambda: mlp(6, 16, 8, 3),
+    "recurrent": recurrent,
+    "cnn": cnn,
+    "blocks": lambda: resnet(stage2=5),
+    "filters": lambda: resnet(filters2_1=8),
+}
+
+
+@functools.cache
+def net(name):
+    return MAKE[name]()
