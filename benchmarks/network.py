@@ -38,7 +38,9 @@ class Network:
 
     def start(self, rank: int, command: Sequence[str], **options) -> subprocess.Popen:
         """Starts a command on a computer, as root of that computer's network and name."""
-        inside = ["ip", "netns", "exec", self.name(rank), "unshare", "--uts", *command]
+        name = self.name(rank)
+        named = ["sh", "-c", f'hostname {name} && exec "$@"', "sh", *command]
+        inside = ["ip", "netns", "exec", name, "unshare", "--uts", *named]
         return subprocess.Popen(inside, **options)
 
     def build(self) -> None:

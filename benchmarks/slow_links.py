@@ -144,7 +144,6 @@ def _start(links: Network, module: str, python: str, settings: dict, port: int) 
             rank=rank,
             workers=links.computers,
             address=f"{links.address(0)}:{port}",
-            host=links.name(rank),
         )
         processes.append(
             links.start(

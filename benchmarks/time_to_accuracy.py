@@ -18,13 +18,11 @@ import json
 import pathlib
 import shlex
 import signal
-import subprocess
 import sys
-import tempfile
 
-from benchmarks.network import NotPossible, network
+from benchmarks.behind_links import trained
+from benchmarks.network import NotPossible
 from benchmarks.slow_links import measure
-from experiments import report
 from experiments.pages import vldb, workloads
 from experiments.pages.published import METHODS
 from experiments.pages.runs import Run, read, rows_of
@@ -81,33 +79,7 @@ def timed(run: Run, gbps: float, turns: int) -> list[dict]:
 def whole(run: Run, gbps: float, method: str) -> dict:
     """Trains a method to the run's last round in processes behind links; what the run told."""
     workers = run.config["workers"]
-    with tempfile.TemporaryDirectory() as folder, network(workers) as links:
-        command = [
-            sys.executable,
-            "-m",
-            "experiments.main",
-            *flags_of(run),
-            f"--config.methods=('{method}',)",
-            f"--config.mesh.workers={workers}",
-            f"--workdir={folder}/run",
-            "--distributed",
-            f"--coordinator={links.address(0)}:5900",
-            f"--processes={workers}",
-            "--patience=300",
-        ]
-        links.limit(gbps)
-        processes: list[subprocess.Popen] = []
-        try:
-            for rank in range(workers):
-                own = [*command, f"--process={rank}"]
-                processes.append(links.start(rank, own, stdout=subprocess.DEVNULL))
-            if any(process.wait() for process in processes):
-                raise RuntimeError("a process failed; what it said is above")
-            lines = report.read(pathlib.Path(folder) / "run" / report.METRICS)
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
+    lines = trained([*flags_of(run), f"--config.methods=('{method}',)"], workers, gbps)
     seed = min(seed for _, seed in lines)
     last = lines[method, seed][-1]
     same = run.lines[method, seed][-1]["accuracy/test"]

@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
     wide = 2 if variant == "wide" else 1
     config.model.widths = ConfigDict({group: n * wide for group, n in filters.items()})
     config.model.options = ConfigDict({"base": 8, "preactivate": True, "bias": True})
-    config.lottery.epochs = 1.0
+    config.lottery.epochs = 0.5
     config.lottery.lr = 0.01
     if variant == "tiny":
         config.epochs, config.rounds, config.local_steps = 0.0, 2, 2

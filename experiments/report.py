@@ -240,18 +240,29 @@ def quantity(number: float, unit: str, digits: int = 3) -> str:
     return f"{number:.0f} {unit}".rstrip()
 
 
-def made(page: str, paths: list[pathlib.Path], out: pathlib.Path) -> str:
-    """A page of results for that file; how it was made comes after its title."""
+def made(page: str, paths: list[pathlib.Path], out: pathlib.Path, draw: bool = False) -> str:
+    """A page of results for that file; how it was made comes after its title.
+
+    Args:
+      draw: also make its figure, beside it, if it has one.
+    """
     from experiments.pages import runs  # pages need this module
 
-    body = importlib.import_module(f"experiments.pages.{page}").page(*runs.gathered(paths))
-    title, _, rest = body.partition("\n\n")
+    module = importlib.import_module(f"experiments.pages.{page}")
+    found, rows = runs.gathered(paths)
+    title, _, rest = module.page(found, rows).partition("\n\n")
     words = ["python", "-m", "experiments.report", f"--page={page}", f"--out={out}"]
-    command = shlex.join([*words, *map(str, paths)])
-    return (
-        f"{title}\n\nGenerated from run folders, whose commands stand at the end, by\n\n"
-        f"    {command}\n\n{rest}"
-    )
+    parts = [
+        title,
+        "Generated from run folders, whose commands stand at the end, by",
+        f"    {shlex.join([*words, *map(str, paths)])}",
+    ]
+    if hasattr(module, "figure"):
+        picture = out.with_suffix(".png")
+        parts.append(f"![{title[2:]}]({picture.name})")
+        if draw:
+            module.figure(found, picture)
+    return "\n\n".join([*parts, rest])
 
 
 def main() -> int:
@@ -274,8 +285,8 @@ def main() -> int:
         parser.error("--page needs --out, the file to write")
     try:
         if options.page:
-            text = made(options.page, options.folders, options.out)
             try:
+                text = made(options.page, options.folders, options.out, draw=True)
                 options.out.write_text(text)
             except OSError as error:
                 raise InputError(f"cannot write the page {options.out}: {error}") from None

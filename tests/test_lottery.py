@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, drawn, tiny
 
 from experiments import lottery as command
-from experiments import train
+from experiments import report, train
 from ist_jax import lottery
 from ist_jax.errors import InputError
 from ist_jax.models.resnet import ResNet
@@ -113,6 +113,9 @@ def test_a_run_is_pruned_and_trained_on(tmp_path):
         assert half["flops"] < whole["flops"]
         assert half["accuracy_tuned"] > max(half["accuracy"], 0.5)
     assert command.table(lines).count("| ist") == 3
+    page = report.made("loft", [tmp_path / "run"], tmp_path / "loft.md", draw=True)
+    assert command.table(lines) in page
+    assert (tmp_path / "loft.png").stat().st_size > 10_000
     config.optimizer.lr = 0.2
     with pytest.raises(InputError, match=r"another experiment: config\.optimizer\.lr was 0\.1"):
         command.run(config, tmp_path / "run")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from test_distributed import ROOT, environment
 
-from benchmarks import network
+from benchmarks import behind_links, network
 
 missing = [tool for tool in ("ip", "tc", "unshare") if not shutil.which(tool)]
 needs_network = pytest.mark.skipif(
@@ -104,3 +105,25 @@ def test_bytes_on_the_wire_are_the_closed_form_within_two_per_cent(tmp_path, siz
             np.array(rows[name][key]) for key in ("bytes_received_all", "bytes_expected_all")
         )
         np.testing.assert_allclose(received, expected, rtol=0.02)
+
+
+@needs_network
+def test_any_config_is_timed_behind_links(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out.json"
+    words = ["--config=configs/quickstart.py:tiny", "--methods", "ist", "local_sgd"]
+    words += ["--workers=2", "--rounds=2", "--turns=1", f"--json={out}"]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["behind_links", *words, "--gbps", "0.1"])
+    assert behind_links.main() == 0
+    rows = json.loads(out.read_text())
+    assert [row["method"] for row in rows] == ["ist", "local_sgd"]
+    assert 0 < rows[0]["bytes_sent"] < rows[1]["bytes_sent"]
+    # Its bytes take that long at least: at 0.1 Gbit/s all of them must pass the link.
+    for row in rows:
+        assert row["round_s"] > row["bytes_sent"] / 2 / (0.1e9 / 8)
+    assert re.search(r"\| A +\| +2 \| +0.1 \| +ist", capsys.readouterr().out)
+    assert namespaces() == []
+    monkeypatch.setattr("sys.argv", ["behind_links", *words, "--confg=x"])
+    with pytest.raises(SystemExit):
+        behind_links.main()
+    assert "unknown: --confg=x" in capsys.readouterr().err

@@ -8,7 +8,6 @@ tell). Between two rounds it sleeps, so that peers of several kinds can take tur
 import json
 import os
 import pathlib
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TextIO
@@ -37,15 +36,13 @@ class Task(NamedTuple):
 
 
 def task() -> Task:
-    """The task this process was started with; its host is named as its network knows it.
+    """The task this process was started with.
 
     Only answers go to standard output: what libraries print there goes to standard error.
     """
     values = json.loads(sys.argv[1])
     values["answers"] = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    if name := values.pop("host", None):
-        socket.sethostname(name)
     return Task(**values)
 
 

@@ -1,4 +1,7 @@
-"""What the IST paper printed (Yuan et al., PVLDB 15(8), 2022, section 3, tables 1 to 4)."""
+"""What papers printed.
+
+First the IST paper (Yuan et al., PVLDB 15(8), 2022, section 3, tables 1 to 4).
+"""
 
 METHODS = {"data_parallel": "data parallel", "local_sgd": "local SGD", "ist": "IST"}
 NODES = (2, 4, 8)
@@ -50,3 +53,16 @@ TABLE4 = {
     ("ist", 2048): (0.437, 0.394, 0.364),
     ("ist", 2560): (0.438, 0.394, 0.366),
 }
+
+# ResIST (Dun et al., UAI 2022), by the number of workers: the least number of blocks that explains
+# its bytes, GB a round of ResIST and of local SGD. Its ablation on CIFAR10, 2 workers, in percent.
+RESIST_TRAFFIC = {2: (0, 0.4546, 0.662), 4: (6, 0.7202, 1.325), 8: (4, 1.2893, 2.649)}
+RESIST_ABLATION = {
+    "naive": 66.3,
+    "strided": 68.3,
+    "stage": 84.3,
+    "scaled": 91.5,
+    "preactivated": 92.0,
+}
+# LoFT (Dun et al.): GB in all of LoFT and of local SGD, CIFAR100, PreResNet-18, 4 workers.
+LOFT_TRAFFIC = (64.57, 111.0)

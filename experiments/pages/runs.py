@@ -1,6 +1,7 @@
 """What pages of results are made of: run folders, and the JSON files of benchmarks."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +37,10 @@ class Run(NamedTuple):
         ends = [lines[-1] for (name, _), lines in self.lines.items() if name == method]
         whole = max(line[-1]["round"] for line in self.lines.values())
         return [line[key] for line in ends if line["round"] == whole]
+
+    def median(self, method: str, key: str) -> float:
+        """Over seeds, of the last values."""
+        return float(np.median(self.last(method, key)))
 
     def rounds_to(self, method: str, level: float) -> float | None:
         """Rounds until the accuracy was first seen to be that, the median over seeds.
@@ -107,8 +112,9 @@ def commands(runs: Sequence[Run]) -> str:
     rows = [["run", "data", "examples", "left out", "method", "training time"], ["---"] * 6]
     for run in runs:
         for method in dict.fromkeys(name for name, _ in run.lines):
-            times = run.last(method, "time/train_s")
-            seconds = f"{float(np.median(times)):.0f} s" if times else "unfinished"
+            seconds = "unfinished"
+            if run.last(method):
+                seconds = f"{run.median(method, 'time/train_s'):.0f} s"
             examples = f"{run.data['train']:,} + {run.data['test']:,}"
             rows.append(
                 [run.folder.name, run.told, examples, str(run.data["skipped"]), method, seconds]
@@ -119,4 +125,34 @@ def commands(runs: Sequence[Run]) -> str:
         + report.aligned(rows)
         + "\n\nTraining times are those of one machine that does "
         "the work of all workers.\n\n" + told
+    )
+
+
+def time_table(rows: Sequence[dict[str, Any]]) -> str:
+    """A section: seconds of rounds behind links (benchmarks.behind_links); nothing without rows."""
+    if not rows:
+        return ""
+    head = ["net", "workers", "link (Gbit/s)", "method", "sent / round", "s / round", "x the first"]
+    lines = [head, ["---", "---:", "---:", "---", "---:", "---:", "---:"]]
+    nets = list(dict.fromkeys(tuple(row["flags"]) for row in rows))
+    first: dict[tuple, float] = {}
+    for row in rows:
+        place = (tuple(row["flags"]), row["workers"], row["gbps"])
+        least = first.setdefault(place, row["round_s"])
+        lines.append(
+            [
+                chr(ord("A") + nets.index(place[0])),
+                str(row["workers"]),
+                f"{row['gbps']:g}",
+                row["method"],
+                report.quantity(row["bytes_sent"], "B"),
+                f"{row['round_s']:.2f}",
+                f"{row['round_s'] / least:.2f}",
+            ]
+        )
+    told = "\n".join(f"    {chr(ord('A') + n)}: {shlex.join(net)}" for n, net in enumerate(nets))
+    return (
+        "## Seconds of a round behind slow links\n\nEvery worker is a process behind a link of its "
+        "own, all on one machine (`benchmarks/behind_links.py`); nets:\n\n"
+        f"{told}\n\n{report.aligned(lines)}"
     )

@@ -1,0 +1,147 @@
+"""LoFT: bytes beside its paper's, how filters are ranked while training goes on, pruned nets.
+
+    python -m experiments.report --page=loft --out=loft.md runs/fashion_loft ...
+
+Runs are those of configs/fashion_loft.py, after ``python -m experiments.lottery``.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from experiments import lottery, report
+from experiments.pages.moved import PreResNet, moved
+from experiments.pages.published import LOFT_TRAFFIC
+from experiments.pages.runs import Run, commands
+from ist_jax import method
+from ist_jax.errors import InputError
+
+NETS = {"PreResNet-18": (2, 2, 2, 2), "PreResNet-34": (3, 4, 6, 3)}
+
+
+def page(runs: list[Run], rows: list[dict[str, Any]]) -> str:
+    """All of it, as Markdown; benchmarks add nothing."""
+    parts = [
+        "# LoFT",
+        "Paper: Dun et al., LoFT. Inner filters of the blocks are dealt out while a net is "
+        "trained; then it is pruned by their norms, and trained on. Mean and standard deviation "
+        "over seeds.",
+        traffic_table(),
+        *(_of(run) for run in runs),
+        commands(runs),
+        "After each of them, for the pruned nets, `python -m experiments.lottery` with the same "
+        "flags.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def traffic_table() -> str:
+    """A round of the paper's nets: LoFT's bytes as a share of local SGD's."""
+    rows = [
+        ["net", "parameters", "workers", "LoFT (GB)", "local SGD (GB)", "share"],
+        ["---"] + ["---:"] * 5,
+    ]
+    for name, blocks in NETS.items():
+        filters = {
+            f"filters{stage}_{block}": 64 * 2 ** (stage - 1)
+            for stage in (2, 3, 4)
+            for block in range(1, blocks[stage - 1])
+        }
+        for workers in (2, 4):
+            net = PreResNet(filters, blocks=blocks)
+            count, cut = moved(net, method.loft(), workers)
+            _, whole = moved(net, method.local_sgd(), workers)
+            share = f"{cut / whole:.4f}"
+            rows.append(
+                [name, f"{count:,}", str(workers), f"{cut / 1e9:.4f}", f"{whole / 1e9:.4f}", share]
+            )
+            if (name, workers) == ("PreResNet-18", 4):
+                ours, rounds = cut / whole, LOFT_TRAFFIC[1] / (whole / 1e9)
+    theirs = LOFT_TRAFFIC[0] / LOFT_TRAFFIC[1]
+    return (
+        "## Bytes a round\n\nNets for CIFAR100, all workers, both ways.\n\n"
+        f"{report.aligned(rows)}\n\nThe paper prints {LOFT_TRAFFIC[0]} and {LOFT_TRAFFIC[1]} GB "
+        f"for PreResNet-18 and 4 workers, a share of {theirs:.4f}: {abs(ours / theirs - 1):.1%} "
+        f"from ours. Its local SGD comes to {rounds:.1f} of our rounds."
+    )
+
+
+def lines_of(run: Run) -> list[dict[str, Any]]:
+    """What experiments.lottery found of a run.
+
+    Raises:
+      InputError: nothing yet.
+    """
+    try:
+        return [json.loads(line) for line in (run.folder / lottery.LINES).read_text().splitlines()]
+    except (OSError, ValueError):
+        raise InputError(
+            f"{run.folder} has no pruned nets yet: python -m experiments.lottery"
+        ) from None
+
+
+def _of(run: Run) -> str:
+    lines, config = lines_of(run), run.config
+    tuned = config["lottery"]["epochs"]
+    return (
+        f"## {run.folder.name}: {run.told}, {config['workers']} workers\n\n"
+        f"{report.table([run.folder])}\n\n"
+        f"Filters pruned by their norms or at random, and the smaller net trained on for {tuned:g} "
+        "epoch(s). FLOPs and time are those of a gradient of the smaller net, measured.\n\n"
+        f"{lottery.table(lines)}\n\nHow far the ranking of the filters is from the last one, after "
+        "so many rounds, and (behind the stroke) from the one before:\n\n" + _distances(run, lines)
+    )
+
+
+def _distances(run: Run, lines: list[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(line["method"] for line in lines))
+    rows = [["round", *names], ["---:"] * (1 + len(names))]
+    for number in sorted({line["round"] for line in lines if "round" in line}):
+        cells = [str(number)]
+        for name in names:
+            some = [x for x in lines if (x["method"], x.get("round")) == (name, number)]
+            last = np.mean([x["distance_to_last"] for x in some])
+            steps = [x["distance"] for x in some if x["distance"] is not None]
+            cells.append(f"{last:.2f} / {np.mean(steps):.2f}" if steps else f"{last:.2f} / -")
+        rows.append(cells)
+    return report.aligned(rows)
+
+
+def figure(runs: list[Run], out: pathlib.Path) -> None:
+    """How far rankings are from the last one, and accuracy after training on, by method."""
+    import matplotlib  # a slow import that tables do not need
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    canvas, panels = pyplot.subplots(len(runs), 2, figsize=(10, 3.6 * len(runs)), squeeze=False)
+    for (far, tuned), run in zip(panels, runs, strict=True):
+        lines = lines_of(run)
+        for number, name in enumerate(dict.fromkeys(line["method"] for line in lines)):
+            mine = [line for line in lines if line["method"] == name]
+            color = f"C{number}"
+            curve = _means(mine, "round", "distance_to_last")
+            far.plot(*curve, marker="o", markersize=3.5, color=color, label=name)
+            for by, style in (("norms", "-"), ("random", ":")):
+                some = [x for x in mine if x.get("by") == by or x.get("pruned") == 0]
+                x, y = _means(some, "pruned", "accuracy_tuned")
+                label = name if by == "norms" else f"{name}, at random"
+                tuned.plot(100 * x, 100 * y, style, marker="o", markersize=3.5, color=color,
+                           label=label)  # fmt: skip
+        far.set(xlabel="rounds", ylabel="distance to the last ranking", title=run.folder.name)
+        tuned.set(xlabel="filters pruned (%)", ylabel="test accuracy, trained on (%)")
+        tuned.legend(frameon=False, fontsize="small")
+        for panel in (far, tuned):
+            panel.grid(alpha=0.25)
+            panel.spines[["top", "right"]].set_visible(False)
+    canvas.tight_layout()
+    canvas.savefig(out, dpi=150)
+    pyplot.close(canvas)
+
+
+def _means(lines: list[dict[str, Any]], x: str, y: str) -> tuple[np.ndarray, np.ndarray]:
+    places = sorted({line[x] for line in lines if x in line})
+    means = [np.mean([line[y] for line in lines if line.get(x) == place]) for place in places]
+    return np.array(places), np.array(means)

@@ -1,0 +1,145 @@
+"""ResIST beside its paper (Dun et al., UAI 2022): traffic, the ladder of its ablation, codes, time.
+
+    python -m experiments.report --page=resist --out=resist.md runs/resist runs/resist_naive ... \\
+        links.json
+
+Runs are those of configs/fashion_resist.py, one of each variant, and of the last one with
+``--config.compress``; ``links.json`` has seconds of rounds (benchmarks.behind_links).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from configs.fashion_resist import LADDER
+from experiments import report
+from experiments.pages.moved import PreResNet, moved
+from experiments.pages.published import RESIST_ABLATION, RESIST_TRAFFIC
+from experiments.pages.runs import Run, commands, time_table
+from ist_jax import method
+from ist_jax.errors import InputError
+
+STEPS = {
+    "naive": "every block of the net dealt out",
+    "strided": "strided blocks shared",
+    "stage": "only the third stage cut",
+    "scaled": "branches scaled where all run together",
+    "preactivated": "normalised and activated before convolutions",
+    "": "a least number of blocks each",
+}
+FULL = ""  # the last step
+
+
+def page(runs: list[Run], rows: list[dict[str, Any]]) -> str:
+    """All of it, as Markdown."""
+    known = [(step_of(run), run) for run in runs]
+    parts = [
+        "# ResIST",
+        "Paper: Dun et al., UAI 2022. Numbers in *italics* are the paper's, on CIFAR; ours are on "
+        "Fashion-MNIST, with a net that is small enough for two cores, and are compared for their "
+        "order only. Mean and standard deviation over seeds.",
+        traffic_table(),
+        _ladder([(step, run) for step, run in known if not run.config["compress"]]),
+        _beside([run for step, run in known if step == FULL]),
+        time_table([row for row in rows if "round_s" in row]),
+        commands(runs),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def step_of(run: Run) -> str:
+    """The variant of configs/fashion_resist.py that a run is of.
+
+    Raises:
+      InputError: it is of none.
+    """
+    config = run.config
+    for step, (groups, how, preactivated, least) in LADDER.items():
+        if (
+            config["model"]["widths"] == groups
+            and config["model"]["options"].get("preactivate") == preactivated
+            and config["min_depth"] == least
+            and how in {name for name, _ in run.lines}
+        ):
+            return step
+    raise InputError(f"{run.folder} is no run of configs/fashion_resist.py or a variant of it")
+
+
+def traffic_table() -> str:
+    """A round of the paper's net, ours and printed."""
+    net = PreResNet({"stage3": 22}, blocks=(3, 4, 23, 3))
+    rows = [
+        ["workers", "least blocks", "ResIST (GB)", "*paper*", "local SGD (GB)", "*paper*"],
+        ["---:"] * 6,
+    ]
+    for workers, (least, theirs, theirs_whole) in RESIST_TRAFFIC.items():
+        cut, whole = (
+            moved(net, how, workers)[1] / 1e9 for how in (method.resist(least), method.local_sgd())
+        )
+        rows.append(
+            [str(workers), str(least), f"{cut:.4f}", f"*{theirs}*", f"{whole:.3f}",
+             f"*{theirs_whole}*"]
+        )  # fmt: skip
+    count, _ = moved(net, method.local_sgd(), 2)
+    return (
+        "## Bytes a round\n\nThe paper's net of 101 layers with 100 classes "
+        f"({count:,} parameters), all workers, both ways. The paper does not print the least "
+        "number of blocks; these are the ones that its bytes stand for.\n\n" + report.aligned(rows)
+    )
+
+
+def _ladder(known: Sequence[tuple[str, Run]]) -> str:
+    rows = [
+        ["step", "accuracy (%)", "seeds", "blocks / worker", "sent / round", "*paper (%)*"],
+        ["---"] + ["---:"] * 5,
+    ]
+    for step, what in STEPS.items():
+        for run in [run for of, run in known if of == step]:
+            how = LADDER[step][1]
+            plan, found = run.plans[how], run.last(how)
+            theirs = RESIST_ABLATION.get(step)
+            rows.append(
+                [
+                    f"{step or 'resist'}: {what}",
+                    report.spread(found),
+                    str(len(found)),
+                    str(sum(plan["sub_widths"].values())),
+                    report.quantity(plan["bytes_sent"], "B"),
+                    f"*{theirs:.1f}*" if theirs else "",
+                ]
+            )
+    if len(rows) == 2:
+        return ""
+    return (
+        "## One step at a time\n\nTwo workers; each step keeps those before it. Blocks a worker: "
+        "the slots of its net, of which the first two steps leave some empty.\n\n"
+        + report.aligned(rows)
+    )
+
+
+def _beside(runs: Sequence[Run]) -> str:
+    rows = [
+        ["method", "updates in", "accuracy (%)", "seeds", "sent / worker", "FLOPs / worker",
+         "training time"],
+        ["---", "---"] + ["---:"] * 5,
+    ]  # fmt: skip
+    for run in sorted(runs, key=lambda run: run.config["compress"]):
+        for how in dict.fromkeys(name for name, _ in run.lines):
+            if found := run.last(how):
+                rows.append(
+                    [
+                        how,
+                        run.config["compress"] or "32 bits",
+                        report.spread(found),
+                        str(len(found)),
+                        report.quantity(run.last(how, "comm/bytes_sent")[0], "B"),
+                        report.quantity(run.last(how, "compute/flops")[0], ""),
+                        f"{run.median(how, 'time/train_s'):.0f} s",
+                    ]
+                )
+    if len(rows) == 2:
+        return ""
+    return (
+        "## Beside it\n\nThe last step of the ladder, local SGD and two nets as deep as a subnet "
+        "that are asked together; and the same with updates in fewer bits, or only the largest "
+        "of them.\n\n" + report.aligned(rows)
+    )

@@ -1,0 +1,107 @@
+"""Pages of results: numbers that papers printed beside ours, and those in the repository."""
+
+import json
+
+import pytest
+from conftest import ROOT
+from test_report import cells
+from test_vldb import run, section, told
+
+from configs.fashion_resist import LADDER
+from experiments import report
+from experiments.pages import loft, resist
+from experiments.pages.published import LOFT_TRAFFIC, RESIST_TRAFFIC
+from experiments.pages.runs import gathered, time_table
+from ist_jax.errors import InputError
+
+RESULTS = ROOT / "docs/results"
+
+
+@pytest.mark.parametrize("folder", sorted(RESULTS.glob("runs/*")), ids=lambda path: path.name)
+def test_a_page_in_the_repository_is_what_its_runs_give(folder, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    page = RESULTS / f"{folder.name}.md"
+    paths = [path.relative_to(ROOT) for path in (folder, page)]
+    assert report.made(folder.name, paths[:1], paths[1]) == page.read_text()
+
+
+def step(tmp_path, name, accuracies, compress="", methods=()):
+    groups, how, preactivated, least = LADDER[name]
+    found = {how: accuracies} | dict.fromkeys(methods, accuracies)
+    folder = run(tmp_path, f"run_{name}{compress}", found, "resnet", 2, (), "fashion_mnist", "real")
+    options = {"preactivate": preactivated}
+    told(
+        folder,
+        config_model={"name": "resnet", "widths": groups, "options": options},
+        config_min_depth=least,
+        config_compress=compress,
+        plans_x=0,
+    )
+    path = folder / "summary.json"
+    summary = json.loads(path.read_text())
+    plan = {"sub_widths": dict.fromkeys(groups, 4), "bytes_sent": 5000}
+    summary["plans"] = dict.fromkeys(found, plan)
+    path.write_text(json.dumps(summary))
+    return folder
+
+
+def test_the_ladder_is_in_its_order_beside_the_papers(tmp_path):
+    folders = [step(tmp_path, "", [[0.9], [0.92]], methods=("local_sgd",))]
+    folders += [step(tmp_path, "", [[0.88]], compress="4bit")]
+    folders += [step(tmp_path, name, [[0.5]]) for name in ("stage", "naive")]
+    page = resist.page(*gathered(folders))
+    ladder = section(page, "## One step at a time")[2:]
+    assert [row[0].split(":")[0] for row in ladder] == ["naive", "stage", "resist"]
+    assert [row[1] for row in ladder] == ["50.00", "50.00", "91.00 ± 1.41"]
+    assert [row[-1] for row in ladder] == ["*66.3*", "*84.3*", ""]
+    assert [row[3] for row in ladder] == ["28", "4", "4"]
+    beside = section(page, "## Beside it")[2:]
+    assert [row[:3] for row in beside] == [
+        ["resist", "32 bits", "91.00 ± 1.41"],
+        ["local_sgd", "32 bits", "91.00 ± 1.41"],
+        ["resist", "4bit", "88.00"],
+    ]
+    other = told(step(tmp_path, "scaled", [[0.5]]), config_min_depth=3)
+    with pytest.raises(InputError, match="run_scaled is no run of configs/fashion_resist"):
+        resist.page(*gathered([other]))
+
+
+def test_bytes_of_resist_are_the_papers_table():
+    rows = cells(resist.traffic_table())
+    rows = [[cell.strip("*") for cell in row] for row in rows if len(row) > 1][2:]
+    assert len(rows) == len(RESIST_TRAFFIC)
+    for row in rows:
+        assert row[2] == row[3]
+        assert row[4] == row[5]
+    assert "41,396,900" in resist.traffic_table()
+
+
+def test_bytes_of_loft_are_within_two_percent_of_the_papers():
+    rows = {tuple(row[0:3:2]): row for row in cells(loft.traffic_table()) if len(row) > 1}
+    share = float(rows["PreResNet-18", "4"][-1])
+    assert share == pytest.approx(LOFT_TRAFFIC[0] / LOFT_TRAFFIC[1], rel=0.02)
+    # Counted by hand: of 11.2 million parameters 6.2 million lie in kernels that are cut.
+    cut = sum(2 * 9 * n * n + 2 * n for n in (128, 256, 512))
+    total = int(rows["PreResNet-18", "4"][1].replace(",", ""))
+    assert share == pytest.approx(1 - 0.75 * cut / total, abs=1e-4)
+
+
+def test_a_run_without_pruned_nets_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"has no pruned nets yet: python -m experiments\.lottery"):
+        loft.page(*gathered([run(tmp_path, "run", {"loft": [[0.5]]})]))
+
+
+def test_times_are_ratios_to_the_first_method_of_the_same_net_and_link():
+    row = {"flags": ["--config=a.py"], "workers": 4, "gbps": 1.0, "method": "resist"}
+    rows = [
+        row | {"round_s": 2.0, "bytes_sent": 1000},
+        row | {"round_s": 5.0, "bytes_sent": 2000, "method": "local_sgd"},
+        row | {"round_s": 4.0, "bytes_sent": 1000, "gbps": 0.1},
+        row | {"round_s": 1.0, "bytes_sent": 10, "flags": ["--config=b.py"]},
+    ]
+    table = [found for found in cells(time_table(rows)) if len(found) > 1][2:]
+    assert [found[0] for found in table] == ["A", "A", "A", "B"]
+    assert [found[-2:] for found in table] == [
+        *(["2.00", "1.00"], ["5.00", "2.50"], ["4.00", "1.00"], ["1.00", "1.00"]),
+    ]
+    assert time_table([]) == ""
