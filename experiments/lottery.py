@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from experiments import build, check, command, compare, train
 from experiments.command import CONFIG, WORKDIR, mistake
 from experiments.keep import FOLDER
-from experiments.report import aligned, spread
+from experiments.markdown import aligned, spread
 from ist_jax import lottery
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.errors import CheckpointError, InputError

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from experiments import build, check, compare, keep, loop, report
+from experiments import build, check, compare, curves, keep, loop, report
 from experiments.loop import Guard
 from experiments.metrics import Metrics
 from experiments.progress import Boards, Progress, tensorboards
@@ -73,7 +73,7 @@ def run(
     }
     (workdir / SUMMARY).write_text(json.dumps(summary, indent=2, default=str) + "\n")
     print(report.table([workdir]))
-    print(f"\nfigure: {report.figure([workdir], workdir / FIGURE)}")
+    print(f"\nfigure: {curves.figure([workdir], workdir / FIGURE)}")
 
 
 def train(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from experiments import report
+from experiments import curves, report
 from ist_jax.errors import InputError
 
 
@@ -67,7 +67,7 @@ def test_one_seed_has_no_spread_and_folders_are_told_apart(tmp_path):
 )
 def test_figures_of_unfinished_runs_too(tmp_path, accuracies):
     run = folder(tmp_path, accuracies=accuracies)
-    out = report.figure([run, folder(tmp_path, "b")], tmp_path / "figure.png")
+    out = curves.figure([run, folder(tmp_path, "b")], tmp_path / "figure.png")
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
@@ -82,7 +82,7 @@ def test_the_curves_are_the_numbers(tmp_path, monkeypatch):
         return plot(self, x, y, **style)
 
     monkeypatch.setattr(matplotlib.axes.Axes, "plot", spy)
-    report.figure([folder(tmp_path)], tmp_path / "figure.png")
+    curves.figure([folder(tmp_path)], tmp_path / "figure.png")
     by_bytes, by_steps = drawn
     assert by_bytes == ([1500, 3000], [75, 85], "ist")
     assert by_steps == ([0, 8, 16], [15, 75, 85], "ist")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments import lottery, report
+from experiments.markdown import aligned
 from experiments.pages.moved import PreResNet, moved
 from experiments.pages.published import LOFT_TRAFFIC
 from experiments.pages.runs import Run, commands
@@ -62,7 +63,7 @@ def traffic_table() -> str:
     theirs = LOFT_TRAFFIC[0] / LOFT_TRAFFIC[1]
     return (
         "## Bytes a round\n\nNets for CIFAR100, all workers, both ways.\n\n"
-        f"{report.aligned(rows)}\n\nThe paper prints {LOFT_TRAFFIC[0]} and {LOFT_TRAFFIC[1]} GB "
+        f"{aligned(rows)}\n\nThe paper prints {LOFT_TRAFFIC[0]} and {LOFT_TRAFFIC[1]} GB "
         f"for PreResNet-18 and 4 workers, a share of {theirs:.4f}: {abs(ours / theirs - 1):.1%} "
         f"from ours. Its local SGD comes to {rounds:.1f} of our rounds."
     )
@@ -106,7 +107,7 @@ def _distances(run: Run, lines: list[dict[str, Any]]) -> str:
             steps = [x["distance"] for x in some if x["distance"] is not None]
             cells.append(f"{last:.2f} / {np.mean(steps):.2f}" if steps else f"{last:.2f} / -")
         rows.append(cells)
-    return report.aligned(rows)
+    return aligned(rows)
 
 
 def figure(runs: list[Run], out: pathlib.Path) -> None:

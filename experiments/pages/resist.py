@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from configs.fashion_resist import LADDER
-from experiments import report
+from experiments.markdown import aligned, quantity, spread
 from experiments.pages.moved import PreResNet, moved
 from experiments.pages.published import RESIST_ABLATION, RESIST_TRAFFIC
 from experiments.pages.runs import Run, commands, time_table
@@ -83,7 +83,7 @@ def traffic_table() -> str:
     return (
         "## Bytes a round\n\nThe paper's net of 101 layers with 100 classes "
         f"({count:,} parameters), all workers, both ways. The paper does not print the least "
-        "number of blocks; these are the ones that its bytes stand for.\n\n" + report.aligned(rows)
+        "number of blocks; these are the ones that its bytes stand for.\n\n" + aligned(rows)
     )
 
 
@@ -100,10 +100,10 @@ def _ladder(known: Sequence[tuple[str, Run]]) -> str:
             rows.append(
                 [
                     f"{step or 'resist'}: {what}",
-                    report.spread(found),
+                    spread(found),
                     str(len(found)),
                     str(sum(plan["sub_widths"].values())),
-                    report.quantity(plan["bytes_sent"], "B"),
+                    quantity(plan["bytes_sent"], "B"),
                     f"*{theirs:.1f}*" if theirs else "",
                 ]
             )
@@ -111,8 +111,7 @@ def _ladder(known: Sequence[tuple[str, Run]]) -> str:
         return ""
     return (
         "## One step at a time\n\nTwo workers; each step keeps those before it. Blocks a worker: "
-        "the slots of its net, of which the first two steps leave some empty.\n\n"
-        + report.aligned(rows)
+        "the slots of its net, of which the first two steps leave some empty.\n\n" + aligned(rows)
     )
 
 
@@ -129,10 +128,10 @@ def _beside(runs: Sequence[Run]) -> str:
                     [
                         how,
                         run.config["compress"] or "32 bits",
-                        report.spread(found),
+                        spread(found),
                         str(len(found)),
-                        report.quantity(run.last(how, "comm/bytes_sent")[0], "B"),
-                        report.quantity(run.last(how, "compute/flops")[0], ""),
+                        quantity(run.last(how, "comm/bytes_sent")[0], "B"),
+                        quantity(run.last(how, "compute/flops")[0], ""),
                         f"{run.median(how, 'time/train_s'):.0f} s",
                     ]
                 )
@@ -141,5 +140,5 @@ def _beside(runs: Sequence[Run]) -> str:
     return (
         "## Beside it\n\nThe last step of the ladder, local SGD and two nets as deep as a subnet "
         "that are asked together; and the same with updates in fewer bits, or only the largest "
-        "of them.\n\n" + report.aligned(rows)
+        "of them.\n\n" + aligned(rows)
     )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import report
+from experiments.markdown import aligned, quantity
 from ist_jax.errors import InputError
 
 
@@ -121,9 +122,7 @@ def commands(runs: Sequence[Run]) -> str:
             )
     told = "\n".join(f"    {run.command}" for run in runs)
     return (
-        "## Runs\n\n"
-        + report.aligned(rows)
-        + "\n\nTraining times are those of one machine that does "
+        "## Runs\n\n" + aligned(rows) + "\n\nTraining times are those of one machine that does "
         "the work of all workers.\n\n" + told
     )
 
@@ -145,7 +144,7 @@ def time_table(rows: Sequence[dict[str, Any]]) -> str:
                 str(row["workers"]),
                 f"{row['gbps']:g}",
                 row["method"],
-                report.quantity(row["bytes_sent"], "B"),
+                quantity(row["bytes_sent"], "B"),
                 f"{row['round_s']:.2f}",
                 f"{row['round_s'] / least:.2f}",
             ]
@@ -154,5 +153,5 @@ def time_table(rows: Sequence[dict[str, Any]]) -> str:
     return (
         "## Seconds of a round behind slow links\n\nEvery worker is a process behind a link of its "
         "own, all on one machine (`benchmarks/behind_links.py`); nets:\n\n"
-        f"{told}\n\n{report.aligned(lines)}"
+        f"{told}\n\n{aligned(lines)}"
     )

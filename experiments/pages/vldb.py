@@ -14,7 +14,7 @@ time of a round depend on how far training is: a time to an accuracy is their pr
 from collections.abc import Sequence
 from typing import Any
 
-from experiments import report
+from experiments.markdown import aligned, quantity, spread
 from experiments.pages.published import METHODS, NODES, SYNTHETIC, TABLE1, TABLE2, TABLE3, TABLE4
 from experiments.pages.runs import Run, commands
 from experiments.pages.workloads import NETS, joined, link_of, workload_of
@@ -48,7 +48,7 @@ def table1(runs: list[Run], links: list[dict]) -> list[str]:
             rows = [row for level in paper for row in _level(own, workload, level, links, gbps)]
             if rows:
                 head = ["accuracy", *(f"{METHODS[m]}, {n}" for m in METHODS for n in NODES)]
-                table = report.aligned([head, ["---"] + ["--:"] * 9, *rows])
+                table = aligned([head, ["---"] + ["--:"] * 9, *rows])
                 blocks.append(f"Links of {gbps:g} Gbit/s:\n\n{table}")
         if blocks:
             data = ", ".join(sorted({run.told for run in own.values()}))
@@ -115,14 +115,14 @@ def _table2(runs: list[Run]) -> str:
         for run in found:
             name = f"{workload}, {run.config['workers']} workers"
             ends = [run.last(method) for method in METHODS]
-            rows.append([name, run.told, _counts(ends), *map(report.spread, ends)])
+            rows.append([name, run.told, _counts(ends), *map(spread, ends)])
         if found:
             rows.append(
                 [f"*{workload}, 2 workers*", "*paper's*", "", *(f"*{100 * v:.2f}*" for v in paper)]
             )
     if len(rows) == 2:
         return ""
-    return "## Table 2: final accuracy (%)\n\n" + report.aligned(rows)
+    return "## Table 2: final accuracy (%)\n\n" + aligned(rows)
 
 
 def _table3(runs: list[Run]) -> str:
@@ -136,10 +136,10 @@ def _table3(runs: list[Run]) -> str:
         }
         values = [own[w].last(m) if w in own else [] for w in TABLE3 for m in ("ist", "ensemble")]
         if own:
-            rows.append([str(nodes), _counts(values), *map(report.spread, values)])
+            rows.append([str(nodes), _counts(values), *map(spread, values)])
         theirs = [TABLE3[w][m][place] for w in TABLE3 for m in ("ist", "ensemble")]
         rows.append([f"*{nodes}*", "", *(f"*{100 * value:.0f}*" for value in theirs)])
-    return "## Table 3: IST and the ensemble on speech (%)\n\n" + report.aligned(rows)
+    return "## Table 3: IST and the ensemble on speech (%)\n\n" + aligned(rows)
 
 
 def _table4(runs: list[Run], baselines: list[dict]) -> str:
@@ -166,9 +166,9 @@ def _table4(runs: list[Run], baselines: list[dict]) -> str:
                     str(run.config["model"]["widths"]["hidden0"]),
                     f"{METHODS.get(method, method)}, {run.config['workers']} workers",
                     str(len(run.last(method))),
-                    *(report.spread(run.last(method, f"{key}/test"), 1) for key in keys),
+                    *(spread(run.last(method, f"{key}/test"), 1) for key in keys),
                     f"{run.plans[method]['parameters']:,}",
-                    report.quantity(run.last(method, "comm/bytes_sent")[0], "B"),
+                    quantity(run.last(method, "comm/bytes_sent")[0], "B"),
                 ]
             )
     for (method, width), values in TABLE4.items():
@@ -179,7 +179,7 @@ def _table4(runs: list[Run], baselines: list[dict]) -> str:
         "## Table 4: precision of the best labels (%)\n\nPSP: propensity-scored. IST trains a "
         "sample of the labels in each round (`xmc.sampled`), the other methods all. On "
         "Amazon-670K, the paper's data parallel training could not hold more than a width of "
-        "512.\n\n" + report.aligned(rows)
+        "512.\n\n" + aligned(rows)
     )
 
 

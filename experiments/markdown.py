@@ -1,0 +1,35 @@
+"""Tables and numbers as Markdown."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns are as wide as their cells."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "| "
+        + " | ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        + " |"
+        for row in rows
+    )
+
+
+def spread(shares: list[float], digits: int = 2) -> str:
+    """In percent the mean of shares, and their deviation if there are several."""
+    if not shares:
+        return "-"
+    mean = f"{100 * np.mean(shares):.{digits}f}"
+    return mean if len(shares) == 1 else f"{mean} ± {100 * np.std(shares, ddof=1):.{digits}f}"
+
+
+def quantity(number: float, unit: str, digits: int = 3) -> str:
+    """So many digits and a prefix."""
+    for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= factor:
+            return f"{number / factor:.{digits}g} {prefix}{unit}"
+    return f"{number:.0f} {unit}".rstrip()
