@@ -1,0 +1,174 @@
+"""What nodes hear from their neighbours, without a scatter over edges.
+
+A node's first K neighbours stand in a row of its own, those of a hub that go beyond in rows of K
+that are added to it (few). A sum over neighbours is then K gathers and a sum, which XLA makes one
+loop; a sum over sorted edges (``segment_sum``) it adds up edge by edge. Edges go both ways, so that
+a gradient goes along the same rows, and there is no scatter in it either. An id equal to the number
+of nodes is an empty slot.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ist_jax.errors import InputError
+
+K = 8  # neighbours a row
+
+
+class Links(NamedTuple):
+    """Who hears whom; edges go both ways.
+
+    Attributes:
+      first: the first K neighbours of every node.
+      more: further ones, and ``owner``, whose they are (n: nobody's).
+      reverse: where in all slots, ``first`` and then ``more``, the same edge stands the other way
+        round (their number: nowhere).
+      degree: number of neighbours.
+    """
+
+    first: Int[Array | np.ndarray, "*b n k"]
+    more: Int[Array | np.ndarray, "*b r k"]
+    owner: Int[Array | np.ndarray, "*b r"]
+    reverse: Int[Array | np.ndarray, "*b n_r k"]
+    degree: Int[Array | np.ndarray, "*b n"]
+
+
+def links(senders: np.ndarray, receivers: np.ndarray, nodes: int, rows: int | None = None) -> Links:
+    """The rows of a graph.
+
+    Args:
+      senders, receivers: the ends of its edges, ``int [e]``, both ways and each once.
+      nodes: their number, n; more than there are leaves the last without neighbours.
+      rows: of ``more``; as many as are needed if absent.
+
+    Raises:
+      InputError: an id out of range, an edge that does not go both ways, too few rows.
+    """
+    ends = np.stack([receivers, senders]).astype(np.int64)
+    if ends.size and not 0 <= ends.min() <= ends.max() < nodes:
+        raise InputError(f"an edge ends at node {ends.max()}, of {nodes} (or at one below 0)")
+    edges = np.sort(ends[0] * nodes + ends[1])
+    back = np.searchsorted(edges, ends[1] * nodes + ends[0])
+    if edges.size and not (
+        (np.diff(edges) > 0).all()
+        and (edges[np.minimum(back, len(edges) - 1)] == ends[1] * nodes + ends[0]).all()
+    ):
+        raise InputError("edges must go both ways, and stand there once")
+    to, of = np.divmod(edges, nodes)
+    degree = np.bincount(to, minlength=nodes)
+    place = np.arange(len(edges)) - (np.cumsum(degree) - degree)[to]
+    over = np.maximum(-(-degree // K) - 1, 0)  # rows beyond the first
+    needed = int(over.sum())
+    rows = needed if rows is None else rows
+    if needed > rows:
+        raise InputError(f"{needed} rows of further neighbours, but room for {rows}")
+    begins = nodes + np.cumsum(over) - over
+    row = np.where(place < K, to, begins[to] + place // K - 1)
+    slot = row * K + place % K
+    all_rows = np.full((nodes + rows) * K, nodes, np.int32)
+    all_rows[slot] = of
+    reverse = np.full((nodes + rows) * K, (nodes + rows) * K, np.int32)
+    reverse[slot] = slot[np.searchsorted(edges, of * nodes + to)]
+    owner = np.full(rows, nodes, np.int32)
+    owner[:needed] = np.repeat(np.arange(nodes), over)
+    shaped = all_rows.reshape(-1, K)
+    return Links(
+        shaped[:nodes], shaped[nodes:], owner, reverse.reshape(-1, K), degree.astype(np.int32)
+    )
+
+
+@jax.custom_vjp
+def total(x: Float[Array, "n *d"], of: Links) -> Float[Array, "n *d"]:
+    """The sum over each node's neighbours."""
+    return _gathered(of, lambda slots: _at(x, slots))
+
+
+total.defvjp(lambda x, of: (total(x, of), of), lambda of, slope: (total(slope, of), None))
+
+
+@jax.custom_vjp
+def spread(x: Float[Array, "n *d"], of: Links) -> Float[Array, "n_r k *d"]:
+    """The value of the neighbour in each slot; 0 in empty ones. (For few numbers a node.)"""
+    return _at(x, jnp.concatenate([of.first, of.more]))
+
+
+def _spread_back(of: Links, slope: Array) -> tuple[Array, None]:
+    """A node hears of itself wherever an edge's other way stands."""
+    return collect(_other_way(slope, of), of), None
+
+
+spread.defvjp(lambda x, of: (spread(x, of), of), _spread_back)
+
+
+def own(x: Float[Array, "n *d"], of: Links) -> Float[Array, "n_r *d"]:
+    """The value of the node whose row it is; 0 in rows that are nobody's."""
+    return jnp.concatenate([x, _at(x, of.owner)])
+
+
+def collect(x: Float[Array, "n_r k *d"], of: Links) -> Float[Array, "n *d"]:
+    """The sum over each node's slots."""
+    return _added(x.sum(axis=1), of)
+
+
+@jax.custom_vjp
+def weighted(
+    x: Float[Array, "n h d"], weights: Float[Array, "n_r k h"], of: Links
+) -> Float[Array, "n h d"]:
+    """The sum over each node's neighbours, each times the weight of its slot (and head)."""
+    n = len(x)
+    mine, more = weights[:n, :, :, None], weights[n:, :, :, None]
+    first = _sum([_at(x, of.first[:, k]) * mine[:, k] for k in range(K)])
+    return first + jnp.zeros_like(first).at[of.owner].add(
+        _sum([_at(x, of.more[:, k]) * more[:, k] for k in range(K)]), mode="drop"
+    )
+
+
+def _weighted_back(kept: tuple, slope: Array) -> tuple[Array, Array, None]:
+    x, weights, of = kept
+    back = weighted(slope, _other_way(weights, of), of)
+    rows, slots = own(slope, of), jnp.concatenate([of.first, of.more])
+    steep = [jnp.einsum("rhd,rhd->rh", rows, _at(x, slots[:, k])) for k in range(K)]
+    return back, jnp.stack(steep, axis=1), None
+
+
+weighted.defvjp(lambda x, w, of: (weighted(x, w, of), (x, w, of)), _weighted_back)
+
+
+def softmax(logits: Float[Array, "n_r k h"], of: Links) -> Float[Array, "n_r k h"]:
+    """Of each node's slots; 0 in empty ones."""
+    there = (jnp.concatenate([of.first, of.more]) < len(of.first))[:, :, None]
+    top = jnp.where(there, logits, -jnp.inf).max(axis=1)
+    most = top[: len(of.first)].at[of.owner].max(top[len(of.first) :], mode="drop")
+    most = jax.lax.stop_gradient(jnp.where(jnp.isfinite(most), most, 0.0))
+    powers = jnp.where(there, jnp.exp(logits - own(most, of)[:, None]), 0.0)
+    return powers / jnp.maximum(own(collect(powers, of), of), 1e-30)[:, None]
+
+
+def _gathered(of: Links, at: Callable[[Array], Array]) -> Array:
+    first = _sum([at(of.first[:, k]) for k in range(K)])
+    return first.at[of.owner].add(_sum([at(of.more[:, k]) for k in range(K)]), mode="drop")
+
+
+def _added(rows: Array, of: Links) -> Array:
+    n = len(of.first)
+    return rows[:n].at[of.owner].add(rows[n:], mode="drop")
+
+
+def _at(x: Array, ids: Array | np.ndarray) -> Array:
+    return x.at[ids].get(mode="fill", fill_value=0)
+
+
+def _other_way(x: Array, of: Links) -> Array:
+    return _at(x.reshape(-1, *x.shape[2:]), of.reverse)
+
+
+def _sum(terms: list[Array]) -> Array:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
