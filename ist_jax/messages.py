@@ -8,7 +8,7 @@ of nodes is an empty slot.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -105,9 +105,9 @@ def _spread_back(of: Links, slope: Array) -> tuple[Array, None]:
 spread.defvjp(lambda x, of: (spread(x, of), of), _spread_back)
 
 
-def own(x: Float[Array, "n *d"], of: Links) -> Float[Array, "n_r *d"]:
-    """The value of the node whose row it is; 0 in rows that are nobody's."""
-    return jnp.concatenate([x, _at(x, of.owner)])
+def own(x: Float[Array, "n *d"], of: Links, nobody: int = 0) -> Float[Array, "n_r *d"]:
+    """The value of the node whose row it is; ``nobody`` in rows that are nobody's."""
+    return jnp.concatenate([x, x.at[of.owner].get(mode="fill", fill_value=nobody)])
 
 
 def collect(x: Float[Array, "n_r k *d"], of: Links) -> Float[Array, "n *d"]:
@@ -139,17 +139,22 @@ def _weighted_back(kept: tuple, slope: Array) -> tuple[Array, Array, None]:
 weighted.defvjp(lambda x, w, of: (weighted(x, w, of), (x, w, of)), _weighted_back)
 
 
-def softmax(logits: Float[Array, "n_r k h"], of: Links) -> Float[Array, "n_r k h"]:
-    """Of each node's slots; 0 in empty ones."""
-    there = (jnp.concatenate([of.first, of.more]) < len(of.first))[:, :, None]
+def softmax(
+    logits: Float[Array, "n_r k h"], mine: Float[Array, "n h"], of: Links
+) -> tuple[Float[Array, "n_r k h"], Float[Array, "n h"]]:
+    """Of each node's slots and of itself, together 1; empty slots have 0."""
+    n = len(mine)
+    there = (jnp.concatenate([of.first, of.more]) < n)[:, :, None]
     top = jnp.where(there, logits, -jnp.inf).max(axis=1)
-    most = top[: len(of.first)].at[of.owner].max(top[len(of.first) :], mode="drop")
-    most = jax.lax.stop_gradient(jnp.where(jnp.isfinite(most), most, 0.0))
+    most = jnp.maximum(top[:n], mine).at[of.owner].max(top[n:], mode="drop")
+    most = jax.lax.stop_gradient(most)
     powers = jnp.where(there, jnp.exp(logits - own(most, of)[:, None]), 0.0)
-    return powers / jnp.maximum(own(collect(powers, of), of), 1e-30)[:, None]
+    alone = jnp.exp(mine - most)
+    whole = collect(powers, of) + alone
+    return powers / own(whole, of, 1)[:, None], alone / whole
 
 
-def _gathered(of: Links, at: Callable[[Array], Array]) -> Array:
+def _gathered(of: Links, at: Callable[[Any], Array]) -> Array:
     first = _sum([at(of.first[:, k]) for k in range(K)])
     return first.at[of.owner].add(_sum([at(of.more[:, k]) for k in range(K)]), mode="drop")
 

@@ -60,14 +60,12 @@ def test_a_sum_and_its_gradient_are_those_of_the_dense_adjacency(case):
 
 
 def attend(dense):
-    """Graph attention on a dense adjacency."""
+    """Graph attention on a dense adjacency, to oneself too."""
 
     def f(x, to, of):
         logits = jax.nn.leaky_relu(to[:, None] + of[None], 0.2)
-        logits = jnp.where(dense[:, :, None] > 0, logits, -jnp.inf)
-        alone = dense.sum(1) == 0
-        share = jax.nn.softmax(jnp.where(alone[:, None, None], 0.0, logits), axis=1)
-        share = jnp.where(dense[:, :, None] > 0, share, 0.0)
+        there = (dense + jnp.eye(len(dense)))[:, :, None] > 0
+        share = jax.nn.softmax(jnp.where(there, logits, -jnp.inf), axis=1)
         return jnp.einsum("ijh,jhd->ihd", share, x)
 
     return f
@@ -77,12 +75,13 @@ def test_attention_and_its_gradients_are_those_of_the_dense_adjacency(case):
     dense, links = case
     draw = np.random.default_rng(2)
     make = lambda *shape: jnp.asarray(draw.normal(size=(len(dense), *shape)), jnp.float32)
-    x, to, of, g = make(2, 5), 3 * make(2), 3 * make(2), make(2, 5)
+    x, to, of, g = make(2, 5), 30 * make(2), 30 * make(2), make(2, 5)
 
     def ours(x, to, of):
-        own = messages.own(to, links)[:, None]
-        logits = jax.nn.leaky_relu(own + messages.spread(of, links), 0.2)
-        return messages.weighted(x, messages.softmax(logits, links), links)
+        hears = messages.own(to, links)[:, None] + messages.spread(of, links)
+        logits = (jax.nn.leaky_relu(value, 0.2) for value in (hears, to + of))
+        share, mine = messages.softmax(*logits, links)
+        return messages.weighted(x, share, links) + mine[:, :, None] * x
 
     found, back = jax.vjp(ours, x, to, of)
     expected, back_of = jax.vjp(attend(jnp.asarray(dense)), x, to, of)

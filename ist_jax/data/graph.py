@@ -1,0 +1,152 @@
+"""A graph whose nodes have features and a label, some of them for training and some held out."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ist_jax.data import prepared
+from ist_jax.errors import InputError
+
+TRAIN, VALID, TEST, NONE = 0, 1, 2, -1  # what a node is for
+PARTS = {"training": TRAIN, "validation": VALID, "test": TEST}
+ARRAYS = ("features", "receivers", "senders", "labels", "part")
+DIMS = 256  # of features made from texts
+WORD = r"\b\w\w+\b"
+
+
+class Graph(NamedTuple):
+    """n nodes and e edges that go both ways: each stands there twice, and no other does.
+
+    Attributes:
+      name: what tables call it.
+      features: float32 [n, F].
+      receivers, senders: int32 [e], sorted by receiver and then by sender.
+      labels: int32 [n] below ``classes``, -1 for a node without.
+      part: int8 [n], what a node is for: ``TRAIN``, ``VALID``, ``TEST`` or ``NONE``.
+      classes: how many labels there are.
+      origin: ``"real"``, or ``"stand-in"`` for real data in place of the paper's.
+      counted: edges that were left out (``loops`` from a node to itself, ``repeated`` ones), nodes
+        without an edge (``isolated``), without a label (``unlabelled``), or without features, whose
+        features are 0 (``blank``).
+      sha256: of all arrays.
+    """
+
+    name: str
+    features: np.ndarray
+    receivers: np.ndarray
+    senders: np.ndarray
+    labels: np.ndarray
+    part: np.ndarray
+    classes: int
+    origin: str
+    counted: Mapping[str, int]
+    sha256: str
+
+    def nodes(self, part: int) -> np.ndarray:
+        """The nodes of a part, those with a label, sorted."""
+        return np.flatnonzero((self.part == part) & (self.labels >= 0))
+
+
+def build(
+    name: str,
+    features: np.ndarray,
+    ends: np.ndarray,
+    labels: np.ndarray,
+    part: np.ndarray,
+    classes: int | None = None,
+    origin: str = "real",
+) -> Graph:
+    """A graph of edges as they are found: directed or not, repeated, or from a node to itself.
+
+    Args:
+      ends: int [2, e], the two ends of each edge. All are taken both ways, and once.
+
+    Raises:
+      InputError: arrays that do not fit, an end or a label out of range, a feature that is not
+        finite, a part without nodes.
+    """
+    n = len(features)
+    if features.ndim != 2 or len(labels) != n or len(part) != n or ends.shape[:1] != (2,):
+        raise InputError(
+            f"{name}: features [n, F], labels [n], parts [n] and edges [2, e] must fit; found "
+            f"{list(features.shape)}, {list(labels.shape)}, {list(part.shape)}, {list(ends.shape)}"
+        )
+    outside = np.flatnonzero(((ends < 0) | (ends >= n)).any(axis=0))
+    if outside.size:
+        one = ends[:, outside[0]].tolist()
+        raise InputError(f"{name}: edge {outside[0]} joins {one}; nodes are 0 to {n - 1}")
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        raise InputError(f"{name}: node {finite.argmin()} has a feature that is not finite")
+    classes = int(labels.max(initial=-1)) + 1 if classes is None else classes
+    wrong = np.flatnonzero((labels < -1) | (labels >= classes))
+    if wrong.size:
+        raise InputError(
+            f"{name}: node {wrong[0]} has label {labels[wrong[0]]}, expected 0 to {classes - 1} "
+            "(-1: none)"
+        )
+    for what, number in PARTS.items():
+        if not ((part == number) & (labels >= 0)).any():
+            raise InputError(f"{name}: no node of the {what} part has a label")
+    ends = ends.astype(np.int64)
+    loops = ends[0] == ends[1]
+    low, high = np.sort(ends[:, ~loops], axis=0)
+    once = np.unique(low * n + high)
+    low, high = np.divmod(once, n)
+    both = np.sort(np.concatenate([once, high * n + low]))
+    receivers, senders = (half.astype(np.int32) for half in np.divmod(both, n))
+    counted = {
+        "loops": int(loops.sum()),
+        "repeated": int((~loops).sum()) - len(once),
+        "isolated": int(n - len(np.unique(receivers))),
+        "unlabelled": int((labels < 0).sum()),
+        "blank": int((~features.any(axis=1)).sum()),
+    }
+    arrays = (
+        np.ascontiguousarray(features, np.float32),
+        receivers,
+        senders,
+        labels.astype(np.int32),
+        part.astype(np.int8),
+    )
+    return Graph(name, *arrays, classes, origin, counted, "")
+
+
+def write(graph: Graph, folder: Path) -> dict[str, Any]:
+    """The arrays in a folder that exists; what else is to be told of it."""
+    for what in ARRAYS:
+        np.save(folder / f"{what}.npy", getattr(graph, what))
+    return {"classes": graph.classes, "counted": dict(graph.counted)}
+
+
+def mapped(name: str, origin: str, folder: Path, told: Mapping[str, Any]) -> Graph:
+    """A graph that ``write`` has written, mapped from its files."""
+    arrays = [np.load(folder / f"{what}.npy", mmap_mode="r") for what in ARRAYS]
+    digest = prepared.digest_of_set(folder)
+    about = (told["classes"], origin, told["counted"], digest)
+    return Graph(*(name, *arrays, *about))
+
+
+def split(keys: Sequence[str]) -> np.ndarray:
+    """A part for each node by the SHA-1 of a key: 60 % training, 20 % validation, 20 % test.
+
+    Nodes that resemble each other (packages of one source) should have the same key.
+    """
+    tenth = np.array([int(hashlib.sha1(key.encode()).hexdigest()[:8], 16) % 10 for key in keys])
+    return np.select([tenth < 6, tenth < 8], [TRAIN, VALID], TEST).astype(np.int8)
+
+
+def of_texts(texts: Sequence[str], dims: int = DIMS) -> np.ndarray:
+    """Features float32 [n, dims] of texts: tf-idf of words that two have, by truncated SVD.
+
+    They are as large as 1 on average. No label is looked at.
+    """
+    from sklearn.decomposition import TruncatedSVD  # slow imports
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    weights = TfidfVectorizer(min_df=2, sublinear_tf=True, token_pattern=WORD).fit_transform(texts)
+    found = TruncatedSVD(min(dims, weights.shape[1] - 1), random_state=0).fit_transform(weights)
+    return (found / np.sqrt(np.mean(np.square(found)))).astype(np.float32)

@@ -1,0 +1,140 @@
+"""Nets on graphs whose hidden features are cut: GCN, GraphSAGE and GAT.
+
+Each hidden layer is a group of its own, ``hidden0``, ``hidden1``, ...; features and classes are not
+cut (GIST: Wolfe et al.). GraphSAGE's kernels for a node and for its neighbours are apart, so that a
+hidden neuron is a column of both and a row of the next two. Of GAT, the width of every head is cut:
+kernels keep the heads as an axis. Hidden features are normalised node by node, without scale and
+shift (``layer_norm``), so that a subnet needs no statistics of the whole net.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.core import FrozenDict
+from jaxtyping import Array, Float
+
+from ist_jax import messages
+from ist_jax.errors import InputError
+from ist_jax.messages import Links
+from ist_jax.models.mlp import hidden
+
+KINDS = ("gcn", "sage", "gat")
+
+
+class GraphNet(nn.Module):
+    """``{"features": [n, F], "links": Links} -> logits [n, classes]``.
+
+    Attributes:
+      widths: hidden features of each layer, of GAT those of one head.
+      classes: number of logits.
+      kind: ``gcn`` (Kipf and Welling: neighbours and the node itself, each divided by the roots of
+        both degrees), ``sage`` (Hamilton et al.: the mean of the neighbours, and the node itself)
+        or ``gat`` (Velickovic et al.: neighbours and itself, weighted by attention).
+      heads: of ``gat``; the last layer's are averaged.
+      drop: share of the inputs of each layer that is dropped out in training.
+      layer_norm: whether hidden features are normalised.
+      normalise, gains: as ``ist_jax.models.mlp.MLP``; there is nothing to standardise.
+    """
+
+    widths: Mapping[str, int]
+    classes: int
+    kind: str = "sage"
+    heads: int = 4
+    drop: float = 0.0
+    layer_norm: bool = True
+    normalise: str = "none"
+    gains: Mapping[str, float] = FrozenDict()
+
+    @nn.compact
+    def __call__(self, x: Mapping[str, Any], train: bool = True) -> Float[Array, "n classes"]:
+        self._check()
+        h, links = jnp.asarray(x["features"]), x["links"]
+        whole = not (train and self.has_rng("dropout"))
+        below: tuple[str | None, ...] = (None,)
+        groups = hidden(self.widths)
+        for group in (*groups, None):
+            width = self.widths[group] if group else self.classes
+            h = nn.Dropout(self.drop, deterministic=whole)(h)
+            h = _LAYERS[self.kind](self, h, links, width, below, group)
+            if group is None:
+                break
+            if self.layer_norm:
+                h = _normalised(h)
+            h = nn.relu(h) * self.gains.get(group, 1.0)
+            below = (None, group) if self.kind == "gat" else (group,)
+        bias: Any = self.param("bias", nn.with_partitioning(nn.initializers.zeros, (None,)),
+                          (self.classes,))  # fmt: skip
+        return h + bias
+
+    def _check(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(f"a graph net is one of {', '.join(KINDS)}; found {self.kind!r}")
+        if self.normalise == "standardise":
+            raise InputError(
+                "a graph net normalises each node by itself: config.normalise='none' or 'scale'"
+            )
+        if not 0 <= self.drop < 1:
+            raise InputError(f"drop must be in [0, 1), found {self.drop}")
+        if self.heads < 1:
+            raise InputError(f"a graph net needs at least one head, found {self.heads}")
+
+
+def _gcn(net: GraphNet, h: Array, links: Links, width: int, below: Any, group: Any) -> Array:
+    root = jax.lax.rsqrt(links.degree.astype(h.dtype) + 1)[:, None]
+    with_self = lambda h: root * (messages.total(root * h, links) + root * h)
+    return _mixed(with_self, h, width, below, group, "all")
+
+
+def _sage(net: GraphNet, h: Array, links: Links, width: int, below: Any, group: Any) -> Array:
+    share = 1 / jnp.maximum(links.degree, 1).astype(h.dtype)[:, None]
+    mean = lambda h: share * messages.total(h, links)
+    return _linear(h, (width,), below, (group,), "self") + _mixed(
+        mean, h, width, below, group, "neighbours"
+    )
+
+
+def _gat(net: GraphNet, h: Array, links: Links, width: int, below: Any, group: Any) -> Array:
+    name = group or "logits"
+    z = _linear(h, (net.heads, width), below, (None, group), "all")
+
+    def towards(which: str) -> Array:
+        init = nn.with_partitioning(nn.initializers.lecun_normal(), (None, group))
+        kernel: Any = net.param(f"{which}_{name}", init, (net.heads, width))
+        return jnp.einsum("nhd,hd->nh", z, kernel)
+
+    to, of = towards("to"), towards("of")
+    hears = messages.own(to, links)[:, None] + messages.spread(of, links)
+    share, mine = messages.softmax(nn.leaky_relu(hears, 0.2), nn.leaky_relu(to + of, 0.2), links)
+    heard = messages.weighted(z, share, links) + mine[:, :, None] * z
+    return heard if group else heard.mean(axis=1)
+
+
+_LAYERS = {"gcn": _gcn, "sage": _sage, "gat": _gat}
+
+
+def _mixed(mix: Any, h: Array, width: int, below: Any, group: Any, name: str) -> Array:
+    """A linear layer on what is mixed over neighbours, mixed where there are fewer features."""
+    if width < h.shape[-1]:
+        return mix(_linear(h, (width,), below, (group,), name))
+    return _linear(mix(h), (width,), below, (group,), name)
+
+
+def _linear(h: Array, width: tuple, below: tuple, names: tuple, name: str) -> Array:
+    layer = nn.DenseGeneral(
+        width,
+        tuple(range(-len(below), 0)),
+        use_bias=False,
+        kernel_init=nn.with_partitioning(nn.initializers.lecun_normal(), (*below, *names)),
+        name=f"{name}_{names[-1] or 'logits'}",
+    )
+    return layer(h)
+
+
+def _normalised(h: Array) -> Array:
+    """To mean 0 and variance 1 over the features of each node."""
+    axes = tuple(range(1, h.ndim))
+    centred = h - h.mean(axes, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(axes, keepdims=True) + 1e-5)
