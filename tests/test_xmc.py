@@ -168,7 +168,8 @@ def test_packages_become_documents_with_the_packages_they_need(tmp_path):
 def test_documents_are_split_by_source_and_written_as_text(tmp_path):
     many = [f"source{n}" for n in range(40) for _ in range(3)]
     texts = [f"common word{n % 7} other{n % 5}" for n in range(120)]
-    documents = debian.Documents(texts, [[f"l{n % 9}"] for n in range(120)], many, {"a": "b"})
+    labels = [[f"l{n % 9}"] for n in range(120)]
+    documents = debian.Documents(texts, labels, many, {"a": "b"}, many, many)
     debian.write(documents, tmp_path)
     about = json.loads((tmp_path / "about.json").read_text())
     assert about["lists"] == {"a": "b"}

@@ -42,9 +42,11 @@ class Documents(NamedTuple):
     """Packages in the order of the list."""
 
     texts: list[str]
-    labels: list[list[str]]
+    labels: list[list[str]]  # packages that it needs
     sources: list[str]
     digests: dict[str, str]  # SHA-256 of the unpacked lists, by their names
+    names: list[str]
+    sections: list[str]
 
 
 def find(lists: Path, pattern: str) -> Path:
@@ -56,8 +58,11 @@ def find(lists: Path, pattern: str) -> Path:
     return found[0]
 
 
-def read(lists: Path = LISTS) -> Documents:
+def read(lists: Path = LISTS, lonely: bool = False) -> Documents:
     """The packages of Debian 12 (main, amd64) that have a description and need another one.
+
+    Args:
+      lonely: also those that need none.
 
     Raises:
       InputError: the lists are not there (how to get them is said), or cannot be unpacked.
@@ -69,22 +74,24 @@ def read(lists: Path = LISTS) -> Documents:
         for s in _stanzas(unpacked[1])
         if {"Package", "Description-md5", "Description-en"} <= s.keys()
     }
-    texts, labels, sources = [], [], []
-    for package in _stanzas(unpacked[0]):
-        name = package.get("Package", "")
-        text = described.get((name, package.get("Description-md5", "")))
-        needed = _needed(package)
-        if text and needed:
-            texts.append(f"{name} {text}")
-            labels.append(needed)
-            sources.append(package.get("Source", name).split()[0])
-    if not texts:
-        raise InputError(f"{found[0]} lists no package with a description in {found[1]}")
     digests = {
         path.name: hashlib.sha256(data).hexdigest()
         for path, data in zip(found, unpacked, strict=True)
     }
-    return Documents(texts, labels, sources, digests)
+    documents = Documents([], [], [], digests, [], [])
+    for package in _stanzas(unpacked[0]):
+        name = package.get("Package", "")
+        text = described.get((name, package.get("Description-md5", "")))
+        needed = _needed(package)
+        if text and (needed or lonely):
+            documents.texts.append(f"{name} {text}")
+            documents.labels.append(needed)
+            documents.sources.append(package.get("Source", name).split()[0])
+            documents.names.append(name)
+            documents.sections.append(package.get("Section", ""))
+    if not documents.texts:
+        raise InputError(f"{found[0]} lists no package with a description in {found[1]}")
+    return documents
 
 
 def write(documents: Documents, folder: Path) -> None:

@@ -1,0 +1,209 @@
+"""Graphs from texts, from WordNet and from the files that others publish; clean, or refused."""
+
+import gzip
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from ist_jax.data import debian, debian_graph, graph, graph_files, wordnet
+from ist_jax.errors import InputError
+
+DRAW = np.random.default_rng(0)
+N = 12
+FEATURES = DRAW.normal(size=(N, 3)).astype(np.float32)
+LABELS = np.arange(N) % 3
+PART = np.array([0] * 6 + [1] * 3 + [2] * 3)
+ENDS = np.array([[0, 1, 1, 2, 5, 5, 9], [1, 0, 2, 1, 5, 6, 0]])  # both ways, again, a loop
+
+
+def test_edges_go_both_ways_and_once_and_what_is_left_out_is_counted():
+    made = graph.build("g", FEATURES, ENDS, LABELS, PART)
+    edges = set(zip(made.receivers.tolist(), made.senders.tolist(), strict=True))
+    assert edges == {(0, 1), (1, 0), (1, 2), (2, 1), (5, 6), (6, 5), (0, 9), (9, 0)}
+    assert len(made.receivers) == 8
+    assert sorted(edges) == list(zip(made.receivers.tolist(), made.senders.tolist(), strict=True))
+    told = {"loops": 1, "repeated": 2, "isolated": 6, "unlabelled": 0, "blank": 0}
+    assert made.counted == told
+    assert made.classes == 3
+    assert [len(made.nodes(part)) for part in (0, 1, 2)] == [6, 3, 3]
+
+
+def test_nodes_without_label_or_features_are_kept_and_counted():
+    labels, features = LABELS.copy(), FEATURES.copy()
+    labels[0], features[3:5] = -1, 0
+    made = graph.build("g", features, ENDS, labels, PART)
+    assert (made.counted["unlabelled"], made.counted["blank"]) == (1, 2)
+    assert made.nodes(0).tolist() == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ends": np.array([[0, 3], [1, 12]])}, r"edge 1 joins \[3, 12\]; nodes are 0 to 11"),
+        ({"ends": np.array([[0], [-1]])}, r"edge 0 joins \[0, -1\]"),
+        ({"features": FEATURES * [1, np.nan, 1]}, "node 0 has a feature that is not finite"),
+        ({"labels": LABELS - 2}, "node 0 has label -2, expected 0 to"),
+        ({"labels": LABELS, "classes": 2}, "node 2 has label 2, expected 0 to 1"),
+        ({"part": np.zeros(N, int)}, "no node of the validation part has a label"),
+        ({"labels": np.where(PART == 2, -1, LABELS)}, "no node of the test part has a label"),
+        ({"part": PART[:-1]}, r"must fit; found \[12, 3\], \[12\], \[11\], \[2, 7\]"),
+    ],
+)
+def test_a_graph_that_is_none_is_refused(change, message):
+    given = {"features": FEATURES, "ends": ENDS, "labels": LABELS, "part": PART} | change
+    with pytest.raises(InputError, match=message):
+        graph.build("g", **given)
+
+
+def test_parts_are_drawn_by_key_and_never_split_one():
+    keys = [f"source{n // 3}" for n in range(3000)]
+    part = graph.split(keys)
+    assert (part.reshape(-1, 3) == part[::3, None]).all()
+    shares = np.bincount(part) / len(part)
+    np.testing.assert_allclose(shares, [0.6, 0.2, 0.2], atol=0.05)
+    assert (graph.split(keys[::-1]) == part[::-1]).all()
+
+
+LINES = {  # offset, file, kind, words, pointers | gloss
+    "data.noun": [
+        "00000001 03 n 01 thing 0 002 ~ 00000002 n 0000 + 00000001 v 0101 | what a thing is  ",
+        "00000002 05 n 02 dog 0 hound a 001 @ 00000001 n 0000 | an animal that is a thing  ",
+    ],
+    "data.verb": ["00000001 38 v 01 go 0 000 01 + 02 00 | what an animal does  "],
+    "data.adj": [
+        "00000001 00 s 01 big 0 001 & 00000002 a 0000 | of a big thing  ",
+        "00000002 00 a 01 large 0 001 & 00000001 s 0000 | of a large animal  ",
+    ],
+    "data.adv": ["00000001 02 r 01 so 0 000 | what is so  "],
+}
+
+
+def wordnet_folder(folder, **changes):
+    folder.mkdir(exist_ok=True)
+    for name, lines in (LINES | changes).items():
+        text = "  1 the licence  \n" + "\n".join(lines) + "\n"
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_wordnet_is_read_pointer_by_pointer(tmp_path, monkeypatch):
+    monkeypatch.setattr(graph, "split", lambda keys: np.arange(len(keys)) % 3)
+    found = wordnet.load(str(wordnet_folder(tmp_path / "in")), cache=str(tmp_path / "cache"))
+    edges = sorted(zip(found.receivers.tolist(), found.senders.tolist(), strict=True))
+    assert edges == [(0, 1), (0, 2), (1, 0), (2, 0), (3, 4), (4, 3)]
+    assert found.labels.tolist() == [3, 5, 38, 0, 0, 2]
+    assert found.classes == 45
+    assert len(found.sha256) == 64
+    again = wordnet.load(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
+    assert again.sha256 == found.sha256
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("00000001 xx n 01 thing 0 000 | a  ", r"data\.noun, line 2 is no synset: invalid lit"),
+        ("00000001 45 n 01 thing 0 000 | a  ", "line 2 is no synset: lexicographer file 45"),
+        ("00000001 03 n 01 thing 0 009 ~ 1 n | a  ", "line 2 is no synset"),
+        ("00000001 03 n 01 thing 0 001 ~ 00000009 n 0000 | a  ", "synset n00000009, which is not"),
+    ],
+)
+def test_a_line_of_wordnet_that_is_no_synset_is_named(tmp_path, line, message):
+    with pytest.raises(InputError, match=message):
+        wordnet.read(wordnet_folder(tmp_path / "in", **{"data.noun": [line]}))
+    with pytest.raises(InputError, match="apt-get install wordnet-base"):
+        wordnet.load(str(tmp_path / "no"))
+
+
+def test_packages_are_joined_to_what_they_need(monkeypatch):
+    names = [f"p{n}" for n in range(40)]
+    packages = debian.Documents(
+        texts=[f"{name} does thing{n % 5} with tool{n % 7}" for n, name in enumerate(names)],
+        labels=[["p0", "unknown"]] * 40,
+        sources=[f"s{n // 2}" for n in range(40)],
+        digests={},
+        names=names,
+        sections=["", "libs", "web", "libs"] * 10,
+    )
+    found = debian_graph.of(packages)
+    assert found.classes == 2
+    assert found.labels[:4].tolist() == [-1, 0, 1, 0]
+    assert len(found.receivers) == 2 * 39
+    assert set(found.senders[found.receivers == 0]) == set(range(1, 40))
+    assert found.counted["loops"] == 1
+    assert (found.part[::2] == found.part[1::2]).all()
+
+
+def written(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt") as file:
+        file.write("\n".join(",".join(map(str, row)) for row in rows) + "\n")
+
+
+def ogb(folder):
+    written(folder / "raw/edge.csv.gz", ENDS.T)
+    written(folder / "raw/node-feat.csv.gz", FEATURES)
+    written(folder / "raw/node-label.csv.gz", LABELS[:, None])
+    for name, part in (("train", 0), ("valid", 1), ("test", 2)):
+        written(folder / f"split/time/{name}.csv.gz", np.flatnonzero(part == PART)[:, None])
+
+
+def planetoid(folder):
+    folder.mkdir()
+    one_hot = np.eye(3, dtype=np.int32)[LABELS]
+    sparse = scipy.sparse.csr_matrix(FEATURES)
+    test = np.array([10, 9, 11])
+    neighbours = {node: [] for node in range(N)}
+    for a, b in ENDS.T.tolist():
+        neighbours[a].append(b)
+    parts = {"x": sparse[:6], "allx": sparse[:9], "tx": sparse[test], "graph": neighbours}
+    parts |= {"y": one_hot[:6], "ally": one_hot[:9], "ty": one_hot[test]}
+    for name, value in parts.items():
+        (folder / f"ind.toy.{name}").write_bytes(pickle.dumps(value, protocol=2))
+    (folder / "ind.toy.test.index").write_text("10\n9\n11\n")
+
+
+def reddit(folder):
+    folder.mkdir()
+    np.savez(folder / "reddit_data.npz", feature=FEATURES, label=LABELS, node_types=PART + 1)
+    matrix = scipy.sparse.coo_matrix((np.ones(ENDS.shape[1]), ENDS), (N, N))
+    scipy.sparse.save_npz(folder / "reddit_graph.npz", matrix)
+
+
+KINDS = {"ogb": (graph_files.ogb, ogb), "planetoid": (graph_files.planetoid, planetoid)}
+KINDS |= {"reddit": (graph_files.reddit, reddit)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_published_files_give_the_graph_they_hold(tmp_path, kind):
+    load, make = KINDS[kind]
+    make(tmp_path / "in")
+    found = load(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
+    expected = graph.build(found.name, FEATURES, ENDS, LABELS, PART)
+    for what in graph.ARRAYS:
+        np.testing.assert_allclose(getattr(found, what), getattr(expected, what), rtol=1e-6)
+    assert found.counted == {**expected.counted, "repeated": found.counted["repeated"]}
+    with pytest.raises(InputError, match="is no folder; it must have"):
+        load(str(tmp_path / "no"))
+    for file in [path for path in (tmp_path / "in").rglob("*") if path.is_file()]:
+        for damage in (b"", b"spoilt, and no number at all"):
+            kept = file.read_bytes()
+            file.write_bytes(damage)
+            with pytest.raises(InputError, match=r"in"):
+                load(str(tmp_path / "in"), cache=str(tmp_path / "other"))
+            file.write_bytes(kept)
+    shutil.rmtree(tmp_path / "in")
+
+
+def test_a_pickle_that_would_run_something_is_refused(tmp_path):
+    planetoid(tmp_path / "in")
+
+    class Evil:
+        def __reduce__(self):
+            return print, ("run",)
+
+    (tmp_path / "in/ind.toy.x").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(InputError, match=r"ind\.toy\.x is no file of Planetoid: builtins\.print"):
+        graph_files.planetoid(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
