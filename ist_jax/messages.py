@@ -38,13 +38,21 @@ class Links(NamedTuple):
     degree: Int[Array | np.ndarray, "*b n"]
 
 
-def links(senders: np.ndarray, receivers: np.ndarray, nodes: int, rows: int | None = None) -> Links:
+def links(
+    senders: np.ndarray,
+    receivers: np.ndarray,
+    nodes: int,
+    rows: int | None = None,
+    degree: np.ndarray | None = None,
+) -> Links:
     """The rows of a graph.
 
     Args:
       senders, receivers: the ends of its edges, ``int [e]``, both ways and each once.
       nodes: their number, n; more than there are leaves the last without neighbours.
       rows: of ``more``; as many as are needed if absent.
+      degree: of a part of a graph, the nodes' degrees in all of it. Its edges need not go both ways
+        then, and gradients are not to be taken.
 
     Raises:
       InputError: an id out of range, an edge that does not go both ways, too few rows.
@@ -53,16 +61,13 @@ def links(senders: np.ndarray, receivers: np.ndarray, nodes: int, rows: int | No
     if ends.size and not 0 <= ends.min() <= ends.max() < nodes:
         raise InputError(f"an edge ends at node {ends.max()}, of {nodes} (or at one below 0)")
     edges = np.sort(ends[0] * nodes + ends[1])
-    back = np.searchsorted(edges, ends[1] * nodes + ends[0])
-    if edges.size and not (
-        (np.diff(edges) > 0).all()
-        and (edges[np.minimum(back, len(edges) - 1)] == ends[1] * nodes + ends[0]).all()
-    ):
-        raise InputError("edges must go both ways, and stand there once")
     to, of = np.divmod(edges, nodes)
-    degree = np.bincount(to, minlength=nodes)
-    place = np.arange(len(edges)) - (np.cumsum(degree) - degree)[to]
-    over = np.maximum(-(-degree // K) - 1, 0)  # rows beyond the first
+    back = np.minimum(np.searchsorted(edges, of * nodes + to), max(len(edges) - 1, 0))
+    if (np.diff(edges) <= 0).any() or (degree is None and (edges[back] != of * nodes + to).any()):
+        raise InputError("edges must go both ways, and stand there once")
+    here = np.bincount(to, minlength=nodes)
+    place = np.arange(len(edges)) - (np.cumsum(here) - here)[to]
+    over = np.maximum(-(-here // K) - 1, 0)  # rows beyond the first
     needed = int(over.sum())
     rows = needed if rows is None else rows
     if needed > rows:
@@ -73,10 +78,11 @@ def links(senders: np.ndarray, receivers: np.ndarray, nodes: int, rows: int | No
     all_rows = np.full((nodes + rows) * K, nodes, np.int32)
     all_rows[slot] = of
     reverse = np.full((nodes + rows) * K, (nodes + rows) * K, np.int32)
-    reverse[slot] = slot[np.searchsorted(edges, of * nodes + to)]
+    reverse[slot] = slot[back]
     owner = np.full(rows, nodes, np.int32)
     owner[:needed] = np.repeat(np.arange(nodes), over)
     shaped = all_rows.reshape(-1, K)
+    degree = here if degree is None else degree
     return Links(
         shaped[:nodes], shaped[nodes:], owner, reverse.reshape(-1, K), degree.astype(np.int32)
     )

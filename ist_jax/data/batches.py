@@ -9,6 +9,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from ist_jax.data.dataset import check_labels
@@ -142,11 +143,8 @@ def _blank(source: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _put(whole: Any, row: int, part: Any) -> None:
-    if isinstance(whole, dict):
-        for key in whole:
-            _put(whole[key], row, part[key])
-    else:
-        whole[row] = part
+    for leaf, own in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
+        leaf[row] = own
 
 
 @functools.lru_cache(maxsize=512)

@@ -48,25 +48,32 @@ class GraphNet(nn.Module):
     normalise: str = "none"
     gains: Mapping[str, float] = FrozenDict()
 
-    @nn.compact
     def __call__(self, x: Mapping[str, Any], train: bool = True) -> Float[Array, "n classes"]:
+        h = jnp.asarray(x["features"])
+        for number in range(len(self.widths) + 1):
+            h = self.layer(h, x["links"], number, train)
+        return h
+
+    @nn.compact
+    def layer(
+        self, h: Float[Array, "n *d"], links: Links, number: int, train: bool = False
+    ) -> Float[Array, "n *d2"]:
+        """One layer alone, the logits' after all hidden ones: ``apply(..., method="layer")``."""
         self._check()
-        h, links = jnp.asarray(x["features"]), x["links"]
-        whole = not (train and self.has_rng("dropout"))
-        below: tuple[str | None, ...] = (None,)
         groups = hidden(self.widths)
-        for group in (*groups, None):
-            width = self.widths[group] if group else self.classes
-            h = nn.Dropout(self.drop, deterministic=whole)(h)
-            h = _LAYERS[self.kind](self, h, links, width, below, group)
-            if group is None:
-                break
-            if self.layer_norm:
-                h = _normalised(h)
-            h = nn.relu(h) * self.gains.get(group, 1.0)
-            below = (None, group) if self.kind == "gat" else (group,)
-        bias: Any = self.param("bias", nn.with_partitioning(nn.initializers.zeros, (None,)),
-                          (self.classes,))  # fmt: skip
+        group = groups[number] if number < len(groups) else None
+        above = groups[number - 1] if number else None
+        below = (None, above) if self.kind == "gat" and above else (above,)
+        still = not (train and self.has_rng("dropout"))
+        h = nn.Dropout(self.drop, deterministic=still)(h)
+        width = self.widths[group] if group else self.classes
+        h = _LAYERS[self.kind](self, h, links, width, below, group)
+        if group:
+            h = _normalised(h) if self.layer_norm else h
+            return nn.relu(h) * self.gains.get(group, 1.0)
+        bias: Any = self.param(
+            "bias", nn.with_partitioning(nn.initializers.zeros, (None,)), (self.classes,)
+        )
         return h + bias
 
     def _check(self) -> None:

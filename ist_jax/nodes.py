@@ -1,0 +1,148 @@
+"""Labels of a graph's nodes: the loss of a worker, and what the whole net says of all nodes.
+
+The whole net looks at the whole graph layer by layer. Between two layers hidden features lie on the
+host, and a layer is applied to a block of nodes and their neighbours at a time, so that a device
+needs room for the hidden features of a block, not of all nodes: a net that is wider than one device
+is looked at where it lies (``compiled=trainer.over``), and never all of its features at once.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ist_jax import messages
+from ist_jax.data.graph import TEST, VALID, Graph
+from ist_jax.local import Loss
+from ist_jax.messages import K
+
+PyTree = Any
+IN_MEMORY = 2**31  # bytes of hidden features; more of them lie in a file
+AT_ONCE = 2**26  # numbers of a block
+
+
+def loss(model: nn.Module) -> Loss:
+    """``loss(params, batch, key)``: mean cross entropy of a batch's nodes that have a label.
+
+    ``batch = {"x": {"features": [m, F], "links": Links}, "y": int [m]}``, y -1 for the others.
+    """
+
+    def of(params, batch, key):
+        logits = model.apply(params, batch["x"], train=True, rngs={"dropout": key})
+        there = batch["y"] >= 0
+        each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch["y"], 0))
+        return jnp.sum(jnp.where(there, each, 0.0)) / jnp.maximum(there.sum(), 1)
+
+    return of
+
+
+def logits(
+    model: nn.Module,
+    graph: Graph,
+    block: int | None = None,
+    compiled: Callable[..., Any] = jax.jit,
+) -> Callable[[PyTree], np.ndarray]:
+    """``evaluate(params) -> float32 [n, classes]``: what the whole net says of all nodes.
+
+    Args:
+      model: has ``widths``, and a method ``layer`` (``ist_jax.models.gcn``).
+      block: nodes that are looked at at once; as many as memory allows if absent.
+    """
+    n, layers = len(graph.features), len(model.widths) + 1
+    widest = max(graph.features.shape[1], *model.widths.values()) * getattr(model, "heads", 1)
+    size = min(n, block or max(256, AT_ONCE // widest))
+    parts = list(_blocks(graph, size))
+    room = max(len(nodes) for nodes, _, _ in parts)
+    rows = max(_rows(receivers) for _, receivers, _ in parts)
+    degrees = np.bincount(graph.receivers, minlength=n)
+
+    def applied(number: int) -> Callable[..., Any]:
+        return compiled(lambda params, h, of: model.apply(params, h, of, number, method="layer"))
+
+    apply = [applied(number) for number in range(layers)]
+
+    def evaluate(params: PyTree) -> np.ndarray:
+        h: np.ndarray = graph.features
+        with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
+            for number in range(layers):
+                out: Any = None
+                for start, (nodes, receivers, senders) in zip(
+                    range(0, n, size), parts, strict=True
+                ):
+                    inputs = np.zeros((room, *h.shape[1:]), np.float32)
+                    inputs[: len(nodes)] = h[nodes]
+                    degree = np.zeros(room, np.int64)
+                    degree[: len(nodes)] = degrees[nodes]
+                    links = messages.links(senders, receivers, room, rows, degree)
+                    here = min(size, n - start)
+                    found = np.asarray(apply[number](params, inputs, links))[:here]
+                    if out is None:
+                        out = _room((first, second)[number % 2], (n, *found.shape[1:]))
+                    out[start : start + here] = found
+                h = out
+            return np.array(h)
+
+    return evaluate
+
+
+def measures(
+    model: nn.Module,
+    graph: Graph,
+    block: int | None = None,
+    compiled: Callable[..., Any] = jax.jit,
+) -> Callable[[PyTree], dict[str, float]]:
+    """``evaluate(params)``: accuracy (of one label each, which is micro F1) and macro F1.
+
+    Keys: ``accuracy/test``, ``f1_macro/test``, ``accuracy/valid``, ``f1_macro/valid``.
+    """
+    say = logits(model, graph, block, compiled)
+
+    def evaluate(params: PyTree) -> dict[str, float]:
+        best = say(params).argmax(axis=1)
+        found = {}
+        for name, part in (("test", TEST), ("valid", VALID)):
+            nodes = graph.nodes(part)
+            found[f"accuracy/{name}"] = float(np.mean(best[nodes] == graph.labels[nodes]))
+            found[f"f1_macro/{name}"] = f1_macro(best[nodes], graph.labels[nodes])
+        return found
+
+    return evaluate
+
+
+def f1_macro(said: np.ndarray, labels: np.ndarray) -> float:
+    """The mean over classes, of those that occur or are said, of the harmonic mean of precision
+    and recall."""
+    classes = int(max(said.max(), labels.max())) + 1
+    right = np.bincount(labels[said == labels], minlength=classes)
+    of = np.bincount(said, minlength=classes) + np.bincount(labels, minlength=classes)
+    return float(np.mean(2 * right[of > 0] / of[of > 0]))
+
+
+def _blocks(graph: Graph, size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Nodes (a block's, then those they hear), and the edges into the block by place among them."""
+    n = len(graph.features)
+    for start in range(0, n, size):
+        own = np.arange(start, min(start + size, n))
+        begin, end = np.searchsorted(graph.receivers, (start, own[-1] + 1))
+        heard = np.asarray(graph.senders[begin:end])
+        others = np.setdiff1d(heard, own)
+        place = np.full(n, -1)
+        place[own], place[others] = np.arange(len(own)), len(own) + np.arange(len(others))
+        nodes = np.concatenate([own, others])
+        yield nodes, graph.receivers[begin:end] - start, place[heard]
+
+
+def _rows(receivers: np.ndarray) -> int:
+    return int(np.maximum(-(-np.bincount(receivers) // K) - 1, 0).sum())
+
+
+def _room(file: Any, shape: tuple[int, ...]) -> np.ndarray:
+    if 4 * np.prod(shape) < IN_MEMORY:
+        return np.empty(shape, np.float32)
+    file.truncate(0)
+    return np.memmap(file, np.float32, "w+", shape=shape)

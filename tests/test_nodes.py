@@ -1,0 +1,131 @@
+"""Batches of clusters, the loss on them, and the whole net on the whole graph."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import drawn
+from test_messages import graph as edges_of
+
+from ist_jax import messages, nodes
+from ist_jax.data import Batches, graph
+from ist_jax.data.clusters import Clusters, Labels, metis
+from ist_jax.errors import InputError
+from ist_jax.models.gcn import KINDS, GraphNet
+
+N = 60
+DENSE, RECEIVERS, SENDERS = edges_of(N, 150)
+DRAW = np.random.default_rng(3)
+GRAPH = graph.build(
+    "toy",
+    DRAW.normal(size=(N, 5)).astype(np.float32),
+    np.stack([SENDERS, RECEIVERS]),
+    np.where(np.arange(N) % 7, DRAW.integers(0, 3, N), -1),
+    np.arange(N) % 3,
+)
+OF = DRAW.integers(0, 6, N)
+WIDTHS = {"hidden0": 8, "hidden1": 4}
+
+
+def test_a_batch_is_the_graph_between_its_nodes():
+    clusters = Clusters(GRAPH, OF, 2)
+    labels = Labels(clusters, GRAPH)
+    assert len(clusters) == len(labels) == 6
+    for chosen in ([0, 3], [5, 1], [4, 4]):
+        mine = clusters.nodes(np.array(chosen))
+        assert sorted(mine) == np.flatnonzero(np.isin(OF, chosen)).tolist()
+        found = clusters[np.array([chosen])]
+        m = len(mine)
+        assert (found["features"][0, :m] == GRAPH.features[mine]).all()
+        assert not found["features"][0, m:].any()
+        of = jax.tree.map(lambda leaf: leaf[0], found["links"])
+        dense = np.zeros((clusters.room, clusters.room), np.float32)
+        dense[:m, :m] = DENSE[np.ix_(mine, mine)]
+        x = DRAW.normal(size=(clusters.room, 2)).astype(np.float32)
+        np.testing.assert_allclose(messages.total(jnp.asarray(x), of), dense @ x, atol=1e-5)
+        assert (of.degree == dense.sum(1)).all()
+        learnt = labels[np.array([chosen])][0]
+        expected = np.where(mine % 3 == 0, GRAPH.labels[mine], -1)
+        assert (learnt[:m] == expected).all()
+        assert (learnt[m:] == -1).all()
+
+
+def test_batches_of_workers_have_one_shape_and_every_cluster_once_an_epoch():
+    clusters = Clusters(GRAPH, OF, 2)
+    of = Batches(clusters, Labels(clusters, GRAPH), workers=2, batch=2, local_steps=3, seed=0,
+                 split="all")  # fmt: skip
+    found = of(0)
+    assert found["x"]["features"].shape == (2, 3, clusters.room, 5)
+    assert found["y"].shape == (2, 3, clusters.room)
+    for worker in range(2):
+        seen = found["x"]["features"][worker].reshape(-1, 5)
+        seen = seen[seen.any(1)]
+        assert sorted(map(tuple, seen)) == sorted(map(tuple, GRAPH.features))
+
+
+def test_the_loss_is_the_mean_over_nodes_that_have_a_label():
+    clusters = Clusters(GRAPH, OF, 6)
+    everything = np.arange(6)[None]
+    batch = {"x": clusters[everything], "y": Labels(clusters, GRAPH)[everything]}
+    batch = jax.tree.map(lambda leaf: leaf[0], batch)
+    model = GraphNet(WIDTHS, 3)
+    params, _ = drawn(model, batch["x"])
+    logits = model.apply(params, batch["x"])
+    mine = np.flatnonzero(batch["y"] >= 0)
+    assert len(mine) == len(GRAPH.nodes(graph.TRAIN))
+    each = optax.softmax_cross_entropy_with_integer_labels(logits[mine], batch["y"][mine])
+    found = nodes.loss(model)(params, batch, jax.random.key(0))
+    np.testing.assert_allclose(found, each.mean(), rtol=1e-5)
+    nothing = batch | {"y": np.full_like(batch["y"], -1)}
+    assert nodes.loss(model)(params, nothing, jax.random.key(0)) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("memory", [0, nodes.IN_MEMORY])
+def test_looking_block_by_block_is_looking_at_all_at_once(kind, memory, monkeypatch):
+    monkeypatch.setattr(nodes, "IN_MEMORY", memory)
+    model = GraphNet(WIDTHS, 3, kind)
+    whole = {"features": GRAPH.features, "links": messages.links(SENDERS, RECEIVERS, N)}
+    params, _ = drawn(model, whole)
+    expected = model.apply(params, whole, train=False)
+    for block in (7, 60) if memory else (13,):
+        found = nodes.logits(model, GRAPH, block)(params)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    measured = nodes.measures(model, GRAPH)(params)
+    chosen = GRAPH.nodes(graph.TEST)
+    right = np.asarray(expected).argmax(1)[chosen] == GRAPH.labels[chosen]
+    assert measured["accuracy/test"] == pytest.approx(right.mean())
+
+
+def test_macro_f1_is_that_of_scikit_learn():
+    from sklearn.metrics import f1_score
+
+    said, labels = DRAW.integers(0, 5, (2, 200))
+    labels[labels == 3] = 0
+    said[said == 4] = 1
+    assert nodes.f1_macro(said, labels) == pytest.approx(f1_score(labels, said, average="macro"))
+
+
+def test_clusters_are_metis_and_kept_for_their_graph(tmp_path):
+    pytest.importorskip("pymetis", reason="pip install 'ist_jax[graphs]'")
+    found = metis(GRAPH, 4, str(tmp_path))
+    assert (np.bincount(found) > 5).all()
+    (kept,) = tmp_path.glob("toy_4_clusters/clusters.npy")
+    before = kept.stat().st_mtime_ns
+    assert (metis(GRAPH, 4, str(tmp_path)) == found).all()
+    assert kept.stat().st_mtime_ns == before
+    other = GRAPH._replace(sha256="another")
+    metis(other, 4, str(tmp_path))
+    assert kept.stat().st_mtime_ns != before, "that of another graph is not taken for its own"
+    assert not metis(GRAPH, 1, str(tmp_path)).any()
+
+
+def test_clusters_that_do_not_fit():
+    with pytest.raises(InputError, match="toy has 60 nodes, the clusters 59: they are of another"):
+        Clusters(GRAPH, OF[:-1], 1)
+    with pytest.raises(InputError, match="7 of the 6 clusters cannot make a batch"):
+        Clusters(GRAPH, OF, 7)
+    for count in (0, 61):
+        with pytest.raises(InputError, match=f"toy: {count} clusters of 60 nodes"):
+            metis(GRAPH, count)
