@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data = ConfigDict()
     config.data.name = "digits"
     config.data.path = ""
-    config.data.batch = 32  # examples of a worker in a local step
+    config.data.batch = 32  # examples (of a graph: clusters) of a worker in a local step
     config.data.split = "disjoint"  # or "all"
     config.data.skew = 0.0  # Dirichlet concentration of classes over workers; 0 is even
     config.data.skip_bad = False  # leave bad examples out, and tell how many those were
@@ -42,7 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.options = ConfigDict()  # of the data set's own: see its load function
 
     config.model = ConfigDict()
-    config.model.name = "mlp"  # or "cnn", "vgg", "resnet", "xmc"
+    config.model.name = "mlp"  # or "cnn", "vgg", "resnet", "xmc", "graph"
     config.model.widths = ConfigDict({"hidden0": 1024, "hidden1": 1024})
     config.model.affine = True
     config.model.logits = True  # standardise the logits too

@@ -132,8 +132,7 @@ def _build(config: ConfigDict, data: Any, how: Method) -> Job:
     count = how.workers or config.workers
     number = rounds(config, data)
     task = tasks.of(config, data, how, number)
-    first = data.train_x[:1]
-    init = lambda key: task.model.init({"params": key, "dropout": key}, first)
+    init = lambda key: task.model.init({"params": key, "dropout": key}, task.first)
     net = lambda key: axes.of(init(key))[0]
     key = jax.random.key(0)  # for shapes only
     shapes, names = axes.of(jax.eval_shape(init, key))

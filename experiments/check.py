@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import quickstart
-from experiments.tasks import MODELS
+from experiments.tasks import MODELS, OTHERS
 from ist_jax import blockwise, compress, faults, normalise
 from ist_jax.errors import InputError
 
@@ -98,7 +98,7 @@ def check(config: ConfigDict) -> None:
         )
     if config.optimizer.momentum and config.optimizer.name != "sgd":
         raise InputError(f"config.optimizer.momentum is sgd's, found {config.optimizer.name!r}")
-    models = sorted([*MODELS, "xmc"])
+    models = sorted([*MODELS, *OTHERS.values()])
     if config.model.name not in models:
         raise InputError(f"config.model.name must be one of {models}, found {config.model.name!r}")
     normalise.check_policy(config.normalise)

@@ -1,7 +1,7 @@
 """What is learnt: a net, its loss, its batches and its measures, from a config and its data.
 
-Two tasks: examples with one label each (``classify``), and sparse ones with several out of very
-many labels (``multilabel``).
+Three tasks: examples with one label each (``classify``), sparse ones with several out of very many
+labels (``multilabel``), and the nodes of a graph (``nodes``).
 """
 
 import math
@@ -13,14 +13,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ist_jax import classify, depth, method, multilabel, partition
+from ist_jax import classify, depth, messages, method, multilabel, nodes, partition
 from ist_jax.data import Batches, Dataset, sparse
+from ist_jax.data.clusters import Nodes
 from ist_jax.data.xmc import MultiLabel
 from ist_jax.errors import InputError
 from ist_jax.local import Loss
 from ist_jax.method import Method
 from ist_jax.models.cnn import CNN
 from ist_jax.models.ensemble import MEMBERS, Ensemble
+from ist_jax.models.gcn import GraphNet
 from ist_jax.models.mlp import MLP
 from ist_jax.models.resnet import ResNet
 from ist_jax.models.vgg import VGG
@@ -32,6 +34,7 @@ MODELS: Mapping[str, Callable[..., nn.Module]] = {
     "vgg": VGG,
     "resnet": ResNet,
 }
+OTHERS = {MultiLabel: "xmc", Nodes: "graph"}  # the model of a data set that is no Dataset
 EVALUATED = 2**24  # numbers that an evaluation reads at once
 
 Compiled = Callable[..., Any]
@@ -42,6 +45,7 @@ class Task(NamedTuple):
 
     Attributes:
       model: the whole net.
+      first: what it is initialised with.
       given: the groups whose neurons the batches tell, and how many slots a worker has of each.
       loss: of a subnet's model.
       batches: of a seed and the workers wanted.
@@ -50,6 +54,7 @@ class Task(NamedTuple):
     """
 
     model: nn.Module
+    first: Any
     given: Mapping[str, int]
     loss: Callable[[nn.Module], Loss]
     batches: Callable[[int, Sequence[int]], Any]
@@ -63,16 +68,18 @@ def of(config: ConfigDict, data: Any, how: Method, rounds: int) -> Task:
     Raises:
       InputError: a model that is for another kind of data.
     """
-    retrieving = isinstance(data, MultiLabel)
-    if (config.model.name == "xmc") != retrieving:
+    if OTHERS.get(type(data), config.model.name) != config.model.name or (
+        config.model.name in OTHERS.values() and type(data) not in OTHERS
+    ):
         raise InputError(
             f"config.model.name={config.model.name!r} is not for the data set {data.name}: 'xmc' "
-            "is for sparse examples with several labels, and they need it"
+            "is for sparse examples with several labels, 'graph' for the nodes of a graph, and "
+            "they need it"
         )
     count = how.workers or config.workers
-    if retrieving:
+    if isinstance(data, MultiLabel):
         return _retrieval(config, data, how, count, rounds)
-    return _classification(config, data, how, count)
+    return (_of_nodes if isinstance(data, Nodes) else _classification)(config, data, how, count)
 
 
 def method_of(config: ConfigDict, name: str) -> Method:
@@ -109,6 +116,7 @@ def _classification(config: ConfigDict, data: Dataset, how: Method, count: int) 
 
     return Task(
         model=model,
+        first=data.train_x[:1],
         given={},
         loss=classify.cross_entropy,
         batches=lambda seed, own: _batches(config, data, count, seed, own),
@@ -171,12 +179,31 @@ def _retrieval(config: ConfigDict, data: MultiLabel, how: Method, count: int, ro
         example["y"] = {"labels": example["y"], "sure": one, "drawn": one}
     return Task(
         model=model,
+        first=data.train_x[:1],
         given=given,
         loss=lambda net: multilabel.loss(
             net, data.classes, config.xmc.loss, data.train_y.a_row, config.xmc.block
         ),
         batches=batches,
         measure=measure,
+        example=example,
+    )
+
+
+def _of_nodes(config: ConfigDict, data: Nodes, how: Method, count: int) -> Task:
+    model = _build(GraphNet, config, dict(config.model.widths), how, classes=data.classes)
+    none = np.zeros(0, np.int32)
+    shape = (config.data.batch,)
+    example = jax.eval_shape(
+        lambda: {"x": data.train_x.blank(shape), "y": data.train_y.blank(shape)}
+    )
+    return Task(
+        model=model,
+        first={"features": data.graph.features[:1], "links": messages.links(none, none, 1)},
+        given={},
+        loss=nodes.loss,
+        batches=lambda seed, own: _batches(config, data, count, seed, own),
+        measure=lambda compiled: nodes.measures(model, data.graph, compiled=compiled),
         example=example,
     )
 

@@ -63,7 +63,7 @@ def run(
         "data": {
             "name": data.name,
             "origin": data.origin,
-            "train": len(data.train_x),
+            "train": data.examples,
             "test": len(data.test_x),
             "classes": data.classes,
             "skipped": data.skipped,
@@ -139,7 +139,7 @@ def plan(config: ConfigDict) -> str:
     plans = {name: job.plan for name, job in jobs.items()}
     lines = [
         *missing,
-        f"{data.name} ({data.origin}): {len(data.train_x)} training and {len(data.test_x)} test "
+        f"{data.name} ({data.origin}): {data.examples} training and {len(data.test_x)} test "
         f"examples, {data.classes} classes",
         f"{config.workers} workers, {rounds} rounds of {config.local_steps} steps, batch "
         f"{config.data.batch}, seeds {tuple(config.seeds)}",

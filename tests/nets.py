@@ -81,6 +81,32 @@ def resnet(**widths):
     return of_images(ResNet(widths, 3, blocks=(1, 6 if "stage2" in widths else 2), **options))
 
 
+def on_a_graph(kind):
+    """Clusters of a small graph with a hub, some of whose nodes have no label."""
+    from ist_jax import nodes, normalise
+    from ist_jax.data import Batches, graph
+    from ist_jax.data.clusters import Clusters, Labels
+    from ist_jax.models.gcn import GraphNet
+
+    draw = np.random.default_rng(0)
+    ends = np.concatenate([draw.integers(0, 60, (2, 150)), [np.arange(30), np.full(30, 5)]], 1)
+    features = draw.normal(size=(60, 5)).astype(np.float32)
+    labels = np.where(np.arange(60) % 7, draw.integers(0, 3, 60), -1)
+    made = graph.build("toy", features, ends, labels, np.arange(60) % 3)
+    clusters = Clusters(made, draw.integers(0, 6, 60))
+    model = GraphNet({"hidden0": 16, "hidden1": 8}, 3, kind, heads=2)
+    of_labels = Labels(clusters, made)
+
+    def batches(rounds, workers, steps):
+        of = Batches(clusters, of_labels, workers=workers, batch=2, local_steps=steps, seed=0,
+                     split="all")  # fmt: skip
+        return [of(number) for number in range(rounds)]
+
+    params, names = drawn(model, jax.tree.map(lambda leaf: leaf[0], clusters[np.arange(2)[None]]))
+    loss = lambda cut: nodes.loss(normalise.subnet(model, cut))
+    return Net(params, names, loss, batches)
+
+
 MAKE = {
     "one hidden": lambda: mlp(40, 64, 3),
     "two hidden": lambda: mlp(6, 32, 24, 3),
@@ -89,6 +115,9 @@ MAKE = {
     "cnn": cnn,
     "blocks": lambda: resnet(stage2=5),
     "filters": lambda: resnet(filters2_1=8),
+    "gcn": lambda: on_a_graph("gcn"),
+    "sage": lambda: on_a_graph("sage"),
+    "gat": lambda: on_a_graph("gat"),
 }
 
 

@@ -3,12 +3,15 @@
 import importlib
 import pkgutil
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 import configs
 from experiments import build, check, train
 from ist_jax import data
+from ist_jax.data import graph
+from ist_jax.data.clusters import clustered
 
 CONFIGS = sorted(
     module.name
@@ -31,6 +34,11 @@ def some_data(config):
     """The digits, or nothing but the shape of what is not here."""
     if config.data.name == "digits":
         return data.load("digits")
+    if config.model.name == "graph":
+        edges = np.arange(600).reshape(2, 300)
+        part, features = np.arange(600) % 3, np.ones((600, 256), np.float32)
+        made = graph.build("toy", features, edges, np.arange(600) % 45, part)
+        return clustered(lambda *_, **__: made)()
     name = config.data.name.replace("synthetic", "commands")
     return data.outline(name, config.data.options.get("size"))
 
@@ -52,6 +60,8 @@ def test_every_config_passes_its_own_check(name, variant):
 )
 def test_every_method_of_a_config_can_be_built(name, variant):
     config = config_of(name, variant)
+    if config.model.name == "graph":
+        config.data.batch = 1  # the whole graph
     jobs = build.jobs(config, some_data(config))
     assert list(jobs) == list(config.methods)
     for job in jobs.values():

@@ -43,9 +43,10 @@ METHODS = {
 
 def spoil(batches, chosen, value=np.nan):
     """A copy in which one number of each chosen worker's first step is ``value``."""
-    x = batches["x"].copy()
+    spoilt = jax.tree.map(np.copy, batches)
+    x = spoilt["x"] if isinstance(spoilt["x"], np.ndarray) else spoilt["x"]["features"]
     x[chosen, 0, 0, 0] = value
-    return batches | {"x": x}
+    return spoilt
 
 
 @pytest.mark.parametrize("how", METHODS.values(), ids=METHODS)
@@ -96,8 +97,11 @@ def test_with_every_update_lost_the_net_stays_as_it_was():
         *(("small", how) for how in METHODS.values()),
         ("blocks", method.resist(2)),
         ("filters", method.loft()),
+        ("gcn", method.ist()),
+        ("sage", method.ist()),
+        ("gat", method.ist()),
     ],
-    ids=[*METHODS, "resist", "loft"],
+    ids=[*METHODS, "resist", "loft", "gcn", "sage", "gat"],
 )
 def test_who_takes_part_does_not_notice_who_does_not(net, how):
     """For every set of workers: what the others have makes no difference; with none, none is made.

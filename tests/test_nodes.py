@@ -29,7 +29,7 @@ WIDTHS = {"hidden0": 8, "hidden1": 4}
 
 
 def test_a_batch_is_the_graph_between_its_nodes():
-    clusters = Clusters(GRAPH, OF, 2)
+    clusters = Clusters(GRAPH, OF)
     labels = Labels(clusters, GRAPH)
     assert len(clusters) == len(labels) == 6
     for chosen in ([0, 3], [5, 1], [4, 4]):
@@ -40,9 +40,10 @@ def test_a_batch_is_the_graph_between_its_nodes():
         assert (found["features"][0, :m] == GRAPH.features[mine]).all()
         assert not found["features"][0, m:].any()
         of = jax.tree.map(lambda leaf: leaf[0], found["links"])
-        dense = np.zeros((clusters.room, clusters.room), np.float32)
+        room, _ = clusters.room(2)
+        dense = np.zeros((room, room), np.float32)
         dense[:m, :m] = DENSE[np.ix_(mine, mine)]
-        x = DRAW.normal(size=(clusters.room, 2)).astype(np.float32)
+        x = DRAW.normal(size=(room, 2)).astype(np.float32)
         np.testing.assert_allclose(messages.total(jnp.asarray(x), of), dense @ x, atol=1e-5)
         assert (of.degree == dense.sum(1)).all()
         learnt = labels[np.array([chosen])][0]
@@ -52,12 +53,12 @@ def test_a_batch_is_the_graph_between_its_nodes():
 
 
 def test_batches_of_workers_have_one_shape_and_every_cluster_once_an_epoch():
-    clusters = Clusters(GRAPH, OF, 2)
+    clusters = Clusters(GRAPH, OF)
     of = Batches(clusters, Labels(clusters, GRAPH), workers=2, batch=2, local_steps=3, seed=0,
                  split="all")  # fmt: skip
     found = of(0)
-    assert found["x"]["features"].shape == (2, 3, clusters.room, 5)
-    assert found["y"].shape == (2, 3, clusters.room)
+    assert found["x"]["features"].shape == (2, 3, clusters.room(2)[0], 5)
+    assert found["y"].shape == (2, 3, clusters.room(2)[0])
     for worker in range(2):
         seen = found["x"]["features"][worker].reshape(-1, 5)
         seen = seen[seen.any(1)]
@@ -65,7 +66,7 @@ def test_batches_of_workers_have_one_shape_and_every_cluster_once_an_epoch():
 
 
 def test_the_loss_is_the_mean_over_nodes_that_have_a_label():
-    clusters = Clusters(GRAPH, OF, 6)
+    clusters = Clusters(GRAPH, OF)
     everything = np.arange(6)[None]
     batch = {"x": clusters[everything], "y": Labels(clusters, GRAPH)[everything]}
     batch = jax.tree.map(lambda leaf: leaf[0], batch)
@@ -123,9 +124,9 @@ def test_clusters_are_metis_and_kept_for_their_graph(tmp_path):
 
 def test_clusters_that_do_not_fit():
     with pytest.raises(InputError, match="toy has 60 nodes, the clusters 59: they are of another"):
-        Clusters(GRAPH, OF[:-1], 1)
-    with pytest.raises(InputError, match="7 of the 6 clusters cannot make a batch"):
-        Clusters(GRAPH, OF, 7)
+        Clusters(GRAPH, OF[:-1])
+    with pytest.raises(InputError, match="toy: 7 of 6 clusters cannot make a batch"):
+        Clusters(GRAPH, OF).room(7)
     for count in (0, 61):
         with pytest.raises(InputError, match=f"toy: {count} clusters of 60 nodes"):
             metis(GRAPH, count)

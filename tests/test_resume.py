@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from conftest import tiny
 from test_distributed import TINY, run_all, start_command
+from test_graph_data import planetoid
 from test_main import lines, timeless
 
 from experiments import train
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.errors import InputError
+from ist_jax.models.gcn import KINDS
 
 OF_IMAGES = {"rounds": 6, "seeds": (0,), "optimizer.schedule": "constant"}
 RUNS = {
@@ -24,6 +26,10 @@ RUNS = {
     "adam": {"optimizer.name": "adam", "optimizer.lr": 3e-3, "optimiser_state": "keep"},
     "resist": {"of": "fashion_resist", "methods": ("resist",), **OF_IMAGES},
     "loft": {"of": "fashion_loft", "methods": ("loft",), **OF_IMAGES},
+}
+ON_A_GRAPH = {
+    **{"of": "wordnet_sage", "rounds": 6, "seeds": (0,), "data.name": "planetoid", "workers": 2},
+    **{"data.options.clusters": 1, "data.batch": 1},
 }
 SAVING = {"checkpoint.every": 1, "checkpoint.permanent": 1, "eval_every": 3}
 
@@ -53,7 +59,10 @@ def newest(folder, run="*_0"):
 
 def test_stopping_and_going_on_in_another_process_gives_the_same_bits(tmp_path):
     """Parameters, optimiser state and metrics: 6 rounds are 3 and 3."""
-    halves = {tmp_path / name: changes | SAVING for name, changes in RUNS.items()}
+    planetoid(tmp_path / "data")
+    of_graphs = {f"{kind} graph": ON_A_GRAPH | {"model.options.kind": kind} for kind in KINDS}
+    runs = RUNS | {k: v | {"data.path": str(tmp_path / "data")} for k, v in of_graphs.items()}
+    halves = {tmp_path / name: changes | SAVING for name, changes in runs.items()}
     in_a_process({folder: changes | {"rounds": 3} for folder, changes in halves.items()})
     in_a_process(halves)
     for folder, changes in halves.items():

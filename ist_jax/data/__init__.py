@@ -6,8 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from ist_jax.data import digits, fashion_mnist, images, speech, xmc
+from ist_jax.data import (
+    debian_graph,
+    digits,
+    fashion_mnist,
+    graph_files,
+    images,
+    speech,
+    wordnet,
+    xmc,
+)
 from ist_jax.data.batches import Batches
+from ist_jax.data.clusters import clustered
 from ist_jax.data.dataset import Dataset
 from ist_jax.errors import InputError
 
@@ -21,6 +31,11 @@ SOURCES: Mapping[str, Callable[..., Any]] = {
     "speech_synthetic": speech.load_synthetic,
     "xmc": xmc.load,
     "debian_packages": xmc.load_debian,
+    "wordnet": clustered(wordnet.load),
+    "debian_graph": clustered(debian_graph.load),
+    "ogb": clustered(graph_files.ogb),
+    "planetoid": clustered(graph_files.planetoid),
+    "reddit": clustered(graph_files.reddit),
 }
 # Training and test examples, shape of one, classes: enough to plan with.
 PUBLISHED: Mapping[str, tuple[int, int, tuple[int, ...], int]] = {
@@ -40,7 +55,8 @@ def load(name: str, path: str = "", **options: Any) -> Any:
         ``skip_bad=True`` leaves bad examples out, and tells how many those were.
 
     Returns:
-      A ``Dataset``, or ``xmc.MultiLabel`` for examples with several labels.
+      A ``Dataset``; ``xmc.MultiLabel`` for examples with several labels, ``clusters.Nodes`` for a
+      graph.
 
     Raises:
       InputError: an unknown name or option; a data set that is missing (what to install is said),

@@ -5,14 +5,16 @@ of nearly equal size with few edges between them. A batch has room for the large
 one program serves all. One cluster is the whole graph: a full batch.
 """
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ist_jax import messages
 from ist_jax.data import prepared
-from ist_jax.data.graph import TRAIN, Graph
+from ist_jax.data.graph import TEST, TRAIN, Graph
 from ist_jax.errors import InputError
 from ist_jax.messages import K, Links
 
@@ -48,50 +50,52 @@ def metis(graph: Graph, count: int, cache: str = "") -> np.ndarray:
 class Clusters:
     """``clusters[chosen [..., q]] -> {"features": [..., m, F], "links": Links}``.
 
+    A batch has room for m nodes, those of the q largest clusters; a node that is not there has no
+    edges, and features 0.
+
     Args:
       graph: whose nodes they are.
       of: the cluster of each node, ``int [n]``.
-      together: q, how many make a batch.
-
-    Attributes:
-      room: m, nodes a batch has room for; those that are not there have no edges and features 0.
-      rows: room for rows of further neighbours.
     """
 
-    def __init__(self, graph: Graph, of: np.ndarray, together: int):
+    def __init__(self, graph: Graph, of: np.ndarray):
         if len(of) != len(graph.features) or (len(of) and of.min() < 0):
             raise InputError(
                 f"{graph.name} has {len(graph.features)} nodes, the clusters {len(of)}: they are "
                 "of another graph"
             )
-        sizes = np.bincount(of)
-        if not 1 <= together <= len(sizes):
-            raise InputError(f"{together} of the {len(sizes)} clusters cannot make a batch")
-        self._graph, self._sizes, self._together = graph, sizes, together
-        self._order, self._ends = np.argsort(of, kind="stable"), np.cumsum(sizes)
+        self._graph, self._of, self._sizes = graph, of, np.bincount(of)
+        self._order, self._ends = np.argsort(of, kind="stable"), np.cumsum(self._sizes)
         self._starts = np.searchsorted(graph.receivers, np.arange(len(of) + 1))
-        self.room = int(np.sort(sizes)[-together:].sum())
-        degree = np.minimum(np.diff(self._starts), self.room - 1)
-        beyond = np.bincount(of, np.maximum(-(-degree // K) - 1, 0)).astype(int)
-        self.rows = int(np.sort(beyond)[-together:].sum())
 
     def __len__(self) -> int:
         return len(self._sizes)
 
+    def room(self, together: int) -> tuple[int, int]:
+        """Nodes of a batch of so many clusters, and rows of further neighbours, at the most."""
+        if not 1 <= together <= len(self):
+            raise InputError(
+                f"{self._graph.name}: {together} of {len(self)} clusters cannot make a batch"
+            )
+        most = int(np.sort(self._sizes)[-together:].sum())
+        degree = np.minimum(np.diff(self._starts), most - 1)
+        beyond = np.bincount(self._of, np.maximum(-(-degree // K) - 1, 0)).astype(int)
+        return most, int(np.sort(beyond)[-together:].sum())
+
     def blank(self, shape: tuple[int, ...]) -> dict[str, Any]:
         """Zeros in place of the batches of that many choices."""
-        lead, m, n_r = shape[:-1], self.room, self.room + self.rows
-        whole = lambda *tail: np.zeros((*lead, *tail), np.int32)
-        features = np.zeros((*lead, m, self._graph.features.shape[1]), np.float32)
-        links = Links(whole(m, K), whole(self.rows, K), whole(self.rows), whole(n_r, K), whole(m))
+        m, rows = self.room(shape[-1])
+        whole = lambda *tail: np.zeros((*shape[:-1], *tail), np.int32)
+        features = np.zeros((*shape[:-1], m, self._graph.features.shape[1]), np.float32)
+        links = Links(whole(m, K), whole(rows, K), whole(rows), whole(m + rows, K), whole(m))
         return {"features": features, "links": links}
 
     def __getitem__(self, chosen: np.ndarray) -> dict[str, Any]:
-        found = self.blank(chosen.shape)
+        found, room = self.blank(chosen.shape), self.room(chosen.shape[-1])
         for place in np.ndindex(chosen.shape[:-1]):
             nodes = self.nodes(chosen[place])
             found["features"][place][: len(nodes)] = self._graph.features[nodes]
-            made = messages.links(*self._inside(nodes), self.room, self.rows)
+            made = messages.links(*self._inside(nodes), *room)
             for whole, part in zip(found["links"], made, strict=True):
                 whole[place] = part
         return found
@@ -124,7 +128,7 @@ class Labels:
 
     def blank(self, shape: tuple[int, ...]) -> np.ndarray:
         """Nothing to be learnt."""
-        return np.full((*shape[:-1], self._clusters.room), -1, np.int32)
+        return np.full((*shape[:-1], self._clusters.room(shape[-1])[0]), -1, np.int32)
 
     def __getitem__(self, chosen: np.ndarray) -> np.ndarray:
         found = self.blank(chosen.shape)
@@ -132,3 +136,60 @@ class Labels:
             nodes = self._clusters.nodes(chosen[place])
             found[place][: len(nodes)] = self._known[nodes]
         return found
+
+
+class Nodes(NamedTuple):
+    """A graph as what is trained on and measured: a data set whose examples are clusters."""
+
+    name: str
+    graph: Graph
+    train_x: Clusters
+    train_y: Labels
+    test_x: np.ndarray  # nodes
+    classes: int
+    origin: str
+    sha256: str
+    skipped: int = 0
+
+    @property
+    def examples(self) -> int:
+        """Nodes that are learnt."""
+        return len(self.graph.nodes(TRAIN))
+
+    def checked(self) -> "Nodes":
+        """Itself: a graph is checked where it is built."""
+        return self
+
+
+def clustered(load: Callable[..., Graph]) -> Callable[..., Nodes]:
+    """A source of graphs as one of data sets; an option says how many clusters it is cut into."""
+
+    def of_clusters(path: str = "", *, cache: str = "", clusters: int = 1) -> Nodes:
+        graph = load(path, cache=cache)
+        print(f"{graph.name}: {_told(graph)}", file=sys.stderr)
+        of = Clusters(graph, metis(graph, clusters, cache))
+        return Nodes(
+            graph.name,
+            graph,
+            of,
+            Labels(of, graph),
+            graph.nodes(TEST),
+            graph.classes,
+            graph.origin,
+            graph.sha256,
+        )
+
+    return of_clusters
+
+
+def _told(graph: Graph) -> str:
+    """Its size, and what was left out or is unlike the rest, where there is any."""
+    size = f"{len(graph.features):,} nodes, {len(graph.receivers) // 2:,} edges"
+    named = {
+        "loops": "edges from a node to itself and",
+        "repeated": "repeated ones left out,",
+        "isolated": "nodes without an edge,",
+        "unlabelled": "without a label,",
+        "blank": "without features",
+    }
+    return f"{size}; " + " ".join(f"{graph.counted[key]:,} {what}" for key, what in named.items())

@@ -43,6 +43,11 @@ class Dataset(NamedTuple):
     skipped: int = 0
     sha256: str = ""
 
+    @property
+    def examples(self) -> int:
+        """For training."""
+        return len(self.train_x)
+
     def checked(self) -> "Dataset":
         """Itself, if its parts agree and every number is finite.
 

@@ -39,6 +39,11 @@ class MultiLabel(NamedTuple):
     skipped: int = 0
     sha256: str = ""
 
+    @property
+    def examples(self) -> int:
+        """For training."""
+        return len(self.train_x)
+
     def checked(self) -> "MultiLabel":
         """Itself, if neither part is empty (each line was looked at when it was read)."""
         for part, x in (("training", self.train_x), ("test", self.test_x)):
