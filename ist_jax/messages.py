@@ -98,17 +98,23 @@ total.defvjp(lambda x, of: (total(x, of), of), lambda of, slope: (total(slope, o
 
 
 @jax.custom_vjp
-def spread(x: Float[Array, "n *d"], of: Links) -> Float[Array, "n_r k *d"]:
-    """The value of the neighbour in each slot; 0 in empty ones. (For few numbers a node.)"""
-    return _at(x, jnp.concatenate([of.first, of.more]))
+def across(
+    to: Float[Array, "n *d"], of: Float[Array, "n *d"], links: Links
+) -> Float[Array, "n_r k *d"]:
+    """For each slot ``to`` of the node that hears plus ``of`` of the one heard; 0 for nobody.
+
+    (For few numbers a node, such as what attention is made of.)
+    """
+    slots = jnp.concatenate([links.first, links.more])
+    return own(to, links)[:, None] + _at(of, slots)
 
 
-def _spread_back(of: Links, slope: Array) -> tuple[Array, None]:
-    """A node hears of itself wherever an edge's other way stands."""
-    return collect(_other_way(slope, of), of), None
+def _across_back(links: Links, slope: Array) -> tuple[Array, Array, None]:
+    """A node is heard wherever an edge's other way stands."""
+    return collect(slope, links), collect(_other_way(slope, links), links), None
 
 
-spread.defvjp(lambda x, of: (spread(x, of), of), _spread_back)
+across.defvjp(lambda to, of, links: (across(to, of, links), links), _across_back)
 
 
 def own(x: Float[Array, "n *d"], of: Links, nobody: int = 0) -> Float[Array, "n_r *d"]:

@@ -96,10 +96,10 @@ def test_with_every_update_lost_the_net_stays_as_it_was():
     [
         *(("small", how) for how in METHODS.values()),
         ("blocks", method.resist(2)),
-        ("filters", method.loft()),
-        ("gcn", method.ist()),
+        pytest.param("filters", method.loft(), marks=pytest.mark.slow),
+        pytest.param("gcn", method.ist(), marks=pytest.mark.slow),
         ("sage", method.ist()),
-        ("gat", method.ist()),
+        pytest.param("gat", method.ist(), marks=pytest.mark.slow),
     ],
     ids=[*METHODS, "resist", "loft", "gcn", "sage", "gat"],
 )

@@ -16,7 +16,6 @@ from test_main import lines, timeless
 from experiments import train
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.errors import InputError
-from ist_jax.models.gcn import KINDS
 
 OF_IMAGES = {"rounds": 6, "seeds": (0,), "optimizer.schedule": "constant"}
 RUNS = {
@@ -57,11 +56,14 @@ def newest(folder, run="*_0"):
     return told["round"], {path: leaf["digest"] for path, leaf in told["leaves"].items()}
 
 
-def test_stopping_and_going_on_in_another_process_gives_the_same_bits(tmp_path):
+@pytest.mark.parametrize("kinds", [("sage",), pytest.param(("gcn", "gat"), marks=pytest.mark.slow)])
+def test_stopping_and_going_on_in_another_process_gives_the_same_bits(tmp_path, kinds):
     """Parameters, optimiser state and metrics: 6 rounds are 3 and 3."""
     planetoid(tmp_path / "data")
-    of_graphs = {f"{kind} graph": ON_A_GRAPH | {"model.options.kind": kind} for kind in KINDS}
-    runs = RUNS | {k: v | {"data.path": str(tmp_path / "data")} for k, v in of_graphs.items()}
+    of_graphs = {f"{kind} graph": ON_A_GRAPH | {"model.options.kind": kind} for kind in kinds}
+    runs = (RUNS if "sage" in kinds else {}) | {
+        k: v | {"data.path": str(tmp_path / "data")} for k, v in of_graphs.items()
+    }
     halves = {tmp_path / name: changes | SAVING for name, changes in runs.items()}
     in_a_process({folder: changes | {"rounds": 3} for folder, changes in halves.items()})
     in_a_process(halves)

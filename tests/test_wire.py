@@ -122,7 +122,6 @@ def check(net, how, size, many, exact=False, policy="reset", optimizer=None, dat
         ("filters", "loft", 4, 4, {"exact": True}),
         ("sage", "ist", 4, 4, {}),
         ("gat", "ist", 4, 2, {"exact": True}),
-        ("gcn", "ist", 4, 2, {"policy": "keep", "optimizer": optax.adam(0.1)}),
     ],
 )
 def test_the_closed_form_is_what_the_compiled_program_moves(net, how, size, many, options):

@@ -113,7 +113,7 @@ def _gat(net: GraphNet, h: Array, links: Links, width: int, below: Any, group: A
         return jnp.einsum("nhd,hd->nh", z, kernel)
 
     to, of = towards("to"), towards("of")
-    hears = messages.own(to, links)[:, None] + messages.spread(of, links)
+    hears = messages.across(to, of, links)
     share, mine = messages.softmax(nn.leaky_relu(hears, 0.2), nn.leaky_relu(to + of, 0.2), links)
     heard = messages.weighted(z, share, links) + mine[:, :, None] * z
     return heard if group else heard.mean(axis=1)
