@@ -23,7 +23,7 @@ from ist_jax.errors import InputError
 
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 FIGURES = ("accuracy.png", "comparison.png")  # of one folder, of several
-PAGES = ("vldb", "resist", "loft")  # modules of experiments.pages
+PAGES = ("vldb", "resist", "loft", "gist")  # modules of experiments.pages
 
 
 def read(metrics: pathlib.Path) -> dict[tuple[str, int], list[dict]]:

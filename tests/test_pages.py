@@ -9,7 +9,7 @@ from test_vldb import run, section, told
 
 from configs.fashion_resist import LADDER
 from experiments import report
-from experiments.pages import loft, resist
+from experiments.pages import gist, loft, resist
 from experiments.pages.published import LOFT_TRAFFIC, RESIST_TRAFFIC
 from experiments.pages.runs import gathered, time_table
 from ist_jax.errors import InputError
@@ -89,6 +89,49 @@ def test_bytes_of_loft_are_within_two_percent_of_the_papers():
 def test_a_run_without_pruned_nets_is_told(tmp_path):
     with pytest.raises(InputError, match=r"has no pruned nets yet: python -m experiments\.lottery"):
         loft.page(*gathered([run(tmp_path, "run", {"loft": [[0.5]]})]))
+
+
+def test_gist_has_a_row_for_each_depth_and_number_of_subnets(tmp_path):
+    def on_a_graph(name, methods, workers, hidden, kind="sage"):
+        keys = {"f1_macro": 0.25}
+        made = run(tmp_path, name, methods, "graph", workers, hidden, "wordnet", "stand-in", **keys)
+        widths = {f"hidden{n}": width for n, width in enumerate(hidden)}
+        model = {"name": "graph", "widths": widths, "options": {"kind": kind}}
+        return told(made, config_model=model)
+
+    folders = [
+        on_a_graph("a", {"ist": [[0.5], [0.7]], "single": [[0.8]]}, 4, (64,)),
+        on_a_graph("b", {"ist": [[0.4]]}, 8, (64,)),
+        on_a_graph("c", {"ist": [[0.6]]}, 4, (128,)),
+        on_a_graph("d", {"ist": [[0.3]]}, 2, (64, 64), "gat"),
+    ]
+    page = gist.page(*gathered(folders))
+    [first, costs] = (
+        page.split("## sage on wordnet (stand-in)")[1].split("##")[0].split("\n\n")[1:3]
+    )
+    assert cells(first)[2:] == [
+        ["2", "-", "80.00 (0)", ""],
+        ["2", "4", "60.00 ± 14.14 (0)", "60.00 (0)"],
+        ["2", "8", "40.00 (0)", ""],
+    ]
+    assert [row[:5] for row in cells(costs)[2:]] == [
+        ["2", "-", "64", "1", "25.00"],
+        ["2", "4", "64", "2", "25.00 ± 0.00"],
+        ["2", "4", "128", "1", "25.00"],
+        ["2", "8", "64", "1", "25.00"],
+    ]
+    assert ["3", "2", "30.00 (0)"] in cells(section_of(page, "## gat on wordnet"))
+    paper = [row for row in cells(section_of(page, "## The paper's")) if row]
+    assert paper[2][:4] == ["2", "-", "*89.38 (1.81)*", "*90.58 (5.17)*"]
+    uneven = on_a_graph("e", {"ist": [[0.5]]}, 4, (64, 32))
+    with pytest.raises(InputError, match="hidden layers of different widths"):
+        gist.page(*gathered([uneven]))
+    with pytest.raises(InputError, match="is no run on a graph: mlp"):
+        gist.page(*gathered([run(tmp_path, "f", {"ist": [[0.5]]})]))
+
+
+def section_of(page, title):
+    return page[page.index(title) :].split("\n## ")[0]
 
 
 def test_times_are_ratios_to_the_first_method_of_the_same_net_and_link():

@@ -1,0 +1,101 @@
+"""GIST in the form of its paper's table: F1 by width, depth and number of subnets.
+
+    python -m experiments.report --page=gist --out=gist.md runs/wordnet_sage ...
+
+A run belongs to the table of its data set and kind of net; ``single`` is training the whole net.
+"""
+
+from typing import Any
+
+from experiments.markdown import aligned, quantity, spread
+from experiments.pages.published import GIST_AMAZON2M
+from experiments.pages.runs import Run, commands
+from ist_jax.errors import InputError
+
+WHOLE = "single"
+Place = tuple[int, int, int]  # layers, subnets (0: none), width
+
+
+def page(runs: list[Run], rows: list[dict[str, Any]]) -> str:
+    """All of it, as Markdown; benchmarks add nothing."""
+    tables: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        if run.config["model"]["name"] != "graph":
+            raise InputError(f"{run.folder} is no run on a graph: {run.config['model']['name']}")
+        kind = run.config["model"]["options"].get("kind", "sage")
+        tables.setdefault((run.told, kind), []).append(run)
+    parts = [
+        "# GIST",
+        "Paper: Wolfe et al., GIST. L layers, m subnets (-: the whole net is trained), columns: "
+        "hidden features of each layer. Micro F1 on the test nodes in percent, mean and standard "
+        "deviation over seeds, and the seconds that one machine took to do the work of all "
+        "workers. Epochs are divided by m, as in the paper.",
+    ]
+    for (data, kind), some in tables.items():
+        parts += [f"## {kind} on {data}", _table(some), _costs(some)]
+    parts += ["## The paper's, on Amazon2M (hours)", _published(), commands(runs)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _places(run: Run) -> dict[str, Place]:
+    """Where each of its methods stands."""
+    widths = list(run.config["model"]["widths"].values())
+    if len(set(widths)) > 1:
+        raise InputError(f"{run.folder}: hidden layers of different widths have no column")
+    workers = {WHOLE: 0, "ist": run.config["workers"]}
+    names = dict.fromkeys(name for name, _ in run.lines)
+    return {n: (len(widths) + 1, workers[n], widths[0]) for n in names if n in workers}
+
+
+def _table(runs: list[Run]) -> str:
+    cells: dict[Place, str] = {}
+    for run in runs:
+        for method, place in _places(run).items():
+            if run.last(method):
+                seconds = run.median(method, "time/train_s")
+                cells[place] = f"{spread(run.last(method))} ({seconds:.0f})"
+    return _shown(cells)
+
+
+def _costs(runs: list[Run]) -> str:
+    rows = [
+        ["L", "m", "hidden", "seeds", "macro F1 (%)", "parameters / worker", "sent / worker",
+         "FLOPs / worker"],
+        ["---:"] * 8,
+    ]  # fmt: skip
+    found = [(place, method, run) for run in runs for method, place in _places(run).items()]
+    for place, method, run in sorted(found, key=lambda row: row[0]):
+        if not run.last(method):
+            continue
+        rows.append(
+            [
+                str(place[0]),
+                str(place[1] or "-"),
+                str(place[2]),
+                str(len(run.last(method))),
+                spread(run.last(method, "f1_macro/test")),
+                f"{run.plans[method]['parameters']:,}",
+                quantity(run.last(method, "comm/bytes_sent")[0], "B"),
+                quantity(run.last(method, "compute/flops")[0], ""),
+            ]
+        )
+    return aligned(rows)
+
+
+def _published() -> str:
+    return _shown(
+        {
+            (layers, m, width): f"*{f1} ({hours})*"
+            for (layers, m), of_widths in GIST_AMAZON2M.items()
+            for width, (f1, hours) in of_widths.items()
+        }
+    )
+
+
+def _shown(cells: dict[Place, str]) -> str:
+    widths = sorted({width for _, _, width in cells})
+    rows = [["L", "m", *map(str, widths)], ["---:"] * (2 + len(widths))]
+    for layers, m in sorted({place[:2] for place in cells}):
+        found = [cells.get((layers, m, width), "") for width in widths]
+        rows.append([str(layers), str(m or "-"), *found])
+    return aligned(rows)
