@@ -1,13 +1,17 @@
 """Batches of clusters, the loss on them, and the whole net on the whole graph."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from conftest import drawn
+from test_graph_data import planetoid
 from test_messages import graph as edges_of
 
+from benchmarks import graph as benchmark
 from ist_jax import messages, nodes
 from ist_jax.data import Batches, graph
 from ist_jax.data.clusters import Clusters, Labels, metis
@@ -130,3 +134,15 @@ def test_clusters_that_do_not_fit():
     for count in (0, 61):
         with pytest.raises(InputError, match=f"toy: {count} clusters of 60 nodes"):
             metis(GRAPH, count)
+
+
+def test_the_benchmark_takes_steps_that_learn(tmp_path, monkeypatch, capsys):
+    planetoid(tmp_path / "in")
+    words = ["--data=planetoid", f"--path={tmp_path / 'in'}", f"--cache={tmp_path / 'cache'}"]
+    words += ["--widths", "8", "--turns=30", f"--json={tmp_path / 'out.json'}"]
+    monkeypatch.setattr("sys.argv", ["graph", *words])
+    assert benchmark.main() == 0
+    ours, bare = json.loads((tmp_path / "out.json").read_text())
+    assert (ours["what"], bare["what"], bare["x_bare"]) == ("ours", "bare", 1.0)
+    assert ours["loss"] < 1.0 < np.log(3)
+    assert "x bare" in capsys.readouterr().out
