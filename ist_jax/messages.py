@@ -100,18 +100,19 @@ total.defvjp(lambda x, of: (total(x, of), of), lambda of, slope: (total(slope, o
 @jax.custom_vjp
 def across(
     to: Float[Array, "n *d"], of: Float[Array, "n *d"], links: Links
-) -> Float[Array, "n_r k *d"]:
-    """For each slot ``to`` of the node that hears plus ``of`` of the one heard; 0 for nobody.
-
-    (For few numbers a node, such as what attention is made of.)
+) -> tuple[Float[Array, "n_r k *d"], Float[Array, "n *d"]]:
+    """For each slot ``to`` of the node that hears plus ``of`` of the one heard, 0 for nobody; and
+    for each node both of its own. (For few numbers a node, such as what attention is made of.)
     """
     slots = jnp.concatenate([links.first, links.more])
-    return own(to, links)[:, None] + _at(of, slots)
+    return own(to, links)[:, None] + _at(of, slots), to + of
 
 
-def _across_back(links: Links, slope: Array) -> tuple[Array, Array, None]:
+def _across_back(links: Links, slopes: tuple[Array, Array]) -> tuple[Array, Array, None]:
     """A node is heard wherever an edge's other way stands."""
-    return collect(slope, links), collect(_other_way(slope, links), links), None
+    slope, mine = slopes
+    heard = collect(_other_way(slope, links), links)
+    return collect(slope, links) + mine, heard + mine, None
 
 
 across.defvjp(lambda to, of, links: (across(to, of, links), links), _across_back)

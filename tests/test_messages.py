@@ -78,8 +78,7 @@ def test_attention_and_its_gradients_are_those_of_the_dense_adjacency(case):
     x, to, of, g = make(2, 5), 30 * make(2), 30 * make(2), make(2, 5)
 
     def ours(x, to, of):
-        hears = messages.across(to, of, links)
-        logits = (jax.nn.leaky_relu(value, 0.2) for value in (hears, to + of))
+        logits = (jax.nn.leaky_relu(pair, 0.2) for pair in messages.across(to, of, links))
         share, mine = messages.softmax(*logits, links)
         return messages.weighted(x, share, links) + mine[:, :, None] * x
 
