@@ -101,8 +101,10 @@ total.defvjp(lambda x, of: (total(x, of), of), lambda of, slope: (total(slope, o
 def across(
     to: Float[Array, "n *d"], of: Float[Array, "n *d"], links: Links
 ) -> tuple[Float[Array, "n_r k *d"], Float[Array, "n *d"]]:
-    """For each slot ``to`` of the node that hears plus ``of`` of the one heard, 0 for nobody; and
-    for each node both of its own. (For few numbers a node, such as what attention is made of.)
+    """What attention is made of: pairs of numbers of the node that hears and of the one heard.
+
+    Returns:
+      The sum of both in each slot (that of an empty one means nothing); for each node, of its own.
     """
     slots = jnp.concatenate([links.first, links.more])
     return own(to, links)[:, None] + _at(of, slots), to + of

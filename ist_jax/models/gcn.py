@@ -113,8 +113,8 @@ def _gat(net: GraphNet, h: Array, links: Links, width: int, below: Any, group: A
         return jnp.einsum("nhd,hd->nh", z, kernel)
 
     to, of = towards("to"), towards("of")
-    logits = (nn.leaky_relu(pair, 0.2) for pair in messages.across(to, of, links))
-    share, mine = messages.softmax(*logits, links)
+    hears, itself = messages.across(to, of, links)
+    share, mine = messages.softmax(nn.leaky_relu(hears, 0.2), nn.leaky_relu(itself, 0.2), links)
     heard = messages.weighted(z, share, links) + mine[:, :, None] * z
     return heard if group else heard.mean(axis=1)
 
