@@ -67,7 +67,7 @@ def links(
         raise InputError("edges must go both ways, and stand there once")
     here = np.bincount(to, minlength=nodes)
     place = np.arange(len(edges)) - (np.cumsum(here) - here)[to]
-    over = np.maximum(-(-here // K) - 1, 0)  # rows beyond the first
+    over = beyond(here)
     needed = int(over.sum())
     rows = needed if rows is None else rows
     if needed > rows:
@@ -86,6 +86,11 @@ def links(
     return Links(
         shaped[:nodes], shaped[nodes:], owner, reverse.reshape(-1, K), degree.astype(np.int32)
     )
+
+
+def beyond(degrees: np.ndarray) -> np.ndarray:
+    """How many rows of further neighbours nodes of these degrees need."""
+    return np.maximum(-(-degrees // K) - 1, 0)
 
 
 @jax.custom_vjp

@@ -7,7 +7,7 @@ is looked at where it lies (``compiled=trainer.over``), and never all of its fea
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +19,7 @@ import optax
 from ist_jax import messages
 from ist_jax.data.graph import TEST, VALID, Graph
 from ist_jax.local import Loss
-from ist_jax.messages import K
+from ist_jax.messages import Links
 
 PyTree = Any
 IN_MEMORY = 2**31  # bytes of hidden features; more of them lie in a file
@@ -56,10 +56,8 @@ def logits(
     n, layers = len(graph.features), len(model.widths) + 1
     widest = max(graph.features.shape[1], *model.widths.values()) * getattr(model, "heads", 1)
     size = min(n, block or max(256, AT_ONCE // widest))
-    parts = list(_blocks(graph, size))
-    room = max(len(nodes) for nodes, _, _ in parts)
-    rows = max(_rows(receivers) for _, receivers, _ in parts)
-    degrees = np.bincount(graph.receivers, minlength=n)
+    blocks = _blocks(graph, size)
+    room = max(len(heard) for heard, _ in blocks)
 
     def applied(number: int) -> Callable[..., Any]:
         return compiled(lambda params, h, of: model.apply(params, h, of, number, method="layer"))
@@ -71,14 +69,9 @@ def logits(
         with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
             for number in range(layers):
                 out: Any = None
-                for start, (nodes, receivers, senders) in zip(
-                    range(0, n, size), parts, strict=True
-                ):
+                for start, (heard, links) in zip(range(0, n, size), blocks, strict=True):
                     inputs = np.zeros((room, *h.shape[1:]), np.float32)
-                    inputs[: len(nodes)] = h[nodes]
-                    degree = np.zeros(room, np.int64)
-                    degree[: len(nodes)] = degrees[nodes]
-                    links = messages.links(senders, receivers, room, rows, degree)
+                    inputs[: len(heard)] = h[heard]
                     here = min(size, n - start)
                     found = np.asarray(apply[number](params, inputs, links))[:here]
                     if out is None:
@@ -123,22 +116,27 @@ def f1_macro(said: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(2 * right[of > 0] / of[of > 0]))
 
 
-def _blocks(graph: Graph, size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Nodes (a block's, then those they hear), and the edges into the block by place among them."""
+def _blocks(graph: Graph, size: int) -> list[tuple[np.ndarray, Links]]:
+    """The nodes that each block needs, its own and then those they hear, and who hears whom."""
     n = len(graph.features)
+    degrees = np.bincount(graph.receivers, minlength=n)
+    found = []
     for start in range(0, n, size):
         own = np.arange(start, min(start + size, n))
         begin, end = np.searchsorted(graph.receivers, (start, own[-1] + 1))
-        heard = np.asarray(graph.senders[begin:end])
-        others = np.setdiff1d(heard, own)
+        senders = np.asarray(graph.senders[begin:end])
+        heard = np.concatenate([own, np.setdiff1d(senders, own)])
         place = np.full(n, -1)
-        place[own], place[others] = np.arange(len(own)), len(own) + np.arange(len(others))
-        nodes = np.concatenate([own, others])
-        yield nodes, graph.receivers[begin:end] - start, place[heard]
-
-
-def _rows(receivers: np.ndarray) -> int:
-    return int(np.maximum(-(-np.bincount(receivers) // K) - 1, 0).sum())
+        place[heard] = np.arange(len(heard))
+        found.append((heard, place[senders], graph.receivers[begin:end] - start))
+    room = max(len(heard) for heard, _, _ in found)
+    rows = max(int(messages.beyond(np.bincount(into)).sum()) for _, _, into in found)
+    blocks = []
+    for heard, senders, into in found:
+        degree = np.zeros(room, np.int64)
+        degree[: len(heard)] = degrees[heard]
+        blocks.append((heard, messages.links(senders, into, room, rows, degree)))
+    return blocks
 
 
 def _room(file: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -26,7 +26,7 @@ def case(request):
     dense, receivers, senders = graph()
     order = np.random.default_rng(1).permutation(len(senders))
     nodes = 30 + request.param  # the last are not there
-    needed = sum(max(0, -(-int(d) // messages.K) - 1) for d in dense.sum(1))
+    needed = int(messages.beyond(dense.sum(1)).sum())
     of = messages.links(senders[order], receivers[order], nodes, needed + request.param)
     padded = np.zeros((nodes, nodes), np.float32)
     padded[:30, :30] = dense

@@ -120,6 +120,14 @@ def test_the_sketch_analysis_runs_and_says_what_it_claims(tmp_path):
     assert floors[4] > floors[5] > floors[6]
 
 
+def test_the_one_on_graphs_runs(tmp_path):
+    told = execute(NOTEBOOKS[3], tmp_path)
+    assert "a sum of ones is the degree: True" in told
+    whole, two, four = percentages(told)
+    assert min(whole, two, four) > 85
+    assert re.search(r"width  32768: +8\d+\.\d MB, with 8 workers +13\d\.\d MB each", told)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_badges_lead_to_the_notebook_and_nothing_is_left_in_it(path):
     cells = json.loads(path.read_text())["cells"]

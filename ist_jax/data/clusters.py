@@ -79,7 +79,7 @@ class Clusters:
             )
         most = int(np.sort(self._sizes)[-together:].sum())
         degree = np.minimum(np.diff(self._starts), most - 1)
-        beyond = np.bincount(self._of, np.maximum(-(-degree // K) - 1, 0)).astype(int)
+        beyond = np.bincount(self._of, messages.beyond(degree)).astype(int)
         return most, int(np.sort(beyond)[-together:].sum())
 
     def blank(self, shape: tuple[int, ...]) -> dict[str, Any]:
