@@ -8,17 +8,15 @@ parallel training would hold on each worker follows by arithmetic: parameters an
 """
 
 import argparse
-import resource
 import sys
-import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ist_jax import axes, method, multilabel, normalise, partition, traffic, workers
+from benchmarks import shape
+from ist_jax import axes, method, multilabel, normalise, partition, workers
 from ist_jax import round as rounds
 from ist_jax.data import sparse
 from ist_jax.models.xmc import XMC
@@ -45,10 +43,10 @@ def main() -> int:
     groups = ("features", "labels") if options.sampled else ("features",)
     model = XMC(widths, given=groups)
     draw = np.random.default_rng(0)
-    shape = (size, options.local_steps, options.batch)
-    ids = draw.integers(0, options.features, (*shape, A_ROW)).astype(np.int32)
+    lead = (size, options.local_steps, options.batch)
+    ids = draw.integers(0, options.features, (*lead, A_ROW)).astype(np.int32)
     values = np.full(ids.shape, A_ROW**-0.5, np.float32)
-    y = draw.integers(0, options.labels, (*shape, A_LABEL)).astype(np.int32)
+    y = draw.integers(0, options.labels, (*lead, A_LABEL)).astype(np.int32)
     found = {"features": [sparse.columns(own, options.features) for own in ids]}
     held: dict[str, np.ndarray] = {}
     places: dict[str, np.ndarray] = {}
@@ -57,9 +55,9 @@ def main() -> int:
         own = [sparse.columns(labels, options.labels) for labels in y]
         pairs = zip(own, others, strict=True)
         found["labels"] = [np.append(s, np.setdiff1d(more, s)) for s, more in pairs]
-        sure = [np.full(shape[1:], len(labels), np.int32) for labels in own]
+        sure = [np.full(lead[1:], len(labels), np.int32) for labels in own]
         drawn = [
-            np.full(shape[1:], len(both) - len(labels), np.int32)
+            np.full(lead[1:], len(both) - len(labels), np.int32)
             for both, labels in zip(found["labels"], own, strict=True)
         ]
     slots = {group: max(map(len, columns)) for group, columns in found.items()}
@@ -90,35 +88,10 @@ def main() -> int:
         mesh=mesh,
         given=slots,
     )
-    whole = 4 * int(traffic.entries(shapes, names, {}))
     real = {group: np.array([len(c) for c in columns]) for group, columns in found.items()}
-    counts = traffic.held(shapes, names, method.ist(), size, real)
-    subnet = 4 * int(traffic.entries(shapes, names, counts).max())
-    print(f"net: {whole / 4:,.0f} parameters, {whole / 1e9:.2f} GB")
-    print(f"data parallel, each worker: {2 * whole / 1e9:.2f} GB of parameters and gradient")
-    print(f"IST, each worker: its part of the net {whole / size / 1e9:.3f} GB, of which it trains "
-          f"{subnet / 1e9:.3f} GB in this round (closed form)")  # fmt: skip
     placed = workers.place(batches, mesh, workers.SPLIT)
     told = workers.place(held, mesh, workers.SPLIT)
-    state = trainer.init(net, jax.random.key(0))
-    program = trainer.lower(state, placed, None, told).compile()
-    memory: Any = program.memory_analysis()
-    held_bytes = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    print(f"the compiled round, each worker: {memory.argument_size_in_bytes / 1e9:.3f} GB of "
-          f"arguments, {memory.temp_size_in_bytes / 1e9:.3f} GB besides")  # fmt: skip
-    fits = lambda n: "fits" if n <= options.limit_gb * 1e9 else "does not fit"
-    print(f"in {options.limit_gb:g} GB a worker: IST {fits(held_bytes)}, data parallel "
-          f"{fits(2 * whole)}")  # fmt: skip
-    for number in range(2):
-        since = time.perf_counter()
-        state, report = trainer.round(state, placed, None, told)
-        jax.block_until_ready((state, report.loss))
-        seconds = time.perf_counter() - since
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(f"round {number}: {seconds:.1f} s, loss {np.mean(report.loss):.3f}, sent by a worker "
-              f"{report.bytes_sent.max() / 1e9:.3f} GB; this process: {peak / 1e9:.2f} GB at most, "
-              f"{peak / size / 1e9:.2f} a worker")  # fmt: skip
-    assert jnp.isfinite(report.loss).all()
+    shape.tell(trainer, net, shapes, names, size, options.limit_gb, placed, told, real)
     return 0
 
 
