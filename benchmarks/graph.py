@@ -100,8 +100,9 @@ class Peer:
 
     def __init__(self, python: str, *words: str):
         command = [python, str(ROOT / "benchmarks/peers/geometric.py"), *words]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen(command, **pipes)  # type: ignore[call-overload]
+        self._process: Any = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def __call__(self) -> float:
         self._process.stdin.write("step\n")

@@ -7,8 +7,7 @@ a gradient goes along the same rows, and there is no scatter in it either. An id
 of nodes is an empty slot.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +95,8 @@ def beyond(degrees: np.ndarray) -> np.ndarray:
 @jax.custom_vjp
 def total(x: Float[Array, "n *d"], of: Links) -> Float[Array, "n *d"]:
     """The sum over each node's neighbours."""
-    return _gathered(of, lambda slots: _at(x, slots))
+    first, more = (_sum([_at(x, rows[:, k]) for k in range(K)]) for rows in (of.first, of.more))
+    return _onto(first, more, of)
 
 
 total.defvjp(lambda x, of: (total(x, of), of), lambda of, slope: (total(slope, of), None))
@@ -132,7 +132,8 @@ def own(x: Float[Array, "n *d"], of: Links, nobody: int = 0) -> Float[Array, "n_
 
 def collect(x: Float[Array, "n_r k *d"], of: Links) -> Float[Array, "n *d"]:
     """The sum over each node's slots."""
-    return _added(x.sum(axis=1), of)
+    rows = x.sum(axis=1)
+    return _onto(rows[: len(of.first)], rows[len(of.first) :], of)
 
 
 @jax.custom_vjp
@@ -143,9 +144,7 @@ def weighted(
     n = len(x)
     mine, more = weights[:n, :, :, None], weights[n:, :, :, None]
     first = _sum([_at(x, of.first[:, k]) * mine[:, k] for k in range(K)])
-    return first + jnp.zeros_like(first).at[of.owner].add(
-        _sum([_at(x, of.more[:, k]) * more[:, k] for k in range(K)]), mode="drop"
-    )
+    return _onto(first, _sum([_at(x, of.more[:, k]) * more[:, k] for k in range(K)]), of)
 
 
 def _weighted_back(kept: tuple, slope: Array) -> tuple[Array, Array, None]:
@@ -174,14 +173,9 @@ def softmax(
     return powers / own(whole, of, 1)[:, None], alone / whole
 
 
-def _gathered(of: Links, at: Callable[[Any], Array]) -> Array:
-    first = _sum([at(of.first[:, k]) for k in range(K)])
-    return first.at[of.owner].add(_sum([at(of.more[:, k]) for k in range(K)]), mode="drop")
-
-
-def _added(rows: Array, of: Links) -> Array:
-    n = len(of.first)
-    return rows[:n].at[of.owner].add(rows[n:], mode="drop")
+def _onto(first: Array, more: Array, of: Links) -> Array:
+    """Rows of further neighbours, added to the first rows of those whose they are."""
+    return first.at[of.owner].add(more, mode="drop")
 
 
 def _at(x: Array, ids: Array | np.ndarray) -> Array:

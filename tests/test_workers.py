@@ -33,7 +33,12 @@ DIMS = (6, 16, 8, 3)
         (method.ist(), "sage", (4,)),
         pytest.param(
             *(method.ist(), "gat", (4,)),
-            marks=[pytest.mark.slow, pytest.mark.xfail(reason="sums of attention's gradient")],
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.xfail(
+                    strict=True, reason="XLA fuses attention's gradient otherwise: a last bit"
+                ),
+            ],
         ),
         pytest.param(method.ensemble(), "small", (4,), marks=pytest.mark.slow),
     ],

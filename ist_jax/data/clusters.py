@@ -67,6 +67,9 @@ class Clusters:
         self._graph, self._of, self._sizes = graph, of, np.bincount(of)
         self._order, self._ends = np.argsort(of, kind="stable"), np.cumsum(self._sizes)
         self._starts = np.searchsorted(graph.receivers, np.arange(len(of) + 1))
+        self._degrees = np.diff(self._starts)
+        self._rooms: dict[int, tuple[int, int]] = {}
+        self._last: tuple[tuple[int, bytes], Links] | None = None  # of a batch, if it comes again
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -77,10 +80,12 @@ class Clusters:
             raise InputError(
                 f"{self._graph.name}: {together} of {len(self)} clusters cannot make a batch"
             )
-        most = int(np.sort(self._sizes)[-together:].sum())
-        degree = np.minimum(np.diff(self._starts), most - 1)
-        beyond = np.bincount(self._of, messages.beyond(degree)).astype(int)
-        return most, int(np.sort(beyond)[-together:].sum())
+        if together not in self._rooms:
+            most = int(np.sort(self._sizes)[-together:].sum())
+            degrees = np.minimum(self._degrees, most - 1)
+            beyond = np.bincount(self._of, messages.beyond(degrees)).astype(int)
+            self._rooms[together] = most, int(np.sort(beyond)[-together:].sum())
+        return self._rooms[together]
 
     def blank(self, shape: tuple[int, ...]) -> dict[str, Any]:
         """Zeros in place of the batches of that many choices."""
@@ -91,11 +96,11 @@ class Clusters:
         return {"features": features, "links": links}
 
     def __getitem__(self, chosen: np.ndarray) -> dict[str, Any]:
-        found, room = self.blank(chosen.shape), self.room(chosen.shape[-1])
+        found = self.blank(chosen.shape)
         for place in np.ndindex(chosen.shape[:-1]):
             nodes = self.nodes(chosen[place])
             found["features"][place][: len(nodes)] = self._graph.features[nodes]
-            made = messages.links(*self._inside(nodes), *room)
+            made = self._links(nodes, chosen.shape[-1])
             for whole, part in zip(found["links"], made, strict=True):
                 whole[place] = part
         return found
@@ -105,9 +110,15 @@ class Clusters:
         begins = self._ends - self._sizes
         return np.concatenate([self._order[begins[c] : self._ends[c]] for c in np.unique(chosen)])
 
+    def _links(self, nodes: np.ndarray, together: int) -> Links:
+        key = (together, nodes.tobytes())
+        if self._last is None or self._last[0] != key:
+            self._last = key, messages.links(*self._inside(nodes), *self.room(together))
+        return self._last[1]
+
     def _inside(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The edges between nodes of a batch: senders and receivers, by their place in it."""
-        begins, counts = self._starts[nodes], np.diff(self._starts)[nodes]
+        begins, counts = self._starts[nodes], self._degrees[nodes]
         edges = np.repeat(begins - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
         place = np.full(len(self._graph.features), -1)
         place[nodes] = np.arange(len(nodes))
@@ -186,10 +197,11 @@ def _told(graph: Graph) -> str:
     """Its size, and what was left out or is unlike the rest, where there is any."""
     size = f"{len(graph.features):,} nodes, {len(graph.receivers) // 2:,} edges"
     named = {
-        "loops": "edges from a node to itself and",
-        "repeated": "repeated ones left out,",
-        "isolated": "nodes without an edge,",
-        "unlabelled": "without a label,",
-        "blank": "without features",
+        "loops": "edges from a node to itself left out",
+        "repeated": "repeated edges left out",
+        "isolated": "nodes without an edge",
+        "unlabelled": "nodes without a label",
+        "blank": "nodes without features",
     }
-    return f"{size}; " + " ".join(f"{graph.counted[key]:,} {what}" for key, what in named.items())
+    counted = [(graph.counted[key], what) for key, what in named.items()]
+    return ", ".join([size, *(f"{count:,} {what}" for count, what in counted if count)])

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ist_jax.data.graph import WORD
 from ist_jax.errors import InputError
 
 VERSION = 2  # of what is made of the lists
@@ -29,7 +30,6 @@ LISTS = Path("/var/lib/apt/lists")
 PACKAGES = "*_dists_bookworm_main_binary-amd64_Packages*"
 DESCRIPTIONS = "*_dists_bookworm_main_i18n_Translation-en*"
 RELATIONS = ("Pre-Depends", "Depends", "Recommends", "Suggests")
-WORD = r"\b\w\w+\b"  # so that names are taken apart at their hyphens
 HOW = (
     "Fetch them, without root and into a folder of your own, with\n"
     "  mkdir -p LISTS/lists/partial && apt-get update -o Acquire::Languages=en "

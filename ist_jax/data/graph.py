@@ -14,7 +14,7 @@ TRAIN, VALID, TEST, NONE = 0, 1, 2, -1  # what a node is for
 PARTS = {"training": TRAIN, "validation": VALID, "test": TEST}
 ARRAYS = ("features", "receivers", "senders", "labels", "part")
 DIMS = 256  # of features made from texts
-WORD = r"\b\w\w+\b"
+WORD = r"\b\w\w+\b"  # so that names are taken apart at their hyphens
 
 
 class Graph(NamedTuple):
