@@ -158,6 +158,7 @@ def _weighted_back(kept: tuple, slope: Array) -> tuple[Array, Array, None]:
 weighted.defvjp(lambda x, w, of: (weighted(x, w, of), (x, w, of)), _weighted_back)
 
 
+@jax.custom_vjp
 def softmax(
     logits: Float[Array, "n_r k h"], mine: Float[Array, "n h"], of: Links
 ) -> tuple[Float[Array, "n_r k h"], Float[Array, "n h"]]:
@@ -166,11 +167,32 @@ def softmax(
     there = (jnp.concatenate([of.first, of.more]) < n)[:, :, None]
     top = jnp.where(there, logits, -jnp.inf).max(axis=1)
     most = jnp.maximum(top[:n], mine).at[of.owner].max(top[n:], mode="drop")
-    most = jax.lax.stop_gradient(most)
     powers = jnp.where(there, jnp.exp(logits - own(most, of)[:, None]), 0.0)
     alone = jnp.exp(mine - most)
     whole = collect(powers, of) + alone
     return powers / own(whole, of, 1)[:, None], alone / whole
+
+
+def _softmax_back(kept: tuple, slopes: tuple[Array, Array]) -> tuple[Array, Array, None]:
+    """A share's slope, less the mean over all shares of a node.
+
+    Barriers, because a product that is fused with the sum it goes into has other bits, and what is
+    fused depends on the program around it.
+    """
+    shares, of = kept
+    parts, part = jax.lax.optimization_barrier(jax.tree.map(jnp.multiply, shares, slopes))
+    mean = collect(parts, of) + part
+    means = own(mean, of)[:, None], mean
+    less, less_mine = jax.lax.optimization_barrier(jax.tree.map(jnp.multiply, shares, means))
+    return parts - less, part - less_mine, None
+
+
+def _softmax_kept(logits: Array, mine: Array, of: Links) -> tuple[tuple[Array, Array], tuple]:
+    shares = softmax(logits, mine, of)
+    return shares, (shares, of)
+
+
+softmax.defvjp(_softmax_kept, _softmax_back)
 
 
 def _onto(first: Array, more: Array, of: Links) -> Array:

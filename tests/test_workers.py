@@ -31,15 +31,7 @@ DIMS = (6, 16, 8, 3)
         pytest.param(method.loft(), "filters", (4,), marks=pytest.mark.slow),
         pytest.param(method.ist(), "gcn", (4,), marks=pytest.mark.slow),
         (method.ist(), "sage", (4,)),
-        pytest.param(
-            *(method.ist(), "gat", (4,)),
-            marks=[
-                pytest.mark.slow,
-                pytest.mark.xfail(
-                    strict=True, reason="XLA fuses attention's gradient otherwise: a last bit"
-                ),
-            ],
-        ),
+        (method.ist(), "gat", (4,)),
         pytest.param(method.ensemble(), "small", (4,), marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "name", None),

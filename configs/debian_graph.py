@@ -1,0 +1,22 @@
+"""Graph nets on Debian's packages, hidden features cut (GIST): the section of a package.
+
+    python -m experiments.main --config=configs/debian_graph.py --workdir=runs/debian_graph
+    python -m experiments.main --config=configs/debian_graph.py:gat --workdir=runs/debian_gat
+
+Claim: as configs/wordnet_sage.py, on a graph with twice the edges a node and hubs among them.
+Paper: Wolfe et al., GIST.
+Data: apt's lists of Debian 12, a stand-in (ist_jax/data/debian_graph.py); --config.data.path=FOLDER.
+Expected: docs/results/gist.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import wordnet_sage
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Variants: as configs/wordnet_sage.py."""
+    config = wordnet_sage.get_config(variant)
+    config.data.name = "debian_graph"
+    config.data.options.clusters = 100
+    return config
