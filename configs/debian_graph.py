@@ -5,7 +5,7 @@
 
 Claim: as configs/wordnet_sage.py, on a graph with twice the edges a node and hubs among them.
 Paper: Wolfe et al., GIST.
-Data: apt's lists of Debian 12, a stand-in (ist_jax/data/debian_graph.py); --config.data.path=FOLDER.
+Data: apt's lists of Debian 12, a stand-in (ist_jax/data/debian_graph.py; config.data.path).
 Expected: docs/results/gist.md.
 """
 

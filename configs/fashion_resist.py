@@ -32,7 +32,9 @@ LADDER = {  # variant: groups, method, preactivated, least number of blocks
 def get_config(variant: str = "") -> ConfigDict:
     """A variant is a step of the ladder, or "tiny"."""
     if variant not in (*LADDER, "tiny"):
-        raise ValueError(f"variants are {', '.join([*LADDER, 'tiny'])}; found {variant!r}")
+        raise ValueError(
+            f"variants are {', '.join([*filter(None, LADDER), 'tiny'])}; found {variant!r}"
+        )
     config = quickstart.get_config("tiny" if variant == "tiny" else "")
     groups, method, preactivated, least = LADDER["" if variant == "tiny" else variant]
     config.methods = (method,)

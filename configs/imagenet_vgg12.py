@@ -3,12 +3,14 @@
     python -m experiments.main --config=configs/imagenet_vgg12.py --config.data.path=FOLDER \\
         --config.mesh.workers=8 --workdir=runs/imagenet_vgg12
 
-Claim: 95 % of the net is dense; a worker of 8 holds a sixth of it, and sends a sixth once in J
-steps, where data parallel training sends all of it at each (benchmarks/imagenet_head.py).
+Claim: with all 21,841 classes 95 % of the net is dense; a worker of 8 holds a sixth of it, and
+sends a sixth once in J steps, where data parallel training sends all of it at each
+(benchmarks/imagenet_head.py).
 Paper: Yuan et al., PVLDB 15(8), 2022, section 3; it reports the accuracy of the ten best.
 Data: a folder prepared in the manner of TensorFlow Datasets (array_record) with "image" and
 "label"; the full set has 14 million images, 1.3 TB, and no published builder. With imagenet2012
-(1,000 classes, 150 GB) the same command works. GPUs or TPUs, and days.
+(1,000 classes, 150 GB; a worker of 8 holds 19 %) the same command works, and --dry_run without
+data is for those. GPUs or TPUs, and days.
 """
 
 from ml_collections import ConfigDict

@@ -12,6 +12,12 @@ from experiments.tasks import MODELS, OTHERS
 from ist_jax import blockwise, compress, faults, normalise
 from ist_jax.errors import InputError
 
+DRAWS = (  # a key, what it is where nobody asked, and the methods that look at it
+    ("assignment", "permutation", ("ist", "ensemble", "dense_subnet")),
+    ("shares", (), ("ist", "ensemble", "dense_subnet")),
+    ("min_depth", 0, ("resist", "shallow_ensemble")),
+)
+
 
 def check(config: ConfigDict) -> None:
     """Numbers that nothing below would catch.
@@ -19,6 +25,8 @@ def check(config: ConfigDict) -> None:
     Raises:
       InputError: naming the key, what was expected and what was found.
     """
+    if "figure" in config:
+        raise InputError("a config with a figure is one of the analysis: experiments.sketch")
     _check_keys(quickstart.get_config(), config, "config")
     at_least_one = (
         "workers",
@@ -102,6 +110,12 @@ def check(config: ConfigDict) -> None:
     if config.model.name not in models:
         raise InputError(f"config.model.name must be one of {models}, found {config.model.name!r}")
     normalise.check_policy(config.normalise)
+    for key, usual, users in DRAWS:
+        if config[key] != usual and not set(users) & set(config.methods):
+            raise InputError(
+                f"config.{key}={config[key]!r} is for {', '.join(users)}; config.methods="
+                f"{tuple(config.methods)} do not look at it"
+            )
     if config.normalise == "scale" and config.shares:
         raise InputError(
             "config.normalise='scale' multiplies by N/m, the same in every worker, and needs "

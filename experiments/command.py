@@ -1,5 +1,6 @@
 """What the commands share: --config, --workdir, --overwrite, and one line for every mistake."""
 
+import pathlib
 import sys
 
 from absl import flags
@@ -42,8 +43,18 @@ def parse(argv: list[str]) -> list[str]:
         SyntaxError,
     ) as error:
         if error.args and isinstance(error.args[0], KeyError):  # from ml_collections, with a hint
-            sys.exit(mistake("no such config key: " + " ".join(error.args[0].args[0].split())))
+            sys.exit(
+                mistake(
+                    "no such config key (one of widths and options is set with all of them, as "
+                    "--config.data.options='{\"clusters\": 50}'): "
+                    + " ".join(error.args[0].args[0].split())
+                )
+            )
         lines = "\n".join(str(part) for part in error.args).strip().splitlines() or [repr(error)]
         # A failure inside a config file carries its traceback; the last line says what it was.
         one = lines[-1] if "Traceback" in lines[0] or len(lines) > 3 else " ".join(lines)
-        sys.exit(mistake(one.strip()))
+        one = one.strip().removeprefix("ValueError: ")
+        if "No such file" in one:
+            there = sorted(path.stem for path in pathlib.Path("configs").glob("[a-z]*.py"))
+            one += f"; configs/ has {', '.join(there)}"
+        sys.exit(mistake(one))

@@ -22,6 +22,7 @@ MAY_CHANGE = (
     "on_",
     "round_timeout_s",
     "link_",
+    "lottery.",
     "tensorboard",
 )
 

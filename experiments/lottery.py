@@ -44,29 +44,31 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
         compare.same(config, (workdir / train.CONFIG).read_text(), str(workdir))
     except OSError:
         raise InputError(f"{workdir} holds no run. Make it first: experiments.main") from None
+    if not (workdir / train.SUMMARY).exists():
+        raise InputError(f"{workdir} holds a run that is not finished: experiments.main --resume")
+    runs = [(name, seed) for name in config.methods for seed in config.seeds]
+    kept = {(name, seed): _kept(config, workdir, f"{name}_{seed}") for name, seed in runs}
     data = train.load(config)
     tune = _tuner(config, data)
+    jobs = {name: build.build(config, data, name) for name in config.methods}
     lines = []
     with (workdir / LINES).open("w") as file:
-        for name in config.methods:
-            job = build.build(config, data, name)
-            for seed in config.seeds:
-                for line in _of(job, config, workdir, name, seed, tune):
-                    lines.append({"method": name, "seed": seed, **line})
-                    file.write(json.dumps(lines[-1]) + "\n")
-                    file.flush()
+        for name, seed in runs:
+            for line in _of(jobs[name], config, kept[name, seed], seed, tune):
+                lines.append({"method": name, "seed": seed, **line})
+                file.write(json.dumps(lines[-1]) + "\n")
+                file.flush()
     return lines
 
 
 def _of(
     job: build.Job,
     config: ConfigDict,
-    workdir: pathlib.Path,
-    name: str,
+    kept: Checkpoints,
     seed: int,
     tune: Callable[[Any, dict[str, int], int], dict[str, Any]],
 ) -> Iterator[dict[str, Any]]:
-    nets = dict(_checkpoints(job, config, workdir, f"{name}_{seed}"))
+    nets = dict(_nets(job, kept))
     rankings = {number: lottery.ranking(net, job.names) for number, net in nets.items()}
     last = max(nets)
     before = None
@@ -93,15 +95,16 @@ def _far(before: dict[str, Any], after: dict[str, Any]) -> float:
     return float(np.mean([lottery.distance(before[group], after[group]) for group in before]))
 
 
-def _checkpoints(
-    job: build.Job, config: ConfigDict, workdir: pathlib.Path, name: str
-) -> Iterator[tuple[int, Any]]:
-    """The net in each checkpoint, the oldest first."""
+def _kept(config: ConfigDict, workdir: pathlib.Path, name: str) -> Checkpoints:
     kept = Checkpoints(f"{config.checkpoint.folder or workdir / FOLDER}/{name}")
-    numbers = sorted(kept.rounds())
-    if not numbers:
+    if not kept.rounds():
         raise InputError(f"{kept.folder} holds no checkpoint: set config.checkpoint.every")
-    for number in numbers:
+    return kept
+
+
+def _nets(job: build.Job, kept: Checkpoints) -> Iterator[tuple[int, Any]]:
+    """The net in each checkpoint, the oldest first."""
+    for number in sorted(kept.rounds()):
         try:
             state = kept.restore(kept.check(number), job.trainer.shapes)
         except CheckpointError as error:
@@ -144,8 +147,8 @@ def _tuner(config: ConfigDict, data: Any) -> Callable[[Any, dict[str, int], int]
 def table(lines: list[dict[str, Any]]) -> str:
     """Accuracy after pruning and after training on, mean and spread over seeds."""
     rows = [
-        ["method", "pruned", "by", "parameters", "FLOPs / step", "ms / step", "pruned (%)",
-         "trained on (%)", "seeds"],
+        ["method", "pruned", "by", "parameters", "FLOPs / step", "ms / step",
+         "accuracy pruned (%)", "trained on (%)", "seeds"],
         ["---", "---:", "---"] + ["---:"] * 6,
     ]  # fmt: skip
     places = [(x["method"], x["pruned"], x["by"]) for x in lines if "pruned" in x]

@@ -34,6 +34,8 @@ def read(metrics: pathlib.Path) -> dict[tuple[str, int], list[dict]]:
     """
     try:
         text = metrics.read_text()
+    except FileNotFoundError:
+        raise InputError(f"{metrics.parent} is no run folder: it holds no {metrics.name}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {metrics}: {error}") from None
     runs = defaultdict(list)
@@ -149,7 +151,9 @@ def time_table(
         rows.append([name, nbytes, *times, ratio])
     return (
         f"every worker a machine like this, links of {link.rate * 8 / 1e9:g} Gbit/s, "
-        f"{link.latency * 1e3:g} ms; at least, measured rounds took 1.1 to 1.6 times as long:\n"
+        f"{link.latency * 1e3:g} ms, and every machine keeps its part of the net: it receives what "
+        "it trains next and what belongs home; at least, measured rounds took 1.1 to 1.6 times as "
+        "long:\n"
         f"{aligned(rows)}"
     )
 

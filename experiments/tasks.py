@@ -229,6 +229,11 @@ def _build(
 
 
 def _batches(config: ConfigDict, data: Any, count: int, seed: int, own: Sequence[int]) -> Batches:
+    if config.data.batch > len(data.train_x):
+        raise InputError(
+            f"config.data.batch={config.data.batch} is more than all {len(data.train_x)} examples "
+            f"of {data.name}"
+        )
     return Batches(
         data.train_x,
         data.train_y,

@@ -145,7 +145,7 @@ def plan(config: ConfigDict) -> str:
         f"{config.data.batch}, seeds {tuple(config.seeds)}",
     ]
     for name, p in plans.items():
-        groups = ", ".join(f"{g} {n} -> {p.sub_widths[g]}" for g, n in p.widths.items())
+        groups = ", ".join(f"{g} {p.widths[g]} -> {n}" for g, n in p.sub_widths.items())
         lines.append(f"{name}: {groups}")
     told = "\n".join(lines) + "\n\n" + report.plan_table(plans, rounds)
     if not config.link_gbps:

@@ -3,7 +3,8 @@
 ``gather`` reads, for each worker, the slots its assignment names, along every named axis of every
 leaf. ``scatter`` reads the same relation the other way: for each entry of the net, which worker
 holds it and in which slot. Both are therefore gathers, for any number of cut axes in a leaf, in the
-leaf's natural layout; scattering what was gathered gives back the net bit for bit.
+leaf's natural layout. Scattering what was gathered gives back the net: bit for bit what one worker
+held, to rounding what several did.
 
 An entry is held by a worker that holds its neuron on *every* cut axis of the leaf. One holder: its
 value is taken as it is. Several: their mean, added up in the order of the workers. None: the entry

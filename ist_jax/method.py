@@ -1,25 +1,26 @@
 """What makes IST, local SGD, data parallel and an ensemble different: a small description.
 
-All run through the one round of ``round.py``. They differ in who holds what, in when the workers
-exchange, and in nothing else.
+All run through the one round of ``round.py``. They differ in who holds what and when the workers
+exchange; three of the relatives also in the net they are meant for (``narrow``, ``members``) or in
+how the whole net is looked at (``scaled``).
 
-==================  ==================  ======================  ====================================
-method              who holds what      exchanged                 source
-==================  ==================  ======================  ====================================
-``ist``             a new permutation   subnets, every J steps    Yuan et al., PVLDB 15(8), 2022
-``local_sgd``       everything          parameters, every J       Lin et al., ICLR 2020
-``data_parallel``   everything          gradients, every step     synchronous SGD
-``resist``          blocks of a stage,      subnets, every J steps    Dun et al., UAI 2022
-                    a least number each
-``loft``            inner filters of        subnets, every J steps    Dun et al. (LoFT)
-                    blocks
-``ensemble``        the first draw      once, at the end          Yuan et al., section 3, table 3
-``single``          one worker, all     never                     ordinary training
-``dense_subnet``    all of a net of     gradients, every step     data parallel on a net with the
-                    a subnet's width                              widths of one subnet
-``shallow_``        a net of its own, as    never                     Dun et al., UAI 2022
-``ensemble``        deep as a subnet
-==================  ==================  ======================  ====================================
+====================  ====================  ======================  ================================
+method                who holds what        exchanged               source
+====================  ====================  ======================  ================================
+``ist``               a new permutation     subnets, every J steps  Yuan et al., PVLDB 15(8), 2022
+``local_sgd``         everything            parameters, every J     Lin et al., ICLR 2020
+``data_parallel``     everything            gradients, every step   synchronous SGD
+``resist``            blocks of a stage, a  subnets, every J steps  Dun et al., UAI 2022
+                      least number each
+``loft``              inner filters of      subnets, every J steps  Dun et al. (LoFT)
+                      blocks
+``ensemble``          the first draw        once, at the end        Yuan et al., section 3, table 3
+``single``            one worker, all       never                   ordinary training
+``dense_subnet``      all of a net of a     gradients, every step   data parallel on a net with the
+                      subnet's width                                widths of one subnet
+``shallow_ensemble``  a net of its own, as  once, at the end        Dun et al., UAI 2022
+                      deep as a subnet
+====================  ====================  ======================  ================================
 """
 
 import functools
@@ -133,7 +134,12 @@ def named(
     shares: Sequence[float | int] = (),
     min_depth: int = 0,
 ) -> Method:
-    """The method a config names, with the assignment, shares and minimum depth it asks for.
+    """The method a config names.
+
+    Args:
+      assignment, shares: how ``ist`` and ``ensemble`` draw; the other methods have draws of their
+        own.
+      min_depth: of ``resist``.
 
     Raises:
       InputError: an unknown method or assignment (the known ones are listed), or shares with an

@@ -68,6 +68,17 @@ def test_every_method_of_a_config_can_be_built(name, variant):
         assert 0 < job.plan.parameters <= job.plan.net_parameters
 
 
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in SPARSE])
+def test_every_config_has_a_plan(name, monkeypatch):
+    config = config_of(name, "tiny")
+    if config.model.name == "graph":
+        config.data.batch = 1
+    monkeypatch.setattr(train, "load", some_data)
+    said = train.plan(config)
+    for method in config.methods:
+        assert any(line.startswith(f"{method}: ") for line in said.splitlines())
+
+
 def test_the_plain_resist_config_trains(tmp_path):
     """All its methods: ResIST, local SGD and nets as deep as a subnet."""
     config = config_of("fashion_resist", "tiny")

@@ -122,7 +122,7 @@ def test_the_command(tmp_path):
     assert "a: ist" in done.stdout
     missing = call(tmp_path / "nowhere")
     assert missing.returncode == 2
-    assert missing.stderr.startswith("error: cannot read")
+    assert missing.stderr.startswith(f"error: {tmp_path}/nowhere is no run folder")
     assert missing.stderr.count("\n") == 1
     assert call(a, f"--out={tmp_path}/no/such/folder.png").returncode == 2
     for out in (tmp_path, tmp_path / "figure.txt"):

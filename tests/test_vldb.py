@@ -60,7 +60,7 @@ def run(
                 "widths": {f"hidden{n}": width for n, width in enumerate(hidden)},
             },
         },
-        "plans": {method: {"parameters": 1234} for method in methods},
+        "plans": {method: {"parameters": 1234, "net_parameters": 5678} for method in methods},
         "command": f"python -m experiments.main --config=x.py --workdir=runs/{name}",
         "data": {
             "name": dataset,
@@ -170,12 +170,15 @@ def test_tables_2_and_3_have_mean_spread_seeds_and_data(tmp_path):
         {"ist": [[0.8], [0.82]], "ensemble": [[0.7], [0.7]], "local_sgd": [[0.81], [0.81]]},
         workers=2,
     )
-    vgg = run(tmp_path, "vgg", {"ist": [[0.5]]}, model="vgg", dataset="fashion", workers=4)
+    three = {"ist": [[0.5]], "local_sgd": [[0.4]], "data_parallel": [[0.3]]}
+    vgg = run(tmp_path, "vgg", three, model="vgg", dataset="fashion", workers=4)
     text = page([two, vgg])
     table = section(text, "## Table 2")
     rows = {row[0]: row[1:] for row in table}
     assert rows["speech, 2 layers, 2 workers"] == [
         "speech (synthetic)",
+        "5,678",
+        "30",
         "2",
         "-",
         "81.00 ± 0.00",
@@ -185,6 +188,8 @@ def test_tables_2_and_3_have_mean_spread_seeds_and_data(tmp_path):
     assert rows["VGG12, 4 workers"][-1] == "50.00"
     third = {row[0]: row[1:] for row in section(text, "## Table 3")}
     assert third["2"] == ["2", "81.00 ± 1.41", "70.00 ± 0.00", "-", "-"]
+    assert "IST is the best of the three in 1 of our 1 rows" in text
+    assert "speech, 2 layers: after 30 rounds IST is ahead in 1 of 1 places" in text
     assert third["*8*"][1:] == ["*76*", "*77*", "*78*", "*70*"]
     assert "python -m experiments.main --config=x.py --workdir=runs/speech_2" in text
     assert "Table 1" not in text
@@ -273,6 +278,8 @@ def test_runs_for_one_place_are_one_if_methods_or_seeds_are_their_own(tmp_path):
     text = page([one, two])
     assert section(text, "## Table 2")[2][1:] == [
         "speech (synthetic)",
+        "5,678",
+        "30",
         "1 or 2",
         "-",
         "40.00",

@@ -29,7 +29,7 @@ def page(runs: list[Run], rows: list[dict[str, Any]]) -> str:
         "Paper: Wolfe et al., GIST. L layers, m subnets (-: the whole net is trained), columns: "
         "hidden features of each layer. Micro F1 on the test nodes in percent, mean and standard "
         "deviation over seeds, and the seconds that one machine took to do the work of all "
-        "workers. Epochs are divided by m, as in the paper.",
+        "workers. Epochs are divided by m, as in the paper; the whole net is trained for all.",
     ]
     for (data, kind), some in tables.items():
         parts += [f"## {kind} on {data}", _table(some), _costs(some)]

@@ -25,9 +25,8 @@ class Run(NamedTuple):
 
     @property
     def told(self) -> str:
-        """The data set, and whether it is the paper's."""
-        name = self.data["name"]
-        return name if self.data["origin"] == "real" else f"{name} ({self.data['origin']})"
+        """The data set, and what it is: real, synthetic or a stand-in."""
+        return f"{self.data['name']} ({self.data['origin']})"
 
     def seeds(self, method: str) -> list[int]:
         """That it was trained with."""
@@ -110,21 +109,31 @@ def rows_of(path: Path) -> list[dict]:
 
 def commands(runs: Sequence[Run]) -> str:
     """A section: what each run was, how long it took, and how to make it again."""
-    rows = [["run", "data", "examples", "left out", "method", "training time"], ["---"] * 6]
+    head = ["run", "data", "examples", "left out", "method", "seeds", "rounds", "training time"]
+    rows = [head, ["---"] * len(head)]
     for run in runs:
         for method in dict.fromkeys(name for name, _ in run.lines):
             seconds = "unfinished"
             if run.last(method):
                 seconds = f"{run.median(method, 'time/train_s'):.0f} s"
             examples = f"{run.data['train']:,} + {run.data['test']:,}"
-            rows.append(
-                [run.folder.name, run.told, examples, str(run.data["skipped"]), method, seconds]
-            )
-    told = "\n".join(f"    {run.command}" for run in runs)
+            row = [run.folder.name, run.told, examples, str(run.data["skipped"]), method]
+            seeds = ", ".join(map(str, run.seeds(method)))
+            rows.append([*row, seeds, str(run.config["rounds"]), seconds])
+    told = "\n".join(f"    {_command(run)}" for run in runs)
     return (
         "## Runs\n\n" + aligned(rows) + "\n\nTraining times are those of one machine that does "
-        "the work of all workers.\n\n" + told
+        "the work of all workers, medians over seeds.\n\n" + told
     )
+
+
+def _command(run: Run) -> str:
+    """How to make a run again, in a folder of its name; readable, and a shell's."""
+    words = [
+        word for word in shlex.split(run.command) if not word.startswith(("--workdir=", "--resume"))
+    ]
+    words.append(f"--workdir=runs/{run.folder.name}")
+    return " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in words)
 
 
 def time_table(rows: Sequence[dict[str, Any]]) -> str:

@@ -72,8 +72,8 @@ def load(
     """
     if not path:
         raise InputError(
-            "extreme classification needs data.path, a folder with the training and the test file "
-            "of a set of the Extreme Classification Repository in its sparse text format"
+            "config.data.path is missing: a folder with train.txt and test.txt of a set of the "
+            "Extreme Classification Repository (Amazon-670K, say) in its sparse text format"
         )
     return _load("xmc", "real", Path(path).expanduser(), skip_bad, cache, most_features)
 
