@@ -50,7 +50,7 @@ def test_the_analysis_of_the_readme_runs():
     assert near < 0.2 * np.linalg.norm(names["stops_at"] - names["problem"].solution)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/statements.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/guarantees.md", "docs/statements.md"])
 def test_every_guarantee_and_statement_names_a_test_that_exists(page):
     table = (ROOT / page).read_text()
     if page == "README.md":

@@ -32,11 +32,15 @@ class Run(NamedTuple):
         """That it was trained with."""
         return [seed for name, seed in self.lines if name == method]
 
+    @property
+    def rounds(self) -> int:
+        """That it was trained for."""
+        return max(lines[-1]["round"] for lines in self.lines.values())
+
     def last(self, method: str, key: str = "accuracy/test") -> list[float]:
         """The last value of every seed that was trained to the end."""
         ends = [lines[-1] for (name, _), lines in self.lines.items() if name == method]
-        whole = max(line[-1]["round"] for line in self.lines.values())
-        return [line[key] for line in ends if line["round"] == whole]
+        return [line[key] for line in ends if line["round"] == self.rounds]
 
     def median(self, method: str, key: str) -> float:
         """Over seeds, of the last values."""
@@ -119,7 +123,7 @@ def commands(runs: Sequence[Run]) -> str:
             examples = f"{run.data['train']:,} + {run.data['test']:,}"
             row = [run.folder.name, run.told, examples, str(run.data["skipped"]), method]
             seeds = ", ".join(map(str, run.seeds(method)))
-            rows.append([*row, seeds, str(run.config["rounds"]), seconds])
+            rows.append([*row, seeds, str(run.rounds), seconds])
     told = "\n".join(f"    {_command(run)}" for run in runs)
     return (
         "## Runs\n\n" + aligned(rows) + "\n\nTraining times are those of one machine that does "

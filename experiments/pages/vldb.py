@@ -137,7 +137,7 @@ def _table2(runs: list[Run]) -> str:
             name = f"{workload}, {run.config['workers']} workers"
             ends = [run.last(method) for method in METHODS]
             size = f"{max(plan['net_parameters'] for plan in run.plans.values()):,}"
-            row = [name, run.told, size, str(run.config["rounds"]), _counts(ends)]
+            row = [name, run.told, size, str(run.rounds), _counts(ends)]
             rows.append([*row, *map(spread, ends)])
             if all(ends):
                 means = [np.mean(one) for one in ends]
@@ -167,7 +167,7 @@ def _table3(runs: list[Run]) -> str:
         }
         values = [own[w].last(m) if w in own else [] for w in TABLE3 for m in ("ist", "ensemble")]
         for w, run in own.items():
-            rounds[w].append(str(run.config["rounds"]))
+            rounds[w].append(str(run.rounds))
             if run.last("ist") and run.last("ensemble"):
                 ahead[w] += np.mean(run.last("ist")) > np.mean(run.last("ensemble"))
                 places[w] += 1
