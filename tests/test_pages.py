@@ -92,34 +92,41 @@ def test_a_run_without_pruned_nets_is_told(tmp_path):
 
 
 def test_gist_has_a_row_for_each_depth_and_number_of_subnets(tmp_path):
-    def on_a_graph(name, methods, workers, hidden, kind="sage"):
+    def on_a_graph(name, methods, workers, hidden, kind="sage", split="all"):
         keys = {"f1_macro": 0.25}
         made = run(tmp_path, name, methods, "graph", workers, hidden, "wordnet", "stand-in", **keys)
         widths = {f"hidden{n}": width for n, width in enumerate(hidden)}
         model = {"name": "graph", "widths": widths, "options": {"kind": kind}}
-        return told(made, config_model=model)
+        data = {"batch": 5, "split": split}
+        return told(made, config_model=model, config_data=data, config_optimiser_state="reset")
 
     folders = [
         on_a_graph("a", {"ist": [[0.5], [0.7]], "single": [[0.8]]}, 4, (64,)),
         on_a_graph("b", {"ist": [[0.4]]}, 8, (64,)),
         on_a_graph("c", {"ist": [[0.6]]}, 4, (128,)),
         on_a_graph("d", {"ist": [[0.3]]}, 2, (64, 64), "gat"),
+        on_a_graph("g", {"ist": [[0.2]]}, 4, (64,), split="disjoint"),
     ]
-    page = gist.page(*gathered(folders))
+    rows = [{"data": "wordnet", "hops": 2, "test": 0.765}, {"data": "other", "hops": 2, "test": 1}]
+    page = gist.page(gathered(folders)[0], rows)
+    assert "neighbours (`python -m benchmarks.graph_baselines`): 76.50 (2 hops) %." in page
     [first, costs] = (
-        page.split("## sage on wordnet (stand-in)")[1].split("##")[0].split("\n\n")[1:3]
+        page.split("## sage on wordnet (stand-in)")[1].split("##")[0].split("\n\n")[2:4]
     )
     assert cells(first)[2:] == [
         ["2", "-", "80.00 (0)", ""],
         ["2", "4", "60.00 ± 14.14 (0)", "60.00 (0)"],
+        ["2", "4, own clusters", "20.00 (0)", ""],
         ["2", "8", "40.00 (0)", ""],
     ]
     assert [row[:5] for row in cells(costs)[2:]] == [
         ["2", "-", "64", "1", "25.00"],
         ["2", "4", "64", "2", "25.00 ± 0.00"],
         ["2", "4", "128", "1", "25.00"],
+        ["2", "4, own clusters", "64", "1", "25.00"],
         ["2", "8", "64", "1", "25.00"],
     ]
+    assert ["1,234", "64", "80.00", "8", "64", "40.00"] in cells(page), "as large for a worker"
     assert ["3", "2", "30.00 (0)"] in cells(section_of(page, "## gat on wordnet"))
     paper = [row for row in cells(section_of(page, "## The paper's")) if row]
     assert paper[2][:4] == ["2", "-", "*89.38 (1.81)*", "*90.58 (5.17)*"]
