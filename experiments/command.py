@@ -43,13 +43,12 @@ def parse(argv: list[str]) -> list[str]:
         SyntaxError,
     ) as error:
         if error.args and isinstance(error.args[0], KeyError):  # from ml_collections, with a hint
-            sys.exit(
-                mistake(
-                    "no such config key (one of widths and options is set with all of them, as "
-                    "--config.data.options='{\"clusters\": 50}'): "
-                    + " ".join(error.args[0].args[0].split())
+            one = "no such config key: " + " ".join(error.args[0].args[0].split())
+            if any(".options." in word or ".widths." in word for word in argv):
+                one += (
+                    """; new ones are set all at once: --config.data.options='{"clusters": 50}'"""
                 )
-            )
+            sys.exit(mistake(one))
         lines = "\n".join(str(part) for part in error.args).strip().splitlines() or [repr(error)]
         # A failure inside a config file carries its traceback; the last line says what it was.
         one = lines[-1] if "Traceback" in lines[0] or len(lines) > 3 else " ".join(lines)

@@ -177,8 +177,8 @@ def check(method: Method, params: PyTree, names: PyTree, workers: int) -> None:
     """Complains about a method that cannot train this net with so many workers.
 
     Raises:
-      InputError: an unknown exchange, no worker, another number of workers than the method is for, nothing to
-        cut, or members of an ensemble that would share a leaf.
+      InputError: an unknown exchange, no worker, another number of workers than the method is for,
+        nothing to cut, or members of an ensemble that would share a leaf.
     """
     if method.exchange not in ("round", "step", "never"):
         raise InputError(f"exchange must be 'round', 'step' or 'never', found {method.exchange!r}")

@@ -20,6 +20,13 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
     [
         ({"workers": 65}, "'hidden0' has 64 neurons, too few for 65 workers"),
         ({"workers": 0}, "workers must be at least 1, found 0"),
+        ({"data.batch": 10_000}, r"data\.batch=10000 is more than all 898 examples of digits"),
+        (
+            {"methods": ("local_sgd",), "assignment": "balanced"},
+            r"assignment='balanced' is for ist, .* methods=\('local_sgd',\) do not look at it",
+        ),
+        ({"min_depth": 2}, "min_depth=2 is for resist, shallow_ensemble"),
+        ({"shares": (1, 2, 3, 4), "methods": ("loft",)}, r"shares=\(1, 2, 3, 4\) is for ist"),
         ({"rounds": 0}, "rounds must be at least 1"),
         ({"data.batch": 1}, r"data\.batch must be at least 2 to standardise"),
         ({"epochs": float("nan")}, "epochs must not be negative, found nan"),

@@ -116,6 +116,14 @@ def test_a_run_is_pruned_and_trained_on(tmp_path):
     page = report.made("loft", [tmp_path / "run"], tmp_path / "loft.md", draw=True)
     assert command.table(lines) in page
     assert (tmp_path / "loft.png").stat().st_size > 10_000
+    config.lottery.pruned = (0.25,)  # another look at the same run
+    config.checkpoint.folder = str(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="elsewhere/ist_0 holds no checkpoint"):
+        command.run(config, tmp_path / "run")
+    assert (tmp_path / "run/lottery.jsonl").read_text().splitlines() == written
+    (tmp_path / "run/summary.json").unlink()
+    with pytest.raises(InputError, match="a run that is not finished"):
+        command.run(config, tmp_path / "run")
     config.optimizer.lr = 0.2
     with pytest.raises(InputError, match=r"another experiment: config\.optimizer\.lr was 0\.1"):
         command.run(config, tmp_path / "run")

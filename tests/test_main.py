@@ -175,6 +175,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
         ((QUICKSTART, "dry_run"), "what is 'dry_run'?"),
         ((QUICKSTART,), "--workdir is missing"),
         (
+            (QUICKSTART, "--dry_run", "--config.data.options.clusters=3"),
+            "key: 'clusters'; new ones are set all at once",
+        ),
+        (
+            ("--config=configs/sketch_bias.py", "--dry_run"),
+            "one of the analysis: experiments.sketch",
+        ),
+        (
             (QUICKSTART, "--dry_run", "--config.workerz=3"),
             "key: 'workerz' Did you mean \"workers\"",
         ),
@@ -183,7 +191,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
             ("--config=configs/quickstart.py:tinny", "--dry_run"),
             "one variant, 'tiny'; found 'tinny'",
         ),
-        (("--config=configs/quickstar.py", "--dry_run"), "'configs/quickstar.py'"),
+        (
+            ("--config=configs/quickstar.py", "--dry_run"),
+            "quickstar.py'; configs/ has amazon670k, ",
+        ),
         (
             ("--config=configs/fashion_mnist.py", "--config.data.path=/nowhere", "--dry_run"),
             "not found in /nowhere. Install",
