@@ -1,10 +1,13 @@
 """One experiment from top to bottom: every method with every seed, measured alike."""
 
 import json
+import os
 import pathlib
+import platform
 import shlex
 import shutil
 import sys
+import time
 from typing import Any
 
 import jax
@@ -69,7 +72,13 @@ def run(
             "skipped": data.skipped,
             "sha256": data.sha256,
         },
-        "environment": {"jax": jax.__version__, "devices": [str(d) for d in jax.devices()]},
+        "environment": {
+            "date": time.strftime("%Y-%m-%d"),
+            "python": platform.python_version(),
+            "jax": jax.__version__,
+            "devices": [str(d) for d in jax.devices()],
+            "cpus": os.cpu_count(),
+        },
     }
     (workdir / SUMMARY).write_text(json.dumps(summary, indent=2, default=str) + "\n")
     print(report.table([workdir]))

@@ -22,6 +22,7 @@ class Run(NamedTuple):
     plans: dict[str, Any]
     command: str
     lines: dict[tuple[str, int], list[dict[str, Any]]]
+    environment: dict[str, Any]
 
     @property
     def told(self) -> str:
@@ -74,7 +75,7 @@ def read(folder: Path) -> Run:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no finished run ({error!r})") from None
     lines = report.read(folder / report.METRICS)
-    return Run(folder, config, data, plans, command, lines)
+    return Run(folder, config, data, plans, command, lines, told.get("environment", {}))
 
 
 def gathered(paths: Sequence[Path]) -> tuple[list[Run], list[dict[str, Any]]]:
@@ -127,8 +128,21 @@ def commands(runs: Sequence[Run]) -> str:
     told = "\n".join(f"    {_command(run)}" for run in runs)
     return (
         "## Runs\n\n" + aligned(rows) + "\n\nTraining times are those of one machine that does "
-        "the work of all workers, medians over seeds.\n\n" + told
+        f"the work of all workers, medians over seeds; {_machines(runs)}.\n\n" + told
     )
+
+
+def _machines(runs: Sequence[Run]) -> str:
+    """What they ran on, as far as their folders say."""
+    found = []
+    for run in runs:
+        about = run.environment
+        words = [f"{key} {about[key]}" for key in ("jax", "python") if key in about]
+        words += [f"{about['cpus']} CPUs"] if "cpus" in about else []
+        words += [", ".join(about["devices"])] if "devices" in about else []
+        words += [about["date"]] if "date" in about else []
+        found.append(", ".join(words))
+    return "; ".join(dict.fromkeys(filter(None, found))) or "machines unknown"
 
 
 def _command(run: Run) -> str:
