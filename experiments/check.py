@@ -110,8 +110,9 @@ def check(config: ConfigDict) -> None:
     if config.model.name not in models:
         raise InputError(f"config.model.name must be one of {models}, found {config.model.name!r}")
     normalise.check_policy(config.normalise)
+    drawing = set(config.methods) - {"local_sgd", "data_parallel", "single"}
     for key, usual, users in DRAWS:
-        if config[key] != usual and not set(users) & set(config.methods):
+        if config[key] != usual and drawing and not drawing & set(users):
             raise InputError(
                 f"config.{key}={config[key]!r} is for {', '.join(users)}; config.methods="
                 f"{tuple(config.methods)} do not look at it"

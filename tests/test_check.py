@@ -22,8 +22,8 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
         ({"workers": 0}, "workers must be at least 1, found 0"),
         ({"data.batch": 10_000}, r"data\.batch=10000 is more than all 898 examples of digits"),
         (
-            {"methods": ("local_sgd",), "assignment": "balanced"},
-            r"assignment='balanced' is for ist, .* methods=\('local_sgd',\) do not look at it",
+            {"methods": ("loft",), "assignment": "balanced"},
+            r"assignment='balanced' is for ist, .* config\.methods=\('loft',\) do not look at it",
         ),
         ({"min_depth": 2}, "min_depth=2 is for resist, shallow_ensemble"),
         ({"shares": (1, 2, 3, 4), "methods": ("loft",)}, r"shares=\(1, 2, 3, 4\) is for ist"),
