@@ -6,14 +6,15 @@
 For each method and seed of the run in --workdir: how far the ranking of the filters is, in each of
 its checkpoints, from the one before and from the last; then the last net is pruned to several sizes
 (config.lottery.pruned), by the norms of its filters and at random, and each small net is trained on
-as an ordinary one for config.lottery.epochs. All of it goes to lottery.jsonl in that folder.
+as an ordinary one for config.lottery.epochs. All of it goes to lottery.jsonl in that folder; what
+is there already is not done again.
 Source: Dun et al., LoFT.
 """
 
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -31,10 +32,12 @@ from ist_jax.errors import CheckpointError, InputError
 
 flags.adopt_module_key_flags(command)
 LINES = "lottery.jsonl"
+BY = ("norms", "random")
 
 
 def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """All lines, of every method and seed; each is written as soon as it is known.
+    """All lines, of every method and seed; each is written as soon as it is known, and those of a
+    method and seed that are complete are kept.
 
     Raises:
       InputError: no finished run of this config, no checkpoints, or nothing that could be pruned.
@@ -51,14 +54,37 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     data = train.load(config)
     tune = _tuner(config, data)
     jobs = {name: build.build(config, data, name) for name in config.methods}
-    lines = []
+    before = _known(workdir / LINES)
+    found = {run: _complete(before, *run, kept[run].rounds(), config) for run in runs}
+    lines = [line for run in runs for line in found[run]]
     with (workdir / LINES).open("w") as file:
-        for name, seed in runs:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+        for name, seed in [run for run in runs if not found[run]]:
             for line in _of(jobs[name], config, kept[name, seed], seed, tune):
                 lines.append({"method": name, "seed": seed, **line})
                 file.write(json.dumps(lines[-1]) + "\n")
                 file.flush()
     return lines
+
+
+def _known(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of an earlier time, none if they cannot be read."""
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError):
+        return []
+
+
+def _complete(
+    lines: list[dict[str, Any]], name: str, seed: int, rounds: Sequence[int], config: ConfigDict
+) -> list[dict[str, Any]]:
+    """Those of a method and seed, if they are all that this config asks for."""
+    mine = [line for line in lines if (line.get("method"), line.get("seed")) == (name, seed)]
+    nets = {(x["pruned"], x["by"], x.get("epochs"), x.get("lr")) for x in mine if "pruned" in x}
+    asked = [(0.0, "norms"), *((share, by) for share in config.lottery.pruned for by in BY)]
+    how = (config.lottery.epochs, config.lottery.lr)
+    there = {line["round"] for line in mine if "round" in line}
+    return mine if nets == {(*net, *how) for net in asked} and there == set(rounds) else []
 
 
 def _of(
@@ -134,6 +160,8 @@ def _tuner(config: ConfigDict, data: Any) -> Callable[[Any, dict[str, int], int]
         for number in range(build.rounds(small, data)):
             state, _ = job.trainer.round(state, **job.place(batches(number, {})))
         return {
+            "epochs": config.lottery.epochs,
+            "lr": config.lottery.lr,
             "accuracy": pruned["accuracy/test"],
             "accuracy_tuned": job.evaluate(state)["accuracy/test"],
             "parameters": job.plan.net_parameters,

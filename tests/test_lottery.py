@@ -92,7 +92,7 @@ def test_what_cannot_be_pruned_is_told(net):
         lottery.norms({"scale": np.ones(3)}, {"scale": ("h",)})
 
 
-def test_a_run_is_pruned_and_trained_on(tmp_path):
+def test_a_run_is_pruned_and_trained_on(tmp_path, monkeypatch):
     """Of any net whose groups have kernels: here the hidden layers of a small one."""
     config = tiny(**{"eval_every": 3, "checkpoint.every": 3, "seeds": (0, 1)})
     config.lottery.pruned, config.lottery.epochs = (0.5,), 0.5
@@ -116,6 +116,14 @@ def test_a_run_is_pruned_and_trained_on(tmp_path):
     page = report.made("loft", [tmp_path / "run"], tmp_path / "loft.md", draw=True)
     assert command.table(lines) in page
     assert (tmp_path / "loft.png").stat().st_size > 10_000
+    again = []
+    monkeypatch.setattr(command, "_of", lambda *_: again.append(_[3]) or [])
+    assert command.run(config, tmp_path / "run") == lines, "all of it was there"
+    assert not again
+    (tmp_path / "run/lottery.jsonl").write_text("\n".join(written[:-1]) + "\n")
+    command.run(config, tmp_path / "run")
+    assert again == [1], "the seed whose last line was not there"
+    written = (tmp_path / "run/lottery.jsonl").read_text().splitlines()
     config.lottery.pruned = (0.25,)  # another look at the same run
     config.checkpoint.folder = str(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="elsewhere/ist_0 holds no checkpoint"):
