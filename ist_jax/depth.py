@@ -42,8 +42,7 @@ def overlapping(
     for group, width in widths.items():
         if not 0 <= least <= width:
             raise InputError(
-                f"every worker should hold at least {least} (min_depth) of {group!r}, which has "
-                f"{width}"
+                f"every worker should hold {least} of {group!r}, which has {width} (min_depth)"
             )
         own = width // workers + (np.arange(workers) < width % workers)
         if not least and own.min() == 0:
