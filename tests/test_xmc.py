@@ -93,7 +93,7 @@ def test_a_line_without_an_end_takes_no_more_memory_than_a_line_may(tmp_path, mo
 
 
 def test_what_is_missing_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"needs data\.path, a folder"):
+    with pytest.raises(InputError, match=r"data\.path is missing: a folder"):
         data.load("xmc")
     with pytest.raises(InputError, match=r"should have one file \*train\*\.txt"):
         data.load("xmc", str(tmp_path))
@@ -268,6 +268,7 @@ def test_what_does_not_fit_is_refused(tmp_path, changes, message):
         "model.widths": {"hidden0": 8},
         "normalise": "none",
         "workers": 2,
+        "data.batch": 2,
     }
     config.update_from_flattened_dict(base | changes)
     with pytest.raises(InputError, match=message):
