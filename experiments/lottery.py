@@ -58,7 +58,8 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     found = {run: _complete(before, *run, kept[run].rounds(), config) for run in runs}
     lines = [line for run in runs for line in found[run]]
     with (workdir / LINES).open("w") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+        others = [line for line in before if (line.get("method"), line.get("seed")) not in runs]
+        file.writelines(json.dumps(line) + "\n" for line in [*others, *lines])
         for name, seed in [run for run in runs if not found[run]]:
             for line in _of(jobs[name], config, kept[name, seed], seed, tune):
                 lines.append({"method": name, "seed": seed, **line})
@@ -70,9 +71,10 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
 def _known(path: pathlib.Path) -> list[dict[str, Any]]:
     """The lines of an earlier time, none if they cannot be read."""
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        found = [json.loads(line) for line in path.read_text().splitlines()]
     except (OSError, ValueError):
         return []
+    return [line for line in found if isinstance(line, dict)]
 
 
 def _complete(
@@ -80,7 +82,7 @@ def _complete(
 ) -> list[dict[str, Any]]:
     """Those of a method and seed, if they are all that this config asks for."""
     mine = [line for line in lines if (line.get("method"), line.get("seed")) == (name, seed)]
-    nets = {(x["pruned"], x["by"], x.get("epochs"), x.get("lr")) for x in mine if "pruned" in x}
+    nets = {tuple(map(x.get, ("pruned", "by", "epochs", "lr"))) for x in mine if "pruned" in x}
     asked = [(0.0, "norms"), *((share, by) for share in config.lottery.pruned for by in BY)]
     how = (config.lottery.epochs, config.lottery.lr)
     there = {line["round"] for line in mine if "round" in line}

@@ -123,6 +123,10 @@ def test_a_run_is_pruned_and_trained_on(tmp_path, monkeypatch):
     (tmp_path / "run/lottery.jsonl").write_text("\n".join(written[:-1]) + "\n")
     command.run(config, tmp_path / "run")
     assert again == [1], "the seed whose last line was not there"
+    config.seeds = (0,)  # the other seed's lines are not this command's to drop
+    (tmp_path / "run/lottery.jsonl").write_text("\n".join(written) + "\n")
+    command.run(config, tmp_path / "run")
+    assert sorted((tmp_path / "run/lottery.jsonl").read_text().splitlines()) == sorted(written)
     written = (tmp_path / "run/lottery.jsonl").read_text().splitlines()
     config.lottery.pruned = (0.25,)  # another look at the same run
     config.checkpoint.folder = str(tmp_path / "elsewhere")

@@ -196,18 +196,11 @@ def _table4(runs: list[Run], baselines: list[dict]) -> str:
          "parameters / worker", "sent / worker"],
         ["---", "---:", "---"] + ["---:"] * 9,
     ]  # fmt: skip
+    told = {run.data["name"]: run.told for run in found}
     for row in baselines:
-        rows.append(
-            [
-                f"{row['data']} (stand-in)",
-                "",
-                row["method"],
-                "",
-                *(f"{100 * row[key]:.1f}" for key in keys),
-                "",
-                "",
-            ]
-        )
+        shares = [f"{100 * row[key]:.1f}" for key in keys]
+        name = told.get(row["data"], row["data"])
+        rows.append([name, "", row["method"], "", *shares, "", ""])
     for run in sorted(found, key=lambda run: run.config["model"]["widths"]["hidden0"]):
         for method in dict.fromkeys(name for name, _ in run.lines):
             if not run.last(method):

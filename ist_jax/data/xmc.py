@@ -72,7 +72,7 @@ def load(
     """
     if not path:
         raise InputError(
-            "config.data.path is missing: a folder with train.txt and test.txt of a set of the "
+            "data.path is missing: a folder with train.txt and test.txt of a set of the "
             "Extreme Classification Repository (Amazon-670K, say) in its sparse text format"
         )
     return _load("xmc", "real", Path(path).expanduser(), skip_bad, cache, most_features)
