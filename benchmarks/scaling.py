@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ist_jax import axes, classify, cost, local, method, normalise, partition, round, traffic
+from ist_jax import axes, classify, cost, local, method, normalise, partition, program, round
 from ist_jax import workers as devices
 from ist_jax.models.mlp import MLP
 
@@ -69,7 +69,7 @@ def build(workers: int) -> Size:
         shapes, names, HOW, workers, local.memory(optimizer, "reset"), optimizer, STEPS
     )
     return Size(
-        flops=workers * STEPS * traffic.flops(jax.grad(loss), subnet, step, key),
+        flops=workers * STEPS * program.flops(jax.grad(loss), subnet, step, key),
         nbytes=workers * moved.bytes_received,
         workers=workers,
         memory=memory.argument_size_in_bytes + memory.temp_size_in_bytes,

@@ -21,6 +21,7 @@ from ist_jax import (
     method,
     normalise,
     partition,
+    program,
     round,
     traffic,
     workers,
@@ -178,7 +179,7 @@ def _build(config: ConfigDict, data: Any, how: Method) -> Job:
         bytes_sent=int(sent.max()),
         bytes_moved=int((received + sent).sum()),
         bytes_once=int(trainer.moved.once.max()),
-        flops=traffic.flops(jax.grad(loss), subnet, task.example, key) * config.local_steps,
+        flops=program.flops(jax.grad(loss), subnet, task.example, key) * config.local_steps,
     )
 
     def step_s() -> float:

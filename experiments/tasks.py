@@ -4,7 +4,6 @@ Three tasks: examples with one label each (``classify``), sparse ones with sever
 labels (``multilabel``), and the nodes of a graph (``nodes``).
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ist_jax import classify, depth, messages, method, multilabel, nodes, partition
+from ist_jax import classify, depth, messages, method, multilabel, nodes, partition, program
 from ist_jax.data import Batches, Dataset, sparse
 from ist_jax.data.clusters import Nodes
 from ist_jax.data.xmc import MultiLabel
@@ -35,7 +34,8 @@ MODELS: Mapping[str, Callable[..., nn.Module]] = {
     "resnet": ResNet,
 }
 OTHERS = {MultiLabel: "xmc", Nodes: "graph"}  # the model of a data set that is no Dataset
-EVALUATED = 2**24  # numbers that an evaluation reads at once
+EVALUATED = 2000  # examples that are looked at together, at most
+WIDEST = 2**26  # numbers in an array that an evaluation computes, 256 MiB
 
 Compiled = Callable[..., Any]
 
@@ -100,7 +100,6 @@ def _classification(config: ConfigDict, data: Dataset, how: Method, count: int) 
     if how.members:
         model = Ensemble(model, {MEMBERS: count}, config.normalise)
     shape = data.train_x.shape[1:]
-    batch = max(1, min(2000, EVALUATED // math.prod(shape)))
     some = data.train_x[: config.statistics_examples]
     whole = model
     if how.scaled and count > 1 and config.normalise != "scale":  # which scales while it trains
@@ -109,6 +108,7 @@ def _classification(config: ConfigDict, data: Dataset, how: Method, count: int) 
     def measure(compiled: Compiled) -> Callable[[Any], dict[str, float]]:
         tops = sorted({1, config.top})
         names = {k: "accuracy/test" if k == 1 else f"accuracy_top{k}/test" for k in tops}
+        batch = _at_once(model, data.train_x[:1])
         evaluate = classify.accuracies(whole, some, tops, batch, compiled)
         return lambda net: {
             names[k]: share for k, share in evaluate(net, data.test_x, data.test_y).items()
@@ -226,6 +226,15 @@ def _build(
         raise InputError(
             f"config.model.options does not fit model {config.model.name!r}: {error}"
         ) from None
+
+
+def _at_once(model: nn.Module, first: np.ndarray) -> int:
+    """How many examples like the first may be looked at together."""
+    key = jax.random.key(0)
+    params = jax.eval_shape(model.init, key, first)
+    many = jax.ShapeDtypeStruct((EVALUATED, *first.shape[1:]), first.dtype)
+    forward = lambda params, x: model.apply(params, x, train=True, rngs={"dropout": key})
+    return max(1, min(EVALUATED, EVALUATED * WIDEST // program.widest(forward, params, many)))
 
 
 def _batches(config: ConfigDict, data: Any, count: int, seed: int, own: Sequence[int]) -> Batches:

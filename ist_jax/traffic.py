@@ -1,4 +1,4 @@
-"""Bytes and floating-point operations per worker and round, in closed form.
+"""Bytes per worker and round, in closed form.
 
 A worker that takes part in a round receives the entries it is to train and sends the same entries
 back: for a leaf with axes of N_1 x N_2 x ... neurons, of which it holds c_1, c_2, ..., that is the
@@ -192,16 +192,6 @@ def _merged(layout: Layout, every: Sequence[Leaf], data: int) -> float:
     return total
 
 
-def flops(function: Callable[..., Any], *arguments: PyTree) -> int:
-    """Floating-point operations of the matrix products and convolutions in a function.
-
-    Two for each multiply and add, read off its program (``jax.make_jaxpr``), so that they hold for
-    any architecture; a ``scan`` counts as often as it runs, a ``while_loop`` (which no gradient
-    contains) once. Arguments may be shapes.
-    """
-    return _flops_of(jax.make_jaxpr(function)(*arguments).jaxpr)
-
-
 def _less(
     params: PyTree, names: PyTree, code: Code | None, counts: Mapping[str, np.ndarray]
 ) -> np.ndarray:
@@ -237,33 +227,3 @@ def _total(
             size = size * counts.get(group or "", n)
         total = total + size
     return np.asarray(total)
-
-
-def _flops_of(jaxpr: Any) -> int:
-    total = 0
-    for equation in jaxpr.eqns:
-        name, params = equation.primitive.name, equation.params
-        if name == "dot_general":
-            (contracted, _), _ = params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            out = math.prod(equation.outvars[0].aval.shape)
-            total += 2 * out * math.prod(left[axis] for axis in contracted)
-        elif name == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape
-            out_features = kernel[params["dimension_numbers"].rhs_spec[0]]
-            out = math.prod(equation.outvars[0].aval.shape)
-            total += 2 * out * math.prod(kernel) // out_features // params["batch_group_count"]
-        times = params.get("length", 1) if name == "scan" else 1
-        inner = [_flops_of(sub) for sub in _inner(params)]
-        total += times * (max(inner, default=0) if name == "cond" else sum(inner))
-    return total
-
-
-def _inner(params: dict[str, Any]) -> list[Any]:
-    found = []
-    for value in params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            item = getattr(item, "jaxpr", item)
-            if hasattr(item, "eqns"):
-                found.append(item)
-    return found

@@ -9,7 +9,17 @@ import optax
 import pytest
 from conftest import drawn, on_host, same_bits
 
-from ist_jax import axes, classify, decompose, depth, method, normalise, partition, traffic
+from ist_jax import (
+    axes,
+    classify,
+    decompose,
+    depth,
+    method,
+    normalise,
+    partition,
+    program,
+    traffic,
+)
 from ist_jax import round as rounds
 from ist_jax.errors import InputError
 from ist_jax.models.resnet import ResNet
@@ -114,7 +124,7 @@ def test_a_worker_computes_the_blocks_it_holds_and_no_others():
     def flops(blocks):
         loss = classify.cross_entropy(normalise.subnet(model, {"stage2": blocks}))
         sub = decompose.gather_one(params, names, {"stage2": np.arange(blocks)[None]}, 0)
-        return traffic.flops(jax.grad(loss), sub, batch, key)
+        return program.flops(jax.grad(loss), sub, batch, key)
 
     costs = [flops(blocks) for blocks in (1, 2, 3, 5)]
     one = costs[1] - costs[0]
