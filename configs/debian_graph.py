@@ -18,5 +18,4 @@ def get_config(variant: str = "") -> ConfigDict:
     """Variants: as configs/wordnet_sage.py."""
     config = wordnet_sage.get_config(variant)
     config.data.name = "debian_graph"
-    config.data.options.clusters = 100
     return config

@@ -70,7 +70,7 @@ def test_traffic_is_the_papers_table(workers, least, gigabytes, local):
         )
         received, sent = trainer.moved.of_steps(50)
         total = (received.sum() + sent.sum()) / 1e9
-        assert abs(total - expected) < 6e-4 if how.name == "local_sgd" else 6e-5, how.name
+        assert abs(total - expected) < (6e-4 if how.name == "local_sgd" else 6e-5), how.name
 
 
 @pytest.mark.parametrize("name", CUTS)

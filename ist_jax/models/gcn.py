@@ -108,8 +108,9 @@ def _gat(net: GraphNet, h: Array, links: Links, width: int, below: Any, group: A
     z = _linear(h, (net.heads, width), below, (None, group), "all")
 
     def towards(which: str) -> Array:
-        init = nn.with_partitioning(nn.initializers.lecun_normal(), (None, group))
-        kernel: Any = net.param(f"{which}_{name}", init, (net.heads, width))
+        init = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)  # a head's own features come in
+        named = nn.with_partitioning(init, (None, group))
+        kernel: Any = net.param(f"{which}_{name}", named, (net.heads, width))
         return jnp.einsum("nhd,hd->nh", z, kernel)
 
     to, of = towards("to"), towards("of")
