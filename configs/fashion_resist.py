@@ -3,7 +3,7 @@
     python -m experiments.main --config=configs/fashion_resist.py --workdir=runs/fashion_resist
     python -m experiments.main --config=configs/fashion_resist.py:naive --workdir=runs/resist_naive
 
-Claim: each step of the paper's ladder (variants, in order) is more accurate than the one before it:
+Claim: the steps of the paper's ladder (variants, in order) are together what makes it accurate:
 "naive" deals out every block of the net, "strided" shares strided blocks, "stage" cuts the third
 stage only, "scaled" also multiplies the branches where all blocks run together, "preactivated"
 normalises and activates before convolutions, and "" gives each worker a least number of blocks.

@@ -182,12 +182,13 @@ def _build(config: ConfigDict, data: Any, how: Method) -> Job:
         flops=program.flops(jax.grad(loss), subnet, task.example, key) * config.local_steps,
     )
 
+    gradient = jax.jit(jax.grad(loss))
+
     def step_s() -> float:
         """The fastest of five gradients; an optimiser's step is small beside one."""
         zeros = jax.tree.map(
             lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), (subnet, task.example)
         )
-        gradient = jax.jit(jax.grad(loss))
         jax.block_until_ready(gradient(*zeros, key))
         seconds = []
         for _ in range(5):

@@ -11,6 +11,8 @@ from configs import quickstart
 from experiments.tasks import MODELS, OTHERS
 from ist_jax import blockwise, compress, faults, normalise
 from ist_jax.errors import InputError
+from ist_jax.models.convolution import check_counts
+from ist_jax.models.resnet import ResNet, equal_blocks
 
 DRAWS = (  # a key, what it is where nobody asked, and the methods that look at it
     ("assignment", "permutation", ("ist", "ensemble", "dense_subnet")),
@@ -59,8 +61,9 @@ def check(config: ConfigDict) -> None:
     ):
         if not 0 <= _at(config, key) < np.inf:
             raise InputError(f"config.{key} must not be negative, found {_at(config, key)}")
-    if not 0 < config.optimizer.lr < np.inf:
-        raise InputError(f"config.optimizer.lr must be positive, found {config.optimizer.lr}")
+    for key in ("optimizer.lr", "lottery.lr", "lottery.epochs"):
+        if not 0 < _at(config, key) < np.inf:
+            raise InputError(f"config.{key} must be positive, found {_at(config, key)}")
     if not 0 <= config.optimizer.momentum < 1:
         raise InputError(
             f"config.optimizer.momentum must be in [0, 1), found {config.optimizer.momentum}"
@@ -85,6 +88,11 @@ def check(config: ConfigDict) -> None:
         raise InputError(
             f"config.xmc.propensity must be two positive numbers, found {config.xmc.propensity}"
         )
+    pruned = config.lottery.pruned
+    if len(set(pruned)) != len(pruned) or not all(0 < share < 1 for share in pruned):
+        raise InputError(
+            f"config.lottery.pruned must be different shares between 0 and 1, found {pruned}"
+        )
     compress.named(config.compress)
     faults.plan(config.faults, config.workers, 0)
     for key in ("methods", "seeds"):
@@ -97,6 +105,15 @@ def check(config: ConfigDict) -> None:
     for group, width in config.model.widths.items():
         if not isinstance(width, int) or width < 1:
             raise InputError(f"config.model.widths.{group} must be an integer >= 1, found {width}")
+    if config.model.name == "resnet":
+        blocks = config.model.options.get("blocks", ResNet.blocks)
+        check_counts("config.model.options.blocks", blocks)
+        for group, count in equal_blocks(blocks).items():
+            if (width := config.model.widths.get(group, count)) != count:
+                raise InputError(
+                    f"config.model.widths.{group}={width}, but of the blocks of that stage {count} "
+                    f"are equal (config.model.options.blocks={blocks})"
+                )
     if config.normalise == "standardise" and config.data.batch < 2:
         raise InputError("config.data.batch must be at least 2 to standardise over a batch")
     if config.data.batch % config.mesh.data:

@@ -60,7 +60,7 @@ def run(
     """
     config, batches = guard.config, job.batches(seed)
     fail = faults.plan(config.faults, job.plan.workers, seed)
-    after, job = job, _at(job, told["round"] if told else 0, config)
+    after, job = job, holder(job, told["round"] if told else 0, config)
     state = keeper.restore(told, job.trainer) if told else job.state(seed)
     tally = Tally(**told["about"]["tally"]) if told else Tally()
     begun = done = int(state.round)
@@ -101,14 +101,14 @@ def run(
             return
         if measuring or saving:
             since = time.perf_counter()
+        if job is after.before and done == config.warm_up:
+            state, job = after.trainer.resume(job.trainer.natural(state)), after
         faulty = fail(done)
         own, took_part = provide(job, batches, done, guard, faulty, f"{name} {seed}")
         started = time.perf_counter()
         state, report = job.trainer.round(state, took_part=took_part, **job.place(own))
         reports.append(report)
         done += 1
-        if job is not _at(after, done, config):  # the warm-up is over
-            state, job = after.trainer.resume(job.trainer.natural(state)), after
         if config.round_timeout_s:  # a round may begin before the last one is over, and no earlier
             jax.block_until_ready(reports[-2:][0].loss)
         if (slowest := faulty.slowness[list(job.own)].max()) > 1:
@@ -116,9 +116,9 @@ def run(
             time.sleep((slowest - 1) * (time.perf_counter() - started))
 
 
-def _at(job: Job, done: int, config: ConfigDict) -> Job:
-    """What trains after so many rounds."""
-    return job.before if job.before and done < config.warm_up else job
+def holder(job: Job, done: int, config: ConfigDict) -> Job:
+    """Whose the net is after so many rounds: the warm-up's as long as nothing else trained it."""
+    return job.before if job.before and done <= config.warm_up else job
 
 
 def _flops(job: Job, done: int, config: ConfigDict) -> int:

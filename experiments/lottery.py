@@ -6,15 +6,15 @@
 For each method and seed of the run in --workdir: how far the ranking of the filters is, in each of
 its checkpoints, from the one before and from the last; then the last net is pruned to several sizes
 (config.lottery.pruned), by the norms of its filters and at random, and each small net is trained on
-as an ordinary one for config.lottery.epochs. All of it goes to lottery.jsonl in that folder; what
-is there already is not done again.
+as an ordinary one for config.lottery.epochs. At the end the sizes take turns at a gradient, timed.
+All of it goes to lottery.jsonl in that folder; nets that are there already are not trained again.
 Source: Dun et al., LoFT.
 """
 
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from experiments import build, check, command, compare, train
+from experiments import build, check, command, compare, loop, train
 from experiments.command import CONFIG, WORKDIR, mistake
 from experiments.keep import FOLDER
 from experiments.markdown import aligned, spread
@@ -31,13 +31,16 @@ from ist_jax.checkpoint import Checkpoints
 from ist_jax.errors import CheckpointError, InputError
 
 flags.adopt_module_key_flags(command)
-LINES = "lottery.jsonl"
 BY = ("norms", "random")
+KEY = ("method", "seed", "pruned", "by", "epochs", "lr")  # of a small net's line
+TURNS = 5
 
 
 def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """All lines, of every method and seed; each is written as soon as it is known, and those of a
-    method and seed that are complete are kept.
+    """All lines, of every method and seed, and the times of a step at the end.
+
+    A small net's line is written as soon as it is known, and kept from an earlier time; distances
+    and times are always found anew. Lines of methods and seeds that were not asked for stay.
 
     Raises:
       InputError: no finished run of this config, no checkpoints, or nothing that could be pruned.
@@ -52,20 +55,105 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     runs = [(name, seed) for name in config.methods for seed in config.seeds]
     kept = {(name, seed): _kept(config, workdir, f"{name}_{seed}") for name, seed in runs}
     data = train.load(config)
-    tune = _tuner(config, data)
     jobs = {name: build.build(config, data, name) for name in config.methods}
-    before = _known(workdir / LINES)
-    found = {run: _complete(before, *run, kept[run].rounds(), config) for run in runs}
-    lines = [line for run in runs for line in found[run]]
-    with (workdir / LINES).open("w") as file:
-        others = [line for line in before if (line.get("method"), line.get("seed")) not in runs]
-        file.writelines(json.dumps(line) + "\n" for line in [*others, *lines])
-        for name, seed in [run for run in runs if not found[run]]:
-            for line in _of(jobs[name], config, kept[name, seed], seed, tune):
-                lines.append({"method": name, "seed": seed, **line})
-                file.write(json.dumps(lines[-1]) + "\n")
-                file.flush()
+    tickets = Tickets(config, data)
+    for share in config.lottery.pruned:
+        for job in jobs.values():
+            tickets.widths(job.plan.widths, share)
+    path = workdir / train.LOTTERY
+    before = [line for line in _known(path) if "method" in line]
+    others = [line for line in before if (line["method"], line.get("seed")) not in runs]
+    known = {tuple(map(line.get, KEY)): line for line in before if "pruned" in line}
+    lines: list[dict[str, Any]] = []
+    there = [line for run in runs for key in tickets.asked(*run) if (line := known.get(key))]
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*others, *there]))
+    with path.open("a") as file:
+
+        def add(**line: Any) -> None:
+            lines.append(line)
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+
+        for name, seed in runs:
+            job = jobs[name]
+            nets = _nets(job, kept[name, seed], seed, config)
+            rankings = {n: lottery.ranking(net, job.names) for n, net in nets.items()}
+            for line in _distances(rankings):
+                add(method=name, seed=seed, **line)
+            for key in tickets.asked(name, seed):
+                if key in known:
+                    lines.append(known[key])
+                else:
+                    found = tickets.trained_on(nets[max(nets)], job, *key)
+                    add(**dict(zip(KEY, key, strict=True)), **found)
+        for line in tickets.times(jobs[config.methods[0]].plan.widths):
+            add(**line)
     return lines
+
+
+class Tickets:
+    """Small nets that are trained on; those of one size share a program."""
+
+    def __init__(self, config: ConfigDict, data: Any):
+        self._config, self._data = config, data
+        self._jobs: dict[tuple[int, ...], build.Job] = {}
+
+    def asked(self, name: str, seed: int) -> list[tuple]:
+        """The ``KEY`` of each small net of a method and seed."""
+        how = (self._config.lottery.epochs, self._config.lottery.lr)
+        nets = [(0.0, BY[0]), *((share, by) for share in self._config.lottery.pruned for by in BY)]
+        return [(name, seed, *net, *how) for net in nets]
+
+    def widths(self, whole: dict[str, int], share: float) -> dict[str, int]:
+        """What is left of each group.
+
+        Raises:
+          InputError: nothing.
+        """
+        stay = lottery.at_random(jax.random.key(0), whole, dict.fromkeys(whole, share))
+        return {group: ids.shape[-1] for group, ids in stay.items()}
+
+    def trained_on(
+        self, net: Any, job: build.Job, name: str, seed: int, share: float, by: str, *how: float
+    ) -> dict[str, Any]:
+        """What a net comes to that is pruned, and what it comes to once it is trained on."""
+        shares = dict.fromkeys(job.plan.widths, share)
+        if by == "norms":
+            stay = lottery.largest(net, job.names, shares)
+        else:
+            stay = lottery.at_random(jax.random.key(seed), job.plan.widths, shares)
+        net, widths = lottery.prune(net, job.names, stay)
+        small = self._job(widths)
+        state = small.trainer.init(net, jax.random.key(seed))
+        pruned, batches = small.evaluate(state), small.batches(seed)
+        for number in range(build.rounds(self._small(widths), self._data)):
+            state, _ = small.trainer.round(state, **small.place(batches(number, {})))
+        return {
+            "accuracy": pruned["accuracy/test"],
+            "accuracy_tuned": small.evaluate(state)["accuracy/test"],
+            "parameters": small.plan.net_parameters,
+            "flops": small.plan.flops // self._config.local_steps,
+        }
+
+    def times(self, whole: dict[str, int]) -> Iterator[dict[str, Any]]:
+        """Seconds of a gradient of every size, the sizes taking turns."""
+        shares = (0.0, *self._config.lottery.pruned)
+        jobs = [self._job(self.widths(whole, share)) for share in shares]
+        turns = [[job.step_s() for job in jobs] for _ in range(TURNS)]
+        for share, job, seconds in zip(shares, jobs, zip(*turns, strict=True), strict=True):
+            yield {"timed": share, "parameters": job.plan.net_parameters, "step_s": list(seconds)}
+
+    def _job(self, widths: dict[str, int]) -> build.Job:
+        size = tuple(widths.values())
+        if size not in self._jobs:
+            self._jobs[size] = build.build(self._small(widths), self._data, "single")
+        return self._jobs[size]
+
+    def _small(self, widths: dict[str, int]) -> ConfigDict:
+        small = self._config.copy_and_resolve_references()
+        small.workers, small.warm_up, small.model.widths = 1, 0, ConfigDict(widths)
+        small.epochs, small.optimizer.lr = small.lottery.epochs, small.lottery.lr
+        return small
 
 
 def _known(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -77,50 +165,14 @@ def _known(path: pathlib.Path) -> list[dict[str, Any]]:
     return [line for line in found if isinstance(line, dict)]
 
 
-def _complete(
-    lines: list[dict[str, Any]], name: str, seed: int, rounds: Sequence[int], config: ConfigDict
-) -> list[dict[str, Any]]:
-    """Those of a method and seed, if they are all that this config asks for."""
-    mine = [line for line in lines if (line.get("method"), line.get("seed")) == (name, seed)]
-    nets = {tuple(map(x.get, ("pruned", "by", "epochs", "lr"))) for x in mine if "pruned" in x}
-    asked = [(0.0, "norms"), *((share, by) for share in config.lottery.pruned for by in BY)]
-    how = (config.lottery.epochs, config.lottery.lr)
-    there = {line["round"] for line in mine if "round" in line}
-    return mine if nets == {(*net, *how) for net in asked} and there == set(rounds) else []
-
-
-def _of(
-    job: build.Job,
-    config: ConfigDict,
-    kept: Checkpoints,
-    seed: int,
-    tune: Callable[[Any, dict[str, int], int], dict[str, Any]],
-) -> Iterator[dict[str, Any]]:
-    nets = dict(_nets(job, kept))
-    rankings = {number: lottery.ranking(net, job.names) for number, net in nets.items()}
-    last = max(nets)
-    before = None
+def _distances(rankings: dict[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """How far the filters' ranks are from those before and from the last, the mean over groups."""
+    far = lambda a, b: float(np.mean([lottery.distance(a[group], b[group]) for group in a]))
+    before, last = None, rankings[max(rankings)]
     for number, ranked in rankings.items():
-        yield {
-            "round": number,
-            "distance": None if before is None else _far(before, ranked),
-            "distance_to_last": _far(ranked, rankings[last]),
-        }
+        step = None if before is None else far(before, ranked)
+        yield {"round": number, "distance": step, "distance_to_last": far(ranked, last)}
         before = ranked
-    net, widths = nets[last], job.plan.widths
-    for share in (0.0, *config.lottery.pruned):
-        shares = dict.fromkeys(widths, share)
-        ways = {"norms": lottery.largest(net, job.names, shares)}
-        if share:
-            ways["random"] = lottery.at_random(jax.random.key(seed), widths, shares)
-        for way, stay in ways.items():
-            small, left = lottery.prune(net, job.names, stay)
-            yield {"pruned": share, "by": way, **tune(small, left, seed)}
-
-
-def _far(before: dict[str, Any], after: dict[str, Any]) -> float:
-    """The mean over the groups of how far their rankings went."""
-    return float(np.mean([lottery.distance(before[group], after[group]) for group in before]))
 
 
 def _kept(config: ConfigDict, workdir: pathlib.Path, name: str) -> Checkpoints:
@@ -130,48 +182,17 @@ def _kept(config: ConfigDict, workdir: pathlib.Path, name: str) -> Checkpoints:
     return kept
 
 
-def _nets(job: build.Job, kept: Checkpoints) -> Iterator[tuple[int, Any]]:
-    """The net in each checkpoint, the oldest first."""
+def _nets(job: build.Job, kept: Checkpoints, seed: int, config: ConfigDict) -> dict[int, Any]:
+    """The net as it began and in each checkpoint, by the rounds it was trained for."""
+    first = loop.holder(job, 0, config)
+    states = {0: first.trainer.natural(first.state(seed))}
     for number in sorted(kept.rounds()):
+        shapes = loop.holder(job, number, config).trainer.shapes
         try:
-            state = kept.restore(kept.check(number), job.trainer.shapes)
+            states[number] = kept.restore(kept.check(number), shapes)
         except CheckpointError as error:
             raise InputError(str(error)) from None
-        yield number, jax.tree.map(np.asarray, state.params)
-
-
-def _tuner(config: ConfigDict, data: Any) -> Callable[[Any, dict[str, int], int], dict[str, Any]]:
-    """Trains a small net on; nets of one size share a program."""
-    jobs: dict[tuple[int, ...], tuple[build.Job, ConfigDict, float]] = {}
-
-    def small_job(widths: dict[str, int]) -> tuple[build.Job, ConfigDict, float]:
-        size = tuple(widths.values())
-        if size not in jobs:
-            small = config.copy_and_resolve_references()
-            small.workers, small.warm_up = 1, 0
-            small.model.widths = ConfigDict(widths)
-            small.epochs, small.optimizer.lr = config.lottery.epochs, config.lottery.lr
-            job = build.build(small, data, "single")
-            jobs[size] = job, small, job.step_s()
-        return jobs[size]
-
-    def tune(net: Any, widths: dict[str, int], seed: int) -> dict[str, Any]:
-        job, small, step_s = small_job(widths)
-        state = job.trainer.init(net, jax.random.key(seed))
-        pruned, batches = job.evaluate(state), job.batches(seed)
-        for number in range(build.rounds(small, data)):
-            state, _ = job.trainer.round(state, **job.place(batches(number, {})))
-        return {
-            "epochs": config.lottery.epochs,
-            "lr": config.lottery.lr,
-            "accuracy": pruned["accuracy/test"],
-            "accuracy_tuned": job.evaluate(state)["accuracy/test"],
-            "parameters": job.plan.net_parameters,
-            "flops": job.plan.flops // config.local_steps,
-            "step_s": step_s,
-        }
-
-    return tune
+    return {n: jax.tree.map(np.asarray, state.params) for n, state in states.items()}
 
 
 def table(lines: list[dict[str, Any]]) -> str:
@@ -181,9 +202,10 @@ def table(lines: list[dict[str, Any]]) -> str:
          "accuracy pruned (%)", "trained on (%)", "seeds"],
         ["---", "---:", "---"] + ["---:"] * 6,
     ]  # fmt: skip
+    times = {x["timed"]: 1e3 * float(np.median(x["step_s"])) for x in lines if "timed" in x}
     places = [(x["method"], x["pruned"], x["by"]) for x in lines if "pruned" in x]
     for place in dict.fromkeys(places):
-        some = [x for x in lines if (x["method"], x.get("pruned"), x.get("by")) == place]
+        some = [x for x in lines if tuple(map(x.get, ("method", "pruned", "by"))) == place]
         accuracies = [spread([x[key] for x in some]) for key in ("accuracy", "accuracy_tuned")]
         one = some[0]
         rows.append(
@@ -193,7 +215,7 @@ def table(lines: list[dict[str, Any]]) -> str:
                 place[2],
                 f"{one['parameters']:,}",
                 f"{one['flops'] / 1e6:.0f} M",
-                f"{1e3 * one['step_s']:.1f}",
+                f"{times[place[1]]:.1f}" if place[1] in times else "",
                 *accuracies,
                 str(len(some)),
             ]

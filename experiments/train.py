@@ -25,6 +25,7 @@ from ist_jax import data as datasets
 from ist_jax.errors import InputError
 
 CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
+LOTTERY = "lottery.jsonl"  # of experiments.lottery, about the run
 FIGURE, TENSORBOARD = report.FIGURES[0], "tensorboard"
 A_DAY = 24 * 3600  # seconds to wait for a process that reads data or checks a checkpoint
 ALONE = Team()
@@ -191,6 +192,7 @@ def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bo
         if not resume:
             for folder in (TENSORBOARD, keep.FOLDER):
                 shutil.rmtree(workdir / folder, ignore_errors=True)
+            (workdir / LOTTERY).unlink(missing_ok=True)
             metrics.write_text("")
         metrics.touch()
         (workdir / CONFIG).write_text(config.to_json_best_effort(indent=2) + "\n")

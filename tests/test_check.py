@@ -55,6 +55,9 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
         ({"data.skew": -1.0}, "must be 0"),
         ({"mesh.workers": 3}, "4 workers cannot be dealt out evenly to 3 devices"),
         ({"mesh.workers": 99}, "asked for 99 devices, there are 8"),
+        ({"lottery.pruned": (0.5, 1.0)}, r"pruned must be different shares between 0 and 1"),
+        ({"lottery.pruned": (0.5, 0.5)}, r"pruned must be different shares between 0 and 1"),
+        ({"lottery.epochs": 0.0}, r"lottery\.epochs must be positive"),
         ({"statistics_examples": 10}, "must be at least 256"),
     ],
     ids=lambda value: str(value)[:40],
@@ -81,4 +84,14 @@ def test_keys_of_a_home_made_config_are_checked(tmp_path):
     with config.unlocked():
         del config.optimizer.momentum
     with pytest.raises(InputError, match=r"config\.optimizer\.momentum is missing"):
+        train.plan(config)
+
+
+def test_the_width_of_a_stage_is_that_of_its_equal_blocks():
+    config = tiny("fashion_resist", methods=("resist",))
+    config.model.widths.stage2 = 2
+    with pytest.raises(InputError, match=r"widths\.stage2=2, but of the blocks .* 3 are equal"):
+        train.plan(config)
+    config.model.options.blocks = 4
+    with pytest.raises(InputError, match=r"options\.blocks must be whole numbers above 0"):
         train.plan(config)

@@ -101,33 +101,51 @@ def test_a_run_is_pruned_and_trained_on(tmp_path, monkeypatch):
     written = (tmp_path / "run/lottery.jsonl").read_text().splitlines()
     assert lines == list(map(json.loads, written))
     for seed in config.seeds:
-        mine = [x for x in lines if (x["method"], x["seed"]) == ("ist", seed)]
+        mine = [x for x in lines if (x.get("method"), x.get("seed")) == ("ist", seed)]
         curve = [x for x in mine if "round" in x]
-        assert [x["round"] for x in curve] == [3, 6]
+        assert [x["round"] for x in curve] == [0, 3, 6]
         assert curve[0]["distance"] is None
-        assert curve[0]["distance_to_last"] == curve[1]["distance"] > 0
+        assert curve[0]["distance_to_last"] > curve[1]["distance_to_last"] > 0
+        assert curve[1]["distance_to_last"] == curve[2]["distance"]
         nets = [(x["pruned"], x["by"]) for x in mine if "pruned" in x]
         assert nets == [(0.0, "norms"), (0.5, "norms"), (0.5, "random")]
         whole, half, other = (x for x in mine if "pruned" in x)
         assert half["parameters"] == other["parameters"] == 64 * 32 + 32 * 32 + 32 * 10 + 4 * 32
         assert half["flops"] < whole["flops"]
         assert half["accuracy_tuned"] > max(half["accuracy"], 0.5)
+    times = [x for x in lines if "timed" in x]
+    assert [x["timed"] for x in times] == [0.0, 0.5]
+    assert all(len(x["step_s"]) == command.TURNS and min(x["step_s"]) > 0 for x in times)
     assert command.table(lines).count("| ist") == 3
     page = report.made("loft", [tmp_path / "run"], tmp_path / "loft.md", draw=True)
     assert command.table(lines) in page
     assert (tmp_path / "loft.png").stat().st_size > 10_000
     again = []
-    monkeypatch.setattr(command, "_of", lambda *_: again.append(_[3]) or [])
+    monkeypatch.setattr(command.Tickets, "trained_on", lambda *_: again.append(_[4:7]) or {})
+    monkeypatch.setattr(command.Tickets, "times", lambda *_: times)
     assert command.run(config, tmp_path / "run") == lines, "all of it was there"
     assert not again
-    (tmp_path / "run/lottery.jsonl").write_text("\n".join(written[:-1]) + "\n")
+    lost = next(
+        n for n, x in enumerate(lines) if tuple(map(x.get, ("seed", "by"))) == (1, "random")
+    )
+    (tmp_path / "run/lottery.jsonl").write_text("\n".join(written[:lost]) + "\n")
+    with pytest.raises(InputError, match="has not all pruned nets yet"):
+        report.made("loft", [tmp_path / "run"], tmp_path / "loft.md")
     command.run(config, tmp_path / "run")
-    assert again == [1], "the seed whose last line was not there"
+    assert again == [(1, 0.5, "random")], "the net whose line was not there"
     config.seeds = (0,)  # the other seed's lines are not this command's to drop
     (tmp_path / "run/lottery.jsonl").write_text("\n".join(written) + "\n")
     command.run(config, tmp_path / "run")
-    assert sorted((tmp_path / "run/lottery.jsonl").read_text().splitlines()) == sorted(written)
+    nets = lambda rows: sorted(row for row in rows if "pruned" in row)
+    assert nets((tmp_path / "run/lottery.jsonl").read_text().splitlines()) == nets(written)
     written = (tmp_path / "run/lottery.jsonl").read_text().splitlines()
+    for share, message in (
+        (1.0, "between 0 and 1"),
+        (0.999, "neurons of 'hidden0' must leave some"),
+    ):
+        config.lottery.pruned = (0.5, share)
+        with pytest.raises(InputError, match=message):
+            command.run(config, tmp_path / "run")
     config.lottery.pruned = (0.25,)  # another look at the same run
     config.checkpoint.folder = str(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="elsewhere/ist_0 holds no checkpoint"):
@@ -159,3 +177,17 @@ def test_the_command_tells_mistakes(tmp_path):
     done = call(f"--workdir={tmp_path}")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "holds no run" in done.stderr
+
+
+def test_a_warm_up_has_rankings_too_and_a_run_that_is_replaced_takes_its_lines_along(tmp_path):
+    config = tiny(**{"warm_up": 2, "eval_every": 2, "checkpoint.every": 2, "checkpoint.last": 9})
+    config.lottery.pruned, config.lottery.epochs = (), 0.1
+    train.run(config, tmp_path / "run")
+    lines = command.run(config, tmp_path / "run")
+    assert [x["round"] for x in lines if "round" in x] == [0, 2, 4, 6]
+    config.optimizer.lr = 1e-6
+    train.run(config, tmp_path / "run", overwrite=True)
+    assert not (tmp_path / "run/lottery.jsonl").exists()
+    again = command.run(config, tmp_path / "run")
+    accuracy = lambda rows: [x["accuracy"] for x in rows if "pruned" in x]
+    assert accuracy(again) != accuracy(lines)

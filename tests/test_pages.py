@@ -87,7 +87,9 @@ def test_bytes_of_loft_are_within_two_percent_of_the_papers():
 
 
 def test_a_run_without_pruned_nets_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"has no pruned nets yet: python -m experiments\.lottery"):
+    with pytest.raises(
+        InputError, match=r"has not all pruned nets yet: python -m experiments\.lottery"
+    ):
         loft.page(*gathered([run(tmp_path, "run", {"loft": [[0.5]]})]))
 
 

@@ -116,6 +116,20 @@ def test_an_empty_slot_is_no_block_and_learns_nothing(name):
             assert np.asarray(leaf)[:2].any()
 
 
+def test_an_example_is_looked_at_as_if_alone_whatever_stands_beside_it():
+    """Also where nothing of it is left between the convolutions of a block."""
+    model = ResNet({"stage1": 2}, 3, blocks=(2,), base=2, bias=True)
+    x = np.random.default_rng(0).normal(size=(100, 8, 8, 1)).astype(np.float32)
+    params, _ = axes.of(jax.jit(model.init)(jax.random.key(0), x))
+    block = params["params"]["stage1"]
+    block["norm_between"]["shift"] = jnp.full_like(block["norm_between"]["shift"], -3.5)
+    block["norm_after"]["shift"] = jnp.ones_like(block["norm_after"]["shift"])
+    found = normalise.statistics(model, params, x)
+    logits = jax.jit(lambda x: model.apply({**params, **found}, x, train=False))
+    alone = np.concatenate([logits(x[n : n + 1]) for n in range(len(x))])
+    np.testing.assert_allclose(logits(x), alone, atol=1e-5)
+
+
 def test_a_worker_computes_the_blocks_it_holds_and_no_others():
     model, params, names = net()
     key = jax.random.key(0)

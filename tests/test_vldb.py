@@ -39,6 +39,7 @@ def run(
             "step": 80 * number,
             "accuracy/test": accuracy,
             "comm/bytes_sent": 1000 * number,
+            "comm/bytes_received": 1000 * number,
             "compute/flops": 1,
             "time/train_s": 2.0 * number,
             **{f"{key}/test": value for key, value in keys.items()},

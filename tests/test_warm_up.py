@@ -16,12 +16,14 @@ from ist_jax.models.mlp import MLP
 from ist_jax.models.resnet import ResNet
 
 
-def test_a_warm_up_is_local_sgd_and_then_the_method(tmp_path):
+@pytest.mark.parametrize("name", ["ist", "resist"])
+def test_a_warm_up_is_local_sgd_and_then_the_method(tmp_path, name):
+    """Also where it is looked at: ResIST scales what adds up, local SGD does not."""
     changes = {"rounds": 6, "eval_every": 1, "optimizer.schedule": "cosine"}
-    train.run(tiny(methods=("ist", "local_sgd"), warm_up=2, **changes), tmp_path / "warm")
-    train.run(tiny(**changes), tmp_path / "cold")
+    train.run(tiny(methods=(name, "local_sgd"), warm_up=2, **changes), tmp_path / "warm")
+    train.run(tiny(methods=(name,), **changes), tmp_path / "cold")
     rows = timeless(lines(tmp_path / "warm"))
-    warm, local = ([r for r in rows if r["method"] == name] for name in ("ist", "local_sgd"))
+    warm, local = ([r for r in rows if r["method"] == n] for n in (name, "local_sgd"))
     without = lambda row: {k: v for k, v in row.items() if k != "method"}
     assert list(map(without, warm[:3])) == list(map(without, local[:3]))
     cold = timeless(lines(tmp_path / "cold"))

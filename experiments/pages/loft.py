@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import lottery, report
+from experiments import lottery, report, train
 from experiments.markdown import aligned
 from experiments.pages.moved import PreResNet, moved
 from experiments.pages.published import LOFT_TRAFFIC
@@ -73,36 +73,73 @@ def lines_of(run: Run) -> list[dict[str, Any]]:
     """What experiments.lottery found of a run.
 
     Raises:
-      InputError: nothing yet.
+      InputError: nothing yet, or not all: its times stand at the end.
     """
     try:
-        return [json.loads(line) for line in (run.folder / lottery.LINES).read_text().splitlines()]
+        text = (run.folder / train.LOTTERY).read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
     except (OSError, ValueError):
-        raise InputError(
-            f"{run.folder} has no pruned nets yet: python -m experiments.lottery"
-        ) from None
+        lines = []
+    if not lines or "timed" not in lines[-1]:
+        raise InputError(f"{run.folder} has not all pruned nets yet: python -m experiments.lottery")
+    return lines
 
 
 def _of(run: Run) -> str:
     lines, config = lines_of(run), run.config
-    tuned = config["lottery"]["epochs"]
+    parts = [
+        f"## {run.folder.name}: {run.told}, {config['workers']} workers",
+        report.table([run.folder]),
+        _tickets(lines),
+        lottery.table(lines),
+        _verdict(lines),
+        "How far the ranking of the filters is from the last one, after so many rounds, and "
+        "(behind the stroke) from the one before; round 0 is the net as it began:",
+        _distances(lines),
+    ]
+    return "\n\n".join(parts)
+
+
+def _tickets(lines: list[dict[str, Any]]) -> str:
+    how = {(x["epochs"], x["lr"]) for x in lines if "pruned" in x}
+    told = " or ".join(f"{epochs:g} epoch(s) at {lr:g}" for epochs, lr in sorted(how))
     return (
-        f"## {run.folder.name}: {run.told}, {config['workers']} workers\n\n"
-        f"{report.table([run.folder])}\n\n"
-        f"Filters pruned by their norms or at random, and the smaller net trained on for {tuned:g} "
-        "epoch(s). FLOPs and time are those of a gradient of the smaller net, measured.\n\n"
-        f"{lottery.table(lines)}\n\nHow far the ranking of the filters is from the last one, after "
-        "so many rounds, and (behind the stroke) from the one before:\n\n" + _distances(run, lines)
+        "Filters pruned by their norms or at random, and the smaller net trained on, alone and "
+        f"with all data, for {told}. FLOPs are those of a gradient of a batch, whose time is "
+        "measured, sizes taking turns."
     )
 
 
-def _distances(run: Run, lines: list[dict[str, Any]]) -> str:
+def _verdict(lines: list[dict[str, Any]]) -> str:
+    """What pruning by norms is worth, seed by seed, in points of accuracy after training on."""
+    found = {
+        (x["method"], x["pruned"], x["by"], x["seed"]): 100 * x["accuracy_tuned"]
+        for x in lines
+        if "pruned" in x
+    }
+    rows = [
+        ["method", "pruned", "by norms - at random", "by norms - not pruned"],
+        ["---", "---:", "---:", "---:"],
+    ]
+    for name, share in dict.fromkeys((k[0], k[1]) for k in found if k[2] == "random"):
+        seeds = [k[3] for k in found if k[:3] == (name, share, "random")]
+        ours = np.array([found[name, share, "norms", seed] for seed in seeds])
+        drawn = np.array([found[name, share, "random", seed] for seed in seeds])
+        whole = np.array([found[name, 0.0, "norms", seed] for seed in seeds])
+        more = (ours - drawn, ours - whole)
+        cells = [f"{x.mean():+.2f} ± {x.std(ddof=len(x) > 1):.2f}" for x in more]
+        rows.append([name, f"{share:.0%}", *cells])
+    return "Differences in points, seed by seed (mean ± standard deviation):\n\n" + aligned(rows)
+
+
+def _distances(lines: list[dict[str, Any]]) -> str:
+    lines = [line for line in lines if "round" in line]
     names = list(dict.fromkeys(line["method"] for line in lines))
     rows = [["round", *names], ["---:"] * (1 + len(names))]
-    for number in sorted({line["round"] for line in lines if "round" in line}):
+    for number in sorted({line["round"] for line in lines}):
         cells = [str(number)]
         for name in names:
-            some = [x for x in lines if (x["method"], x.get("round")) == (name, number)]
+            some = [x for x in lines if (x["method"], x["round"]) == (name, number)]
             last = np.mean([x["distance_to_last"] for x in some])
             steps = [x["distance"] for x in some if x["distance"] is not None]
             cells.append(f"{last:.2f} / {np.mean(steps):.2f}" if steps else f"{last:.2f} / -")
@@ -119,7 +156,7 @@ def figure(runs: list[Run], out: pathlib.Path) -> None:
 
     canvas, panels = pyplot.subplots(len(runs), 2, figsize=(10, 3.6 * len(runs)), squeeze=False)
     for (far, tuned), run in zip(panels, runs, strict=True):
-        lines = lines_of(run)
+        lines = [line for line in lines_of(run) if "method" in line]
         for number, name in enumerate(dict.fromkeys(line["method"] for line in lines)):
             mine = [line for line in lines if line["method"] == name]
             color = f"C{number}"

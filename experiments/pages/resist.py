@@ -7,8 +7,11 @@ Runs are those of configs/fashion_resist.py, one of each variant, and of the las
 ``--config.compress``; ``links.json`` has seconds of rounds (benchmarks.behind_links).
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from configs.fashion_resist import LADDER
 from experiments.markdown import aligned, quantity, spread
@@ -59,6 +62,7 @@ def step_of(run: Run) -> str:
             and config["model"]["options"].get("preactivate") == preactivated
             and config["min_depth"] == least
             and how in {name for name, _ in run.lines}
+            and config["workers"] == 2
         ):
             return step
     raise InputError(f"{run.folder} is no run of configs/fashion_resist.py or a variant of it")
@@ -111,15 +115,29 @@ def _ladder(known: Sequence[tuple[str, Run]]) -> str:
         return ""
     return (
         "## One step at a time\n\nTwo workers; each step keeps those before it. Blocks a worker: "
-        "the slots of its net, of which the first two steps leave some empty.\n\n" + aligned(rows)
+        "the slots of its net; where they are dealt out unevenly, a worker has some that are empty "
+        "and computed all the same.\n\n" + aligned(rows) + "\n\n" + _order(known)
     )
+
+
+def _order(known: Sequence[tuple[str, Run]]) -> str:
+    """Whether each step is better than the one before it, and by more than seeds differ."""
+    found = {step: run.last(LADDER[step][1]) for step, run in known}
+    steps = [step for step in STEPS if found.get(step)]
+    told = []
+    for before, after in itertools.pairwise(steps):
+        gain = 100 * (np.mean(found[after]) - np.mean(found[before]))
+        differ = [np.std(found[step], ddof=len(found[step]) > 1) for step in (before, after)]
+        within = " (seeds differ by as much)" if abs(gain) <= 100 * max(differ) else ""
+        told.append(f"{after or 'resist'} {gain:+.1f}{within}")
+    return f"Points that a step adds to the one before it: {', '.join(told)}." if told else ""
 
 
 def _beside(runs: Sequence[Run]) -> str:
     rows = [
-        ["method", "updates in", "accuracy (%)", "seeds", "sent / worker", "FLOPs / worker",
-         "training time"],
-        ["---", "---"] + ["---:"] * 5,
+        ["method", "updates in", "accuracy (%)", "seeds", "sent / worker", "received / worker",
+         "FLOPs / worker", "training time"],
+        ["---", "---"] + ["---:"] * 6,
     ]  # fmt: skip
     for run in sorted(runs, key=lambda run: run.config["compress"]):
         for how in dict.fromkeys(name for name, _ in run.lines):
@@ -131,6 +149,7 @@ def _beside(runs: Sequence[Run]) -> str:
                         spread(found),
                         str(len(found)),
                         quantity(run.last(how, "comm/bytes_sent")[0], "B"),
+                        quantity(run.last(how, "comm/bytes_received")[0], "B"),
                         quantity(run.last(how, "compute/flops")[0], ""),
                         f"{run.median(how, 'time/train_s'):.0f} s",
                     ]
@@ -140,5 +159,6 @@ def _beside(runs: Sequence[Run]) -> str:
     return (
         "## Beside it\n\nThe last step of the ladder, local SGD and two nets as deep as a subnet "
         "that are asked together; and the same with updates in fewer bits, or only the largest "
-        "of them.\n\n" + aligned(rows)
+        "of them (what a worker sends; what it receives are parameters, in 32 bits)."
+        "\n\n" + aligned(rows)
     )

@@ -108,7 +108,7 @@ def _gat(net: GraphNet, h: Array, links: Links, width: int, below: Any, group: A
     z = _linear(h, (net.heads, width), below, (None, group), "all")
 
     def towards(which: str) -> Array:
-        init = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)  # a head's own features come in
+        init = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)  # heads come out
         named = nn.with_partitioning(init, (None, group))
         kernel: Any = net.param(f"{which}_{name}", named, (net.heads, width))
         return jnp.einsum("nhd,hd->nh", z, kernel)

@@ -14,12 +14,14 @@ group               its members                                     method
 ``hidden0``, ...    dense neurons under the logits                  IST, Yuan et al., PVLDB 15, 2022
 ==================  ==============================================  ================================
 
-Everything else is shared by all workers and averaged. A block without parameters (an empty slot's
-are zeros) is the identity, so that a worker runs the blocks it holds and no others.
+Everything else is shared by all workers and averaged. A worker's net has as many blocks as the
+largest share has. An empty slot of a smaller share has parameters of zeros, and then a block is the
+identity; it is computed all the same.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -32,6 +34,11 @@ from ist_jax.errors import InputError
 from ist_jax.models.augment import CropAndFlip
 from ist_jax.models.convolution import Convolution, check_counts
 from ist_jax.models.mlp import MLP
+
+
+def equal_blocks(blocks: Sequence[int]) -> dict[str, int]:
+    """How many blocks of each stage are equal: all, but of later stages the strided first one."""
+    return {f"stage{n}": count - (n > 1) for n, count in enumerate(blocks, 1)}
 
 
 class Block(nn.Module):
@@ -66,7 +73,8 @@ class Block(nn.Module):
         y = nn.relu(norm(y, "between", self.group))
         y = Convolution(self.filters, names=(*around, self.group, None), name="out")(y)
         if not self.preactivate:  # the last shift of an empty slot would learn
-            y = jnp.where(jnp.any(y), norm(y, "after"), 0)
+            kernel: Any = nn.meta.unbox(self.variables["params"]["out"]["kernel"])
+            y = jnp.where(jnp.any(kernel), norm(y, "after"), 0)
         y = self.gain * y
         if self.branch:
             return y
@@ -182,10 +190,9 @@ class ResNet(nn.Module):
         check_counts("base of a ResNet", (self.base,))
         if self.crop < 0:
             raise InputError(f"crop of a ResNet must not be negative; found {self.crop}")
-        most: dict[str, float] = {}  # members of each group that can be cut
+        most: dict[str, float] = dict(equal_blocks(self.blocks))  # that can be cut
         for stage, count in enumerate(self.blocks, 1):
             first = int(stage > 1)
-            most[f"stage{stage}"] = count - first
             if first and not self.preactivate:
                 most[f"strided{stage}"] = 1
             if f"stage{stage}" not in self.widths:
