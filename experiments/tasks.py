@@ -158,7 +158,7 @@ def _retrieval(config: ConfigDict, data: MultiLabel, how: Method, count: int, ro
         )
         some = data.train_x[: config.statistics_examples]
         a_row = data.train_x.most * config.model.widths.get("hidden0", 1)  # of the first layer
-        batch = max(1, min(500, EVALUATED // a_row))
+        batch = max(1, min(500, WIDEST // a_row))
         evaluate = multilabel.precision(model, some, noticed, batch, compiled=compiled)
 
         def named(net: Any) -> dict[str, float]:
@@ -191,6 +191,11 @@ def _retrieval(config: ConfigDict, data: MultiLabel, how: Method, count: int, ro
 
 
 def _of_nodes(config: ConfigDict, data: Nodes, how: Method, count: int) -> Task:
+    if config.mesh.data > 1:
+        raise InputError(
+            f"config.mesh.data={config.mesh.data} devices would split a batch of examples; the "
+            "nodes of a batch are joined by edges. Set it to 1."
+        )
     model = _build(GraphNet, config, dict(config.model.widths), how, classes=data.classes)
     none = np.zeros(0, np.int32)
     shape = (config.data.batch,)

@@ -92,6 +92,6 @@ def test_the_width_of_a_stage_is_that_of_its_equal_blocks():
     config.model.widths.stage2 = 2
     with pytest.raises(InputError, match=r"widths\.stage2=2, but of the blocks .* 3 are equal"):
         train.plan(config)
-    config.model.options.blocks = 4
+    config.model.options.blocks = (1, -4)
     with pytest.raises(InputError, match=r"options\.blocks must be whole numbers above 0"):
         train.plan(config)

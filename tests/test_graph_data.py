@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from ist_jax.data import debian, debian_graph, graph, graph_files, wordnet
+from ist_jax.data import debian, debian_graph, graph, graph_files, pickled, wordnet
 from ist_jax.errors import InputError
 
 DRAW = np.random.default_rng(0)
@@ -50,12 +50,29 @@ def test_nodes_without_label_or_features_are_kept_and_counted():
         ({"part": np.zeros(N, int)}, "no node of the validation part has a label"),
         ({"labels": np.where(PART == 2, -1, LABELS)}, "no node of the test part has a label"),
         ({"part": PART[:-1]}, r"must fit; found \[12, 3\], \[12\], \[11\], \[2, 7\]"),
+        ({"labels": LABELS[:, None]}, r"must fit; found \[12, 3\], \[12, 1\]"),
+        ({"ends": ENDS + 0.5}, "edges must be whole numbers, found float64"),
+        ({"labels": LABELS * np.nan, "classes": 3}, "labels must be whole numbers, found float64"),
+        ({"part": PART.astype(str)}, "parts must be whole numbers, found <U"),
+        ({"part": PART + 254}, "node 0 is of part 254; there are 0 "),
+        ({"features": FEATURES.astype(object)}, "features must be numbers, found object"),
+        ({"features": FEATURES.astype(float) * 1e300}, "node 0 has a feature that is not finite"),
     ],
 )
 def test_a_graph_that_is_none_is_refused(change, message):
     given = {"features": FEATURES, "ends": ENDS, "labels": LABELS, "part": PART} | change
     with pytest.raises(InputError, match=message):
         graph.build("g", **given)
+
+
+def test_graphs_of_one_name_and_size_are_told_apart():
+    """Clusterings are kept by this digest."""
+    given = {"features": FEATURES, "ends": ENDS, "labels": LABELS, "part": PART}
+    changes: list[dict] = [{}, {"ends": ENDS[:, :-1]}, {"features": FEATURES + 1}]
+    changes += [{"labels": LABELS[::-1]}, {"part": PART[::-1]}]
+    made = [graph.build("g", **given | change).sha256 for change in changes]
+    assert len(set(made)) == len(made)
+    assert graph.build("g", **given).sha256 == made[0]
 
 
 def test_parts_are_drawn_by_key_and_never_split_one():
@@ -195,6 +212,78 @@ def test_published_files_give_the_graph_they_hold(tmp_path, kind):
                 load(str(tmp_path / "in"), cache=str(tmp_path / "other"))
             file.write_bytes(kept)
     shutil.rmtree(tmp_path / "in")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_files_are_read_or_refused(tmp_path, kind):
+    """Bytes that are another, in every file: a graph, or a complaint, and never a traceback."""
+    load, make = KINDS[kind]
+    make(tmp_path / "in")
+    if kind == "reddit":
+        arrays = dict(np.load(tmp_path / "in/reddit_data.npz"))
+        np.savez_compressed(tmp_path / "in/reddit_data.npz", **arrays)
+    draw, refused = np.random.default_rng(0), 0
+    for file in sorted(path for path in (tmp_path / "in").rglob("*") if path.is_file()):
+        kept = file.read_bytes()
+        for place in draw.integers(0, len(kept), 40):
+            spoilt = bytearray(kept)
+            spoilt[place] ^= int(draw.integers(1, 256))
+            file.write_bytes(spoilt)
+            try:
+                load(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
+            except InputError:
+                refused += 1
+        file.write_bytes(kept)
+    assert refused > 40
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("test.index", b"10\n9\n", r"test\.index must name 3 nodes from 9 on"),
+        ("test.index", b"10\n9\n-1\n", r"test\.index must name 3 nodes from 9 on"),
+        ("x", pickle.dumps({}, protocol=2), "must be sparse matrices"),
+        ("graph", pickle.dumps({"a": ["b"]}, protocol=2), "graph must be lists of nodes by node"),
+        ("ty", pickle.dumps(np.eye(3)[:2], protocol=2), "are of different sizes"),
+    ],
+)
+def test_files_of_planetoid_that_do_not_belong_together_are_refused(tmp_path, name, value, message):
+    planetoid(tmp_path / "in")
+    (tmp_path / f"in/ind.toy.{name}").write_bytes(value)
+    with pytest.raises(InputError, match=message):
+        graph_files.planetoid(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
+
+
+def test_a_row_without_a_one_is_no_label(tmp_path):
+    planetoid(tmp_path / "in")
+    labels = np.eye(3, dtype=np.int32)[LABELS][[10, 9, 11]]
+    labels[0] = 0
+    (tmp_path / "in/ind.toy.ty").write_bytes(pickle.dumps(labels, protocol=2))
+    found = graph_files.planetoid(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
+    assert found.labels[9:].tolist() == [0, -1, 2]
+
+
+def test_a_node_in_two_parts_is_refused(tmp_path):
+    ogb(tmp_path / "in")
+    written(tmp_path / "in/split/time/test.csv.gz", [[0], [11]])
+    with pytest.raises(InputError, match="node 0 is in two parts"):
+        graph_files.ogb(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("protocol", range(5))
+def test_a_pickle_of_numbers_is_what_was_pickled(tmp_path, protocol):
+    file = tmp_path / "numbers"
+    matrix = scipy.sparse.csr_matrix(FEATURES * (FEATURES > 0))
+    for value in (FEATURES, np.asfortranarray(FEATURES), LABELS.astype(">i4"), matrix):
+        file.write_bytes(pickle.dumps(value, protocol=protocol))
+        found = pickled.load(file)
+        assert found.dtype == value.dtype
+        assert (found != value).sum() == 0
+    file.write_bytes(pickle.dumps({1: [2], 3: []}, protocol=protocol))
+    assert pickled.load(file) == {1: [2], 3: []}
+    file.write_bytes(pickle.dumps(np.array(["a"], object), protocol=protocol))
+    with pytest.raises(InputError, match="is no file of Planetoid: numbers of kind object"):
+        pickled.load(file)
 
 
 def test_a_pickle_that_would_run_something_is_refused(tmp_path):

@@ -65,19 +65,27 @@ def build(
       ends: int [2, e], the two ends of each edge. All are taken both ways, and once.
 
     Raises:
-      InputError: arrays that do not fit, an end or a label out of range, a feature that is not
-        finite, a part without nodes.
+      InputError: arrays that do not fit or are not of numbers, an end, a label or a part out of
+        range, a feature that is not finite in 32 bits, a part without nodes that have a label.
     """
     n = len(features)
-    if features.ndim != 2 or len(labels) != n or len(part) != n or ends.shape[:1] != (2,):
+    if features.ndim != 2 or {labels.shape, part.shape} != {(n,)} or ends.shape[:1] != (2,):
         raise InputError(
             f"{name}: features [n, F], labels [n], parts [n] and edges [2, e] must fit; found "
             f"{list(features.shape)}, {list(labels.shape)}, {list(part.shape)}, {list(ends.shape)}"
         )
+    whole = {"edges": ends, "labels": labels, "parts": part}
+    for what, array in whole.items():
+        if not np.issubdtype(array.dtype, np.integer):
+            raise InputError(f"{name}: {what} must be whole numbers, found {array.dtype}")
+    if features.dtype.kind not in "biuf":
+        raise InputError(f"{name}: features must be numbers, found {features.dtype}")
     outside = np.flatnonzero(((ends < 0) | (ends >= n)).any(axis=0))
     if outside.size:
         one = ends[:, outside[0]].tolist()
         raise InputError(f"{name}: edge {outside[0]} joins {one}; nodes are 0 to {n - 1}")
+    with np.errstate(over="ignore"):
+        features = np.ascontiguousarray(features, np.float32)
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
         raise InputError(f"{name}: node {finite.argmin()} has a feature that is not finite")
@@ -87,6 +95,12 @@ def build(
         raise InputError(
             f"{name}: node {wrong[0]} has label {labels[wrong[0]]}, expected 0 to {classes - 1} "
             "(-1: none)"
+        )
+    strange = np.flatnonzero(~np.isin(part, (*PARTS.values(), NONE)))
+    if strange.size:
+        raise InputError(
+            f"{name}: node {strange[0]} is of part {part[strange[0]]}; there are "
+            f"{', '.join(f'{number} ({what})' for what, number in PARTS.items())}, {NONE} (none)"
         )
     for what, number in PARTS.items():
         if not ((part == number) & (labels >= 0)).any():
@@ -105,14 +119,11 @@ def build(
         "unlabelled": int((labels < 0).sum()),
         "blank": int((~features.any(axis=1)).sum()),
     }
-    arrays = (
-        np.ascontiguousarray(features, np.float32),
-        receivers,
-        senders,
-        labels.astype(np.int32),
-        part.astype(np.int8),
-    )
-    return Graph(name, *arrays, classes, origin, counted, "")
+    arrays = (features, receivers, senders, labels.astype(np.int32), part.astype(np.int8))
+    digest = hashlib.sha256(repr([array.shape for array in arrays]).encode())
+    for array in arrays:
+        digest.update(array.data)
+    return Graph(name, *arrays, classes, origin, counted, digest.hexdigest())
 
 
 def write(graph: Graph, folder: Path) -> dict[str, Any]:

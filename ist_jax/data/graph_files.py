@@ -1,10 +1,6 @@
 """Graphs as others publish them, in a folder: OGB's csv files, Planetoid's, Reddit's npz files."""
 
-import codecs
-import collections
 import gzip
-import pickle
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from ist_jax.data import graph, prepared
+from ist_jax.data import graph, pickled, prepared
 from ist_jax.data.graph import NONE, TEST, TRAIN, VALID, Graph
 from ist_jax.errors import InputError
 
@@ -45,8 +41,11 @@ def ogb(path: str = "", *, cache: str = "") -> Graph:
             outside = nodes[(nodes < 0) | (nodes >= len(part))]
             if outside.size:
                 raise InputError(f"{splits[0].parent}: node {outside[0]} of {len(part)}")
+            twice = nodes[part[nodes] != NONE]
+            if twice.size:
+                raise InputError(f"{splits[0].parent}: node {twice[0]} is in two parts")
             part[nodes.ravel()] = number
-        return graph.build(folder.name, features, ends.T, labels.ravel(), part)
+        return graph.build(folder.resolve().name, features, ends.T, labels.ravel(), part)
 
     return _prepared(folder, files, cache, read)
 
@@ -65,14 +64,15 @@ def planetoid(path: str = "", *, cache: str = "") -> Graph:
     files = [folder / f"ind.{name}.{part}" for part in PLANETOID]
 
     def read() -> Graph:
-        x, tx, allx, y, ty, ally, neighbours = (_unpickled(file) for file in files[:-1])
+        x, tx, allx, y, ty, ally, neighbours = (pickled.load(file) for file in files[:-1])
         ids = _numbers(files[-1], np.int64).ravel()
+        _check_planetoid(folder, (x, tx, allx), (y, ty, ally), neighbours, ids)
         known = allx.shape[0]
         n = max(len(neighbours), int(ids.max(initial=known - 1)) + 1)
         features = np.zeros((n, allx.shape[1]), np.float32)
         labels, part = np.full(n, -1, np.int64), np.full(n, NONE, np.int8)
         features[:known], features[ids] = allx.toarray(), tx.toarray()
-        labels[:known], labels[ids] = ally.argmax(1), ty.argmax(1)
+        labels[:known], labels[ids] = _of_one_hot(ally), _of_one_hot(ty)
         part[: x.shape[0]] = TRAIN
         part[x.shape[0] : min(x.shape[0] + 500, known)] = VALID
         part[ids] = TEST
@@ -95,10 +95,14 @@ def reddit(path: str = "", *, cache: str = "") -> Graph:
 
     def read() -> Graph:
         try:
-            with np.load(files[0]) as found:
+            with files[0].open("rb") as opened, np.load(opened) as found:
                 features, labels, kinds = (found[k] for k in ("feature", "label", "node_types"))
-            matrix = scipy.sparse.load_npz(files[1]).tocoo()
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            with files[1].open("rb") as opened:
+                matrix = scipy.sparse.load_npz(opened)
+            if hasattr(matrix, "check_format"):  # which looks at indices that it will write to
+                matrix.check_format(full_check=True)
+            matrix = matrix.tocoo()
+        except Exception as error:  # a damaged archive can fail in any way
             raise InputError(f"{folder}: {error}") from None
         part = np.select([kinds == 1, kinds == 2, kinds == 3], [TRAIN, VALID, TEST], NONE)
         return graph.build("reddit", features, np.stack([matrix.row, matrix.col]), labels, part)
@@ -136,33 +140,30 @@ def _numbers(file: Path, kind: Any) -> np.ndarray:
         raise InputError(f"{file}: {error}") from None
 
 
-class _Arrays(pickle.Unpickler):
-    """Unpickles arrays, sparse matrices and dictionaries of lists, and nothing that could run."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        known: dict[tuple[str, str], Any] = {
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): np.dtype,
-            ("numpy", "_reconstruct"): _reconstruct,
-            ("scipy", "csr_matrix"): scipy.sparse.csr_matrix,
-            ("collections", "defaultdict"): collections.defaultdict,
-            ("__builtin__", "list"): list,
-            ("builtins", "list"): list,
-            ("_codecs", "encode"): codecs.encode,
-        }
-        try:
-            return known[module.split(".")[0], name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name} is no array") from None
-
-
-def _reconstruct(kind: Any, shape: Any, code: Any) -> np.ndarray:
-    return np.ndarray.__new__(kind, shape, code)
-
-
-def _unpickled(file: Path) -> Any:
+def _check_planetoid(
+    folder: Path, inputs: tuple, labels: tuple, neighbours: Any, ids: np.ndarray
+) -> None:
+    """Complains about files that do not belong together."""
+    matrices = [getattr(part, "ndim", 0) == 2 for part in (*inputs, *labels)]
+    if not all(matrices) or not all(map(scipy.sparse.issparse, inputs)):
+        raise InputError(f"{folder}: x, tx and allx must be sparse matrices, y, ty and ally arrays")
+    lengths = [(part.shape[0], of.shape[0]) for part, of in zip(inputs, labels, strict=True)]
+    wide = {part.shape[1] for part in inputs}, {of.shape[1] for of in labels}
+    if any(a != b for a, b in lengths) or any(len(found) > 1 for found in wide):
+        raise InputError(f"{folder}: features and labels are of different sizes: {lengths}")
+    if len(ids) != lengths[1][0] or (len(ids) and ids.min() < lengths[2][0]):
+        raise InputError(
+            f"{folder}: test.index must name {lengths[1][0]} nodes from {lengths[2][0]} on"
+        )
     try:
-        with file.open("rb") as opened:
-            return _Arrays(opened, encoding="latin1").load()
-    except Exception as error:  # a damaged pickle can fail in any way
-        raise InputError(f"{file} is no file of Planetoid: {error}") from None
+        sound = all(isinstance(to, int) for of in neighbours.values() for to in of)
+        sound = sound and all(isinstance(node, int) for node in neighbours)
+    except (AttributeError, TypeError):
+        sound = False
+    if not sound:
+        raise InputError(f"{folder}: graph must be lists of nodes by node")
+
+
+def _of_one_hot(rows: Any) -> np.ndarray:
+    """Labels of rows with a one each; -1 for a row of zeros."""
+    return np.where(np.any(rows, axis=1), np.argmax(rows, axis=1), -1)

@@ -46,7 +46,11 @@ def read(folder: Path) -> graph.Graph:
     labels, glosses = [], []
     pointers: list[tuple[int, str]] = []
     for kind, name in FILES.items():
-        for number, line in enumerate((folder / name).read_text("utf-8").splitlines(), start=1):
+        try:
+            lines = (folder / name).read_text("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{folder / name} is no text: {error}") from None
+        for number, line in enumerate(lines, start=1):
             if line.startswith("  "):
                 continue  # the licence
             try:
@@ -64,6 +68,8 @@ def read(folder: Path) -> graph.Graph:
             keys.append(kind + offset)
             labels.append(field)
             glosses.append(gloss)
+    if not keys:
+        raise InputError(f"{folder}: not a single synset in {', '.join(FILES.values())}")
     place = {key: node for node, key in enumerate(keys)}
     if strangers := [to for _, to in pointers if to not in place]:
         raise InputError(f"{folder}: a pointer leads to synset {strangers[0]}, which is not there")
