@@ -28,6 +28,7 @@ import optax
 
 from ist_jax import axes, data, messages, nodes
 from ist_jax.data.graph import TRAIN, Graph
+from ist_jax.errors import InputError
 from ist_jax.models.gcn import GraphNet
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -136,7 +137,11 @@ def main() -> int:
     parser.add_argument("--torch-python", help="a Python that has PyTorch Geometric")
     parser.add_argument("--json", type=pathlib.Path, help="where to write the rows")
     options = parser.parse_args()
-    graph = data.load(options.data, options.path, cache=options.cache).graph
+    try:
+        graph = data.load(options.data, options.path, cache=options.cache).graph
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     widths = {f"hidden{n}": width for n, width in enumerate(options.widths)}
     takes: dict[str, Callable[[], float]] = {"ours": ours(graph, widths)}
     takes["bare"] = bare(graph, widths)

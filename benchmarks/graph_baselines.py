@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse
 
 from ist_jax import data, nodes
+from ist_jax.data.clusters import Nodes
 from ist_jax.data.graph import TEST, TRAIN, VALID, Graph
 from ist_jax.errors import InputError
 
@@ -48,6 +49,9 @@ def regression(graph: Graph, hops: int, penalties: tuple[float, ...] = PENALTIES
             said = model.predict(x[test])
             best = {
                 "data": graph.name,
+                "nodes": len(graph.features),
+                "edges": len(graph.senders) // 2,
+                "counted": dict(graph.counted),
                 "hops": hops,
                 "penalty": penalty,
                 "valid": share,
@@ -70,7 +74,10 @@ def main() -> int:
     parser.add_argument("--json", type=pathlib.Path, help="where to write the rows")
     options = parser.parse_args()
     try:
-        graph = data.load(options.data, options.path, cache=options.cache).graph
+        found = data.load(options.data, options.path, cache=options.cache)
+        if not isinstance(found, Nodes):
+            raise InputError(f"--data={options.data} is no graph")
+        graph = found.graph
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -58,7 +58,8 @@ def links(
     """
     ends = np.stack([receivers, senders]).astype(np.int64)
     if ends.size and not 0 <= ends.min() <= ends.max() < nodes:
-        raise InputError(f"an edge ends at node {ends.max()}, of {nodes} (or at one below 0)")
+        wrong = ends.min() if ends.min() < 0 else ends.max()
+        raise InputError(f"an edge ends at node {wrong}; nodes are 0 to {nodes - 1}")
     edges = np.sort(ends[0] * nodes + ends[1])
     to, of = np.divmod(edges, nodes)
     back = np.minimum(np.searchsorted(edges, of * nodes + to), max(len(edges) - 1, 0))

@@ -1,14 +1,14 @@
 """Labels of a graph's nodes: the loss of a worker, and what the whole net says of all nodes.
 
 The whole net looks at the whole graph layer by layer. Between two layers hidden features lie on the
-host, and a layer is applied to a block of nodes and their neighbours at a time, so that a device
-needs room for the hidden features of a block, not of all nodes: a net that is wider than one device
-is looked at where it lies (``compiled=trainer.over``), and never all of its features at once.
+host, and a layer is applied to a block of nodes and their neighbours at a time: a net that is wider
+than one device is looked at where it lies (``compiled=trainer.over``), and what a device needs
+besides its part of the weights is room for the features of one block, of all layers' neurons.
 """
 
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -51,13 +51,12 @@ def logits(
 
     Args:
       model: has ``widths``, and a method ``layer`` (``ist_jax.models.gcn``).
-      block: nodes that are looked at at once; as many as memory allows if absent.
+      block: nodes that are looked at at once, beside their neighbours; if absent, as few as keep
+        a block with its neighbours below ``AT_ONCE`` numbers (a node is never parted from its own).
     """
     n, layers = len(graph.features), len(model.widths) + 1
     widest = max(graph.features.shape[1], *model.widths.values()) * getattr(model, "heads", 1)
-    size = min(n, block or max(256, AT_ONCE // widest))
-    blocks = _blocks(graph, size)
-    room = max(len(heard) for heard, _ in blocks)
+    blocks = _blocks(graph, block or n, n if block else AT_ONCE // widest)
 
     def applied(number: int) -> Callable[..., Any]:
         return compiled(lambda params, h, of: model.apply(params, h, of, number, method="layer"))
@@ -69,14 +68,13 @@ def logits(
         with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
             for number in range(layers):
                 out: Any = None
-                for start, (heard, links) in zip(range(0, n, size), blocks, strict=True):
-                    inputs = np.zeros((room, *h.shape[1:]), np.float32)
+                for own, heard, links in blocks:
+                    inputs = np.zeros((len(links.degree), *h.shape[1:]), np.float32)
                     inputs[: len(heard)] = h[heard]
-                    here = min(size, n - start)
-                    found = np.asarray(apply[number](params, inputs, links))[:here]
+                    found = np.asarray(apply[number](params, inputs, links))[: len(own)]
                     if out is None:
                         out = _room((first, second)[number % 2], (n, *found.shape[1:]))
-                    out[start : start + here] = found
+                    out[own] = found
                 h = out
             return np.array(h)
 
@@ -116,26 +114,40 @@ def f1_macro(said: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(2 * right[of > 0] / of[of > 0]))
 
 
-def _blocks(graph: Graph, size: int) -> list[tuple[np.ndarray, Links]]:
-    """The nodes that each block needs, its own and then those they hear, and who hears whom."""
+class _Block(NamedTuple):
+    own: np.ndarray
+    heard: np.ndarray  # its own nodes, and then those they hear
+    links: Links
+
+
+def _blocks(graph: Graph, size: int, most: int) -> list[_Block]:
+    """Blocks of so many nodes, in halves where they and those they hear are more than ``most``."""
     n = len(graph.features)
     degrees = np.bincount(graph.receivers, minlength=n)
     found = []
-    for start in range(0, n, size):
-        own = np.arange(start, min(start + size, n))
-        begin, end = np.searchsorted(graph.receivers, (start, own[-1] + 1))
+    left = [np.arange(start, min(start + size, n)) for start in range(0, n, size)][::-1]
+    while left:
+        own = left.pop()
+        begin, end = np.searchsorted(graph.receivers, (own[0], own[-1] + 1))
         senders = np.asarray(graph.senders[begin:end])
         heard = np.concatenate([own, np.setdiff1d(senders, own)])
+        if len(heard) > most and len(own) > 1:
+            left += np.array_split(own, 2)[::-1]
+            continue
         place = np.full(n, -1)
         place[heard] = np.arange(len(heard))
-        found.append((heard, place[senders], graph.receivers[begin:end] - start))
-    room = max(len(heard) for heard, _, _ in found)
-    rows = max(int(messages.beyond(np.bincount(into)).sum()) for _, _, into in found)
+        found.append((own, heard, place[senders], graph.receivers[begin:end] - own[0]))
+    rooms: dict[int, tuple[int, int]] = {}  # of blocks about as large, which share a program
+    for _, heard, _, into in found:
+        room, rows = rooms.get(len(heard).bit_length(), (0, 0))
+        needed = int(messages.beyond(np.bincount(into)).sum())
+        rooms[len(heard).bit_length()] = max(room, len(heard)), max(rows, needed)
     blocks = []
-    for heard, senders, into in found:
+    for own, heard, senders, into in found:
+        room, rows = rooms[len(heard).bit_length()]
         degree = np.zeros(room, np.int64)
         degree[: len(heard)] = degrees[heard]
-        blocks.append((heard, messages.links(senders, into, room, rows, degree)))
+        blocks.append(_Block(own, heard, messages.links(senders, into, room, rows, degree)))
     return blocks
 
 

@@ -1,6 +1,8 @@
 """Batches of clusters, the loss on them, and the whole net on the whole graph."""
 
 import json
+import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,8 @@ from test_graph_data import planetoid
 from test_messages import graph as edges_of
 
 from benchmarks import graph as benchmark
-from ist_jax import messages, nodes
+from benchmarks import graph_baselines
+from ist_jax import data, messages, method, nodes, round, workers
 from ist_jax.data import Batches, graph
 from ist_jax.data.clusters import Clusters, Labels, metis
 from ist_jax.errors import InputError
@@ -97,10 +100,44 @@ def test_looking_block_by_block_is_looking_at_all_at_once(kind, memory, monkeypa
     for block in (7, 60) if memory else (13,):
         found = nodes.logits(model, GRAPH, block)(params)
         np.testing.assert_allclose(found, expected, atol=1e-4)
+    monkeypatch.setattr(nodes, "AT_ONCE", 20 * 4 * 8)
+    blocks = nodes._blocks(GRAPH, N, 20)
+    assert 1 < len(blocks) < N
+    assert np.concatenate([one.own for one in blocks]).tolist() == list(range(N))
+    assert all(len(one.heard) <= 20 or len(one.own) == 1 for one in blocks)
+    np.testing.assert_allclose(nodes.logits(model, GRAPH)(params), expected, atol=1e-4)
     measured = nodes.measures(model, GRAPH)(params)
     chosen = GRAPH.nodes(graph.TEST)
     right = np.asarray(expected).argmax(1)[chosen] == GRAPH.labels[chosen]
     assert measured["accuracy/test"] == pytest.approx(right.mean())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_net_is_looked_at_where_it_lies_and_no_weight_is_gathered(kind):
+    model = GraphNet(WIDTHS, 3, kind)
+    whole = {"features": GRAPH.features, "links": messages.links(SENDERS, RECEIVERS, N)}
+    params, names = drawn(model, whole)
+    mesh, how = workers.mesh(4, 4), method.ist()
+    trainer = round.build(
+        lambda *_: 0.0, optax.sgd(0.1), params, names, method=how, workers=4, mesh=mesh
+    )
+    programs = []
+
+    def over(function):
+        spread = trainer.over(function)
+
+        def call(*arguments):
+            programs.append(spread.lower(*arguments).compile().as_text())
+            return spread(*arguments)
+
+        return call
+
+    lying = trainer.home(trainer.init(params, jax.random.key(0)))
+    found = nodes.logits(model, GRAPH, 13, over)(lying)
+    np.testing.assert_allclose(found, nodes.logits(model, GRAPH, 13)(params), atol=1e-4)
+    assert any("all-reduce" in program for program in programs)
+    moved = "all-gather|all-to-all|collective-permute"
+    assert not any(re.search(moved, program) for program in programs)
 
 
 def test_macro_f1_is_that_of_scikit_learn():
@@ -120,7 +157,8 @@ def test_clusters_are_metis_and_kept_for_their_graph(tmp_path):
     before = kept.stat().st_mtime_ns
     assert (metis(GRAPH, 4, str(tmp_path)) == found).all()
     assert kept.stat().st_mtime_ns == before
-    other = GRAPH._replace(sha256="another")
+    ends = np.stack([SENDERS, RECEIVERS])[:, 40:]
+    other = graph.build("toy", GRAPH.features, ends, GRAPH.labels, GRAPH.part)
     metis(other, 4, str(tmp_path))
     assert kept.stat().st_mtime_ns != before, "that of another graph is not taken for its own"
     assert not metis(GRAPH, 1, str(tmp_path)).any()
@@ -134,6 +172,40 @@ def test_clusters_that_do_not_fit():
     for count in (0, 61):
         with pytest.raises(InputError, match=f"toy: {count} clusters of 60 nodes"):
             metis(GRAPH, count)
+    for count in (2.5, "3"):
+        with pytest.raises(InputError, match=f"clusters must be a whole number, found {count!r}"):
+            data.load("wordnet", clusters=count)
+
+
+def test_without_metis_it_is_said_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymetis", None)
+    with pytest.raises(InputError, match=r"clusters need METIS: pip install 'ist_jax\[graphs\]'"):
+        metis(GRAPH, 4)
+
+
+def test_regressions_without_a_net_use_what_is_around(tmp_path, monkeypatch, capsys):
+    """Labels that only the neighbours tell are found with a hop, and by chance without."""
+    n = 600
+    draw = np.random.default_rng(0)
+    hidden = draw.integers(0, 2, n)
+    features = np.zeros((2 * n, 2), np.float32)  # the first half knows nothing,
+    features[np.arange(n, 2 * n), hidden] = 1.0  # and each hears one that knows
+    ends = np.stack([np.arange(n), np.arange(n, 2 * n)])
+    labels = np.concatenate([hidden, np.full(n, -1)])
+    made = graph.build("pairs", features, ends, labels, np.tile(np.arange(n) % 3, 2))
+    for hops, least, most in ((0, 0.3, 0.7), (1, 1.0, 1.0)):
+        assert least <= graph_baselines.regression(made, hops)["test"] <= most
+    planetoid(tmp_path / "in")
+    words = ["--data=planetoid", f"--path={tmp_path / 'in'}", f"--cache={tmp_path / 'cache'}"]
+    monkeypatch.setattr("sys.argv", ["graph_baselines", *words, f"--json={tmp_path / 'out.json'}"])
+    assert graph_baselines.main() == 0
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [(row["hops"], row["nodes"], row["edges"]) for row in rows] == [
+        (hops, 12, 4) for hops in (0, 1, 2)
+    ]
+    monkeypatch.setattr("sys.argv", ["graph_baselines", "--data=digits"])
+    assert graph_baselines.main() == 2
+    assert "--data=digits is no graph" in capsys.readouterr().err
 
 
 def test_the_benchmark_takes_steps_that_learn(tmp_path, monkeypatch, capsys):

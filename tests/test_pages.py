@@ -94,27 +94,35 @@ def test_a_run_without_pruned_nets_is_told(tmp_path):
 
 
 def test_gist_has_a_row_for_each_depth_and_number_of_subnets(tmp_path):
-    def on_a_graph(name, methods, workers, hidden, kind="sage", split="all"):
+    def on_a_graph(name, methods, workers, hidden, kind="sage", split="all", **more):
         keys = {"f1_macro": 0.25}
         made = run(tmp_path, name, methods, "graph", workers, hidden, "wordnet", "stand-in", **keys)
         widths = {f"hidden{n}": width for n, width in enumerate(hidden)}
         model = {"name": "graph", "widths": widths, "options": {"kind": kind}}
-        data = {"batch": 5, "split": split}
-        return told(made, config_model=model, config_data=data, config_optimiser_state="reset")
+        data = {"batch": 5, "split": split, "options": {"clusters": 50}}
+        keys = {"model": model, "data": data, "optimiser_state": "reset", "epochs": 8.0} | more
+        return told(made, **{f"config_{key}": value for key, value in keys.items()})
 
     folders = [
-        on_a_graph("a", {"ist": [[0.5], [0.7]], "single": [[0.8]]}, 4, (64,)),
+        on_a_graph("a", {"ist": [[0.5], [0.7]]}, 4, (64,)),
+        on_a_graph("w", {"single": [[0.8]]}, 1, (64,)),
         on_a_graph("b", {"ist": [[0.4]]}, 8, (64,)),
         on_a_graph("c", {"ist": [[0.6]]}, 4, (128,)),
         on_a_graph("d", {"ist": [[0.3]]}, 2, (64, 64), "gat"),
         on_a_graph("g", {"ist": [[0.2]]}, 4, (64,), split="disjoint"),
     ]
-    rows = [{"data": "wordnet", "hops": 2, "test": 0.765}, {"data": "other", "hops": 2, "test": 1}]
-    page = gist.page(gathered(folders)[0], rows)
-    assert "neighbours (`python -m benchmarks.graph_baselines`): 76.50 (2 hops) %." in page
-    [first, costs] = (
-        page.split("## sage on wordnet (stand-in)")[1].split("##")[0].split("\n\n")[2:4]
+    row = {"data": "wordnet", "hops": 2, "test": 0.765, "nodes": 9000, "edges": 20000}
+    row["counted"] = {"loops": 19, "blank": 3}
+    page = gist.page(gathered(folders)[0], [row, row | {"data": "other", "test": 1}])
+    own = page.split("## sage on wordnet (stand-in)")[1].split("##")[0].split("\n\n")
+    assert own[1] == "8 epochs, rounds of 8 steps, batches of 5 of 50 clusters."
+    assert own[2].startswith("The graph: 9,000 nodes, 20,000 edges; 19 from a node to itself left")
+    assert own[3].endswith("(`python -m benchmarks.graph_baselines`): 76.50 (2 hops) %.")
+    assert own[5] == (
+        "Points above the best regression, at the best width: the whole net +3.5 (hidden 64), "
+        "m = 4 -16.5 (hidden 128), m = 8 -36.5 (hidden 64)."
     )
+    first, costs = own[4], own[6]
     assert cells(first)[2:] == [
         ["2", "-", "80.00 (0)", ""],
         ["2", "4", "60.00 ± 14.14 (0)", "60.00 (0)"],
@@ -129,9 +137,22 @@ def test_gist_has_a_row_for_each_depth_and_number_of_subnets(tmp_path):
         ["2", "8", "64", "1", "25.00"],
     ]
     assert ["1,234", "64", "80.00", "8", "64", "40.00"] in cells(page), "as large for a worker"
+    assert "wider with GIST is better in 0 of 4:" in page
     assert ["3", "2", "30.00 (0)"] in cells(section_of(page, "## gat on wordnet"))
     paper = [row for row in cells(section_of(page, "## The paper's")) if row]
     assert paper[2][:4] == ["2", "-", "*89.38 (1.81)*", "*90.58 (5.17)*"]
+    more = on_a_graph("a2", {"ist": [[0.1]]}, 4, (64,))
+    with pytest.raises(InputError, match="both trained ist with seed 0"):
+        gist.page(*gathered([folders[0], more]))
+    longer = on_a_graph("l", {"ist": [[0.1]]}, 2, (64,), epochs=9.0)
+    with pytest.raises(InputError, match=r"in one table, but differ in config\.epochs"):
+        gist.page(*gathered([folders[0], longer]))
+    short = on_a_graph("s", {"single": [[0.1]]}, 4, (64,))
+    with pytest.raises(InputError, match="for all epochs needs workers=1"):
+        gist.page(*gathered([short]))
+    other = on_a_graph("o", {"local_sgd": [[0.1]]}, 4, (64,))
+    with pytest.raises(InputError, match="local_sgd has no row"):
+        gist.page(*gathered([other]))
     uneven = on_a_graph("e", {"ist": [[0.5]]}, 4, (64, 32))
     with pytest.raises(InputError, match="hidden layers of different widths"):
         gist.page(*gathered([uneven]))

@@ -7,62 +7,129 @@ A run belongs to the table of its data set and kind of net; ``single`` is traini
 
 from typing import Any
 
+import numpy as np
+
 from experiments.markdown import aligned, quantity, spread
 from experiments.pages.published import GIST_AMAZON2M
-from experiments.pages.runs import Run, commands
+from experiments.pages.runs import Run, commands, settings_apart
+from experiments.pages.runs import joined as runs_joined
 from ist_jax.errors import InputError
 
 WHOLE = "single"
+PLACES = ("workers", "model.widths", "data.split", "optimiser_state", "eval_every", "rounds")
+COUNTED = {
+    "loops": "from a node to itself left out",
+    "repeated": "repeated ones left out",
+    "isolated": "nodes without an edge",
+    "blank": "without features",
+    "unlabelled": "without a label",
+}
 Place = tuple[int, int, str, int]  # layers, subnets (0: none), what is unlike the paper, width
 
 
-def page(runs: list[Run], rows: list[dict[str, Any]]) -> str:
+def page(folded: list[Run], rows: list[dict[str, Any]]) -> str:
     """All of it, as Markdown; ``rows`` are of benchmarks.graph_baselines."""
     tables: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        if run.config["model"]["name"] != "graph":
-            raise InputError(f"{run.folder} is no run on a graph: {run.config['model']['name']}")
-        kind = run.config["model"]["options"].get("kind", "sage")
-        tables.setdefault((run.told, kind), []).append(run)
+    for run in runs_joined(folded, _table_of, _place_of):
+        tables.setdefault(_table_of(run), []).append(run)
     parts = [
         "# GIST",
         "Paper: Wolfe et al., GIST. L layers, m subnets (-: the whole net is trained), columns: "
-        "hidden features of each layer. Micro F1 on the test nodes in percent, mean and standard "
-        "deviation over seeds, and the seconds that one machine took to do the work of all "
-        "workers. Epochs are divided by m, as in the paper; the whole net is trained for all.",
+        "hidden features of each layer, of GAT of each head. Micro F1 on the test nodes in "
+        "percent, mean and standard deviation over seeds, and the seconds that one machine took to "
+        "do the work of all workers. Epochs are divided by m, as in the paper; the whole net is "
+        "trained for all.",
     ]
     for (data, kind), some in tables.items():
-        without = _baselines([row for row in rows if row.get("data") == some[0].data["name"]])
-        parts += [f"## {kind} on {data}", without, _table(some), _costs(some), _equal(some)]
-    parts += ["## The paper's, on Amazon2M (hours)", _published(), commands(runs)]
+        without = [row for row in rows if row.get("data") == some[0].data["name"]]
+        parts += [f"## {kind} on {data}", _settings(some), _baselines(without), _table(some)]
+        parts += [_beaten(some, without), _costs(some), _equal(some)]
+    parts += ["## The paper's, on Amazon2M (hours)", _published(), commands(folded)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _table_of(run: Run) -> tuple[str, str]:
+    if run.config["model"]["name"] != "graph":
+        raise InputError(f"{run.folder} is no run on a graph: {run.config['model']['name']}")
+    return run.told, run.config["model"]["options"].get("kind", "sage")
+
+
+def _place_of(run: Run) -> tuple:
+    config = run.config
+    widths = tuple(config["model"]["widths"].values())
+    if len(set(widths)) > 1:
+        raise InputError(f"{run.folder}: hidden layers of different widths have no column")
+    if others := sorted({name for name, _ in run.lines} - {WHOLE, "ist"}):
+        raise InputError(f"{run.folder}: {others[0]} has no row, only ist and {WHOLE}")
+    if config["workers"] > 1 and run.seeds(WHOLE):
+        raise InputError(
+            f"{run.folder}: a whole net that is to be trained for all epochs needs workers=1"
+        )
+    return (widths, config["workers"], config["data"]["split"], config["optimiser_state"])
+
+
+def _settings(runs: list[Run]) -> str:
+    """What all runs of a table have in common.
+
+    Raises:
+      InputError: two are not of one table.
+    """
+    first = runs[0]
+    for run in runs:
+        if differ := {key for key in settings_apart(first, run) if not key.startswith(PLACES)}:
+            raise InputError(
+                f"{first.folder} and {run.folder} are in one table, but differ in "
+                f"config.{min(differ)}"
+            )
+    config = first.config
+    return (
+        f"{config['epochs']:g} epochs, rounds of {config['local_steps']} steps, batches of "
+        f"{config['data']['batch']} of {config['data']['options']['clusters']} clusters."
+    )
 
 
 def _places(run: Run) -> dict[str, Place]:
     """Where each of its methods stands."""
     widths = list(run.config["model"]["widths"].values())
-    if len(set(widths)) > 1:
-        raise InputError(f"{run.folder}: hidden layers of different widths have no column")
     workers = {WHOLE: 0, "ist": run.config["workers"]}
     unlike = {"own clusters": run.config["data"]["split"] == "disjoint"}
     unlike["Adam kept"] = run.config["optimiser_state"] == "keep"
     what = ", ".join(name for name, so in unlike.items() if so)
-    names = [name for name in dict.fromkeys(name for name, _ in run.lines) if name in workers]
     return {
-        n: (len(widths) + 1, workers[n], what if workers[n] else "", widths[0])
-        for n in names
-        if run.last(n)
+        name: (len(widths) + 1, workers[name], what if workers[name] else "", widths[0])
+        for name in dict.fromkeys(name for name, _ in run.lines)
+        if run.last(name)
     }
 
 
 def _baselines(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return ""
+    counted = rows[0].get("counted", {})
+    told = ", ".join(f"{counted[key]:,} {what}" for key, what in COUNTED.items() if key in counted)
     found = [f"{100 * row['test']:.2f} ({row['hops']} hops)" for row in rows]
     return (
-        "Without a net, logistic regression on a node's features and the means over its "
+        (f"The graph: {rows[0]['nodes']:,} nodes, {rows[0]['edges']:,} edges; {told}.\n\n")
+        * bool(counted)
+        + "Without a net, logistic regression on a node's features and the means over its "
         f"neighbours (`python -m benchmarks.graph_baselines`): {', '.join(found)} %."
     )
+
+
+def _beaten(runs: list[Run], rows: list[dict[str, Any]]) -> str:
+    """How far above a regression the best whole net is, and the best for each m."""
+    if not rows:
+        return ""
+    level, best = max(row["test"] for row in rows), dict[int, tuple[float, int]]()
+    for run in runs:
+        for method, (_, m, what, width) in _places(run).items():
+            if not what:
+                best[m] = max(best.get(m, (0.0, 0)), (float(np.mean(run.last(method))), width))
+    told = [
+        f"{f'm = {m}' if m else 'the whole net'} {100 * (mean - level):+.1f} (hidden {width})"
+        for m, (mean, width) in sorted(best.items())
+    ]
+    return f"Points above the best regression, at the best width: {', '.join(told)}."
 
 
 def _table(runs: list[Run]) -> str:
@@ -100,6 +167,7 @@ def _costs(runs: list[Run]) -> str:
 def _equal(runs: list[Run]) -> str:
     """Nets that are as large for a worker as a whole net of the table."""
     found = [(place, method, run) for run in runs for method, place in _places(run).items()]
+    better = 0
     rows = [
         ["parameters / worker", "whole net, hidden", "F1 (%)", "GIST, m", "hidden", "F1 (%)"],
         ["---:"] * 6,
@@ -112,18 +180,20 @@ def _equal(runs: list[Run]) -> str:
             if abs(wide.plans[its]["parameters"] / count - 1) < 0.02:
                 left = [f"{count:,}", str(place[3]), spread(run.last(method))]
                 rows.append([*left, _subnets(other), str(other[3]), spread(wide.last(its))])
+                better += np.mean(wide.last(its)) > np.mean(run.last(method))
     if len(rows) == 2:
         return ""
     return (
-        "With as many parameters for a worker, which is also as many FLOPs in a step (and in all, "
-        "since epochs are divided):\n\n" + aligned(rows)
+        "With as many parameters for a worker, which is also as many FLOPs in a step (of a GIST "
+        f"run an m-th in all, since epochs are divided), wider with GIST is better in {better} of "
+        f"{len(rows) - 2}:\n\n" + aligned(rows)
     )
 
 
 def _published() -> str:
     return _shown(
         {
-            (layers, m, "", width): f"*{f1} ({hours})*"
+            (layers, m, "", width): f"*{f1:.2f} ({hours:g})*"
             for (layers, m), of_widths in GIST_AMAZON2M.items()
             for width, (f1, hours) in of_widths.items()
         }

@@ -2,15 +2,18 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import report
+from experiments import compare, report
 from experiments.markdown import aligned, quantity
 from ist_jax.errors import InputError
+
+# What runs for one place need not have in common, since it changes no number of the tables.
+FREE = ("methods", "seeds", "data.path", "data.cache", "checkpoint", "tensorboard", "round_timeout")
 
 
 class Run(NamedTuple):
@@ -76,6 +79,48 @@ def read(folder: Path) -> Run:
         raise InputError(f"{folder} holds no finished run ({error!r})") from None
     lines = report.read(folder / report.METRICS)
     return Run(folder, config, data, plans, command, lines, told.get("environment", {}))
+
+
+def joined(
+    runs: Sequence[Run], table_of: Callable[[Run], Any], place_of: Callable[[Run], Any]
+) -> list[Run]:
+    """Those for one place of one table, with methods or seeds of their own, as one.
+
+    Raises:
+      InputError: two of them trained the same method with the same seed, or have other settings;
+        or a table would be over different data.
+    """
+    places: dict[tuple[Any, Any], Run] = {}
+    tables: dict[Any, Run] = {}
+    for run in runs:
+        first = tables.setdefault(table_of(run), run)
+        if (first.told, first.data.get("sha256")) != (run.told, run.data.get("sha256")):
+            raise InputError(
+                f"{first.folder} is on {first.told}, {run.folder} on {run.told}, not the same "
+                "data: a page for each"
+            )
+        place = (table_of(run), place_of(run))
+        other = places.setdefault(place, run)
+        if other is run:
+            continue
+        both = f"{other.folder} and {run.folder} are for the same place in a table"
+        if twice := other.lines.keys() & run.lines.keys():
+            method, seed = min(twice)
+            raise InputError(f"{both}, and both trained {method} with seed {seed}")
+        if differ := settings_apart(other, run):
+            raise InputError(f"{both}, but differ in config.{min(differ)}")
+        lines, plans = {**other.lines, **run.lines}, {**other.plans, **run.plans}
+        places[place] = other._replace(lines=lines, plans=plans)
+    return list(places.values())
+
+
+def settings_apart(run: Run, other: Run) -> set[str]:
+    """The keys of two configs that differ, and would change a number."""
+    one, two = compare.flat(run.config), compare.flat(other.config)
+    differ = {key for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
+    if run.config["optimizer"]["schedule"] == "constant":  # then more rounds only go on
+        differ.discard("rounds")
+    return {key for key in differ if not key.startswith(FREE)}
 
 
 def gathered(paths: Sequence[Path]) -> tuple[list[Run], list[dict[str, Any]]]:

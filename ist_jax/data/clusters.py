@@ -175,7 +175,9 @@ class Nodes(NamedTuple):
 def clustered(load: Callable[..., Graph]) -> Callable[..., Nodes]:
     """A source of graphs as one of data sets; an option says how many clusters it is cut into."""
 
-    def of_clusters(path: str = "", *, cache: str = "", clusters: int = 1) -> Nodes:
+    def of_clusters(path: str = "", *, cache: str = "", clusters: Any = 1) -> Nodes:
+        if not isinstance(clusters, int):
+            raise InputError(f"data.options.clusters must be a whole number, found {clusters!r}")
         graph = load(path, cache=cache)
         print(f"{graph.name}: {_told(graph)}", file=sys.stderr)
         of = Clusters(graph, metis(graph, clusters, cache))
