@@ -2,13 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import nets
 import numpy as np
 import optax
 import pytest
 from conftest import mlp_tree, on_host, regression_batches, same_bits
 from training import run, trainer_of
 
-from ist_jax import compress, decompose, method, workers
+from ist_jax import axes, compress, decompose, method, partition, round, workers
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
 
@@ -59,25 +60,34 @@ def test_a_row_is_as_long_as_its_code_says_and_never_longer_than_it_was(name, le
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "devices"),
+    ("how", "net", "code", "devices"),
     [
-        (method.ist(), "4bit", (2, 4)),
-        (method.local_sgd(), "8bit", (4,)),
-        (method.data_parallel(), "4bit", (4,)),
-        (method.resist(7), "top0.1", (4,)),
+        (method.ist(), "small", "4bit", (2, 4)),
+        (method.local_sgd(), "small", "8bit", (4,)),
+        (method.data_parallel(), "small", "4bit", (4,)),
+        (method.resist(7), "small", "top0.1", (4,)),
+        (method.resist(2), "blocks", "8bit", (4,)),
     ],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_the_same_bits_on_any_number_of_devices(how, code, devices):
-    params, names = mlp_tree(DIMS)
-    batches = regression_batches(3, 4, 2, 8, 6, 3)
+def test_the_same_bits_on_any_number_of_devices(how, net, code, devices):
+    params, names, loss_of, batches = nets.net(net)
+    loss = loss_of(partition.sub_widths(how.assign, axes.widths(params, names), 4))
     states = []
     for count in (None, *devices):
-        mesh = workers.mesh(4, count) if count else None
-        options = {"mesh": mesh, "exact": True, "code": CODES[code]}
-        trainer = trainer_of(params, names, how, 4, optax.adam(1e-2), **options)
+        trainer = round.build(
+            loss,
+            optax.adam(1e-2),
+            params,
+            names,
+            method=how,
+            workers=4,
+            mesh=workers.mesh(4, count) if count else None,
+            exact=True,
+            code=CODES[code],
+        )
         state = trainer.init(params, jax.random.key(3))
-        for batch in batches:
+        for batch in batches(3, 4, 2):
             state, report = trainer.round(state, batch)
         states.append((on_host(trainer.whole(state)), report.loss))
     for state in states[1:]:
