@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import drawn
+from conftest import ROOT, drawn
 from test_graph_data import planetoid
 from test_messages import graph as edges_of
 
@@ -218,3 +219,15 @@ def test_the_benchmark_takes_steps_that_learn(tmp_path, monkeypatch, capsys):
     assert (ours["what"], bare["what"], bare["x_bare"]) == ("ours", "bare", 1.0)
     assert ours["loss"] < 1.0 < np.log(3)
     assert "x bare" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_wide_net_needs_what_is_predicted():
+    """In a process with eight devices: the compiled round's arguments are the closed form's."""
+    words = [sys.executable, "-m", "benchmarks.graph_wide", "--hidden=4096", "--limit_gb=0.04"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
+    closed = float(re.search(r"its part of the net ([\d.]+) GB", done.stdout)[1])
+    compiled = float(re.search(r"each worker: ([\d.]+) GB of arguments", done.stdout)[1])
+    assert closed <= compiled < 1.15 * closed
+    assert "IST fits, data parallel does not fit" in done.stdout
+    assert len(re.findall(r"round \d: .* loss \d", done.stdout)) == 2
