@@ -33,10 +33,11 @@ def test_a_warm_up_is_local_sgd_and_then_the_method(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("stop", "devices"), [(1, 1), pytest.param(2, 2, marks=pytest.mark.slow), (3, 1)]
+    ("stop", "devices"),
+    [(2, 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, 1), (2, 2), (3, 1)))],
 )
 def test_a_run_goes_on_from_any_round_of_a_warm_up(tmp_path, stop, devices):
-    """Before its end, at its end and after."""
+    """At its end, before it and after."""
     changes = {
         "warm_up": 2,
         "eval_every": 1,
