@@ -96,6 +96,26 @@ def bare(graph: Graph, widths: dict[str, int]) -> Callable[[], float]:
     return take
 
 
+def sums(graph: Graph) -> dict[str, Callable[[], float]]:
+    """A sum over neighbours of all features and its gradient: ours, and JAX's over sorted edges."""
+    links = jax.tree.map(
+        jnp.asarray, messages.links(graph.senders, graph.receivers, len(graph.features))
+    )
+    x, senders, receivers = map(jnp.asarray, (graph.features, graph.senders, graph.receivers))
+
+    def segments(x: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(x[senders], receivers, len(x), indices_are_sorted=True)
+
+    def taken(total: Callable[[jax.Array], jax.Array]) -> Callable[[], float]:
+        both = jax.jit(jax.value_and_grad(lambda x: jnp.sum(jnp.square(total(x)))))
+        return lambda: float(jax.block_until_ready(both(x))[0])
+
+    return {
+        "sum by gathers": taken(lambda x: messages.total(x, links)),
+        "segment_sum": taken(segments),
+    }
+
+
 class Peer:
     """PyTorch Geometric in a process of its own."""
 
@@ -134,6 +154,7 @@ def main() -> int:
     parser.add_argument("--cache", default="", help="as data.cache")
     parser.add_argument("--widths", nargs="+", type=int, default=[512, 512])
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--sums", action="store_true", help="also sums over neighbours alone")
     parser.add_argument("--torch-python", help="a Python that has PyTorch Geometric")
     parser.add_argument("--json", type=pathlib.Path, help="where to write the rows")
     options = parser.parse_args()
@@ -145,6 +166,7 @@ def main() -> int:
     widths = {f"hidden{n}": width for n, width in enumerate(options.widths)}
     takes: dict[str, Callable[[], float]] = {"ours": ours(graph, widths)}
     takes["bare"] = bare(graph, widths)
+    takes |= sums(graph) if options.sums else {}
     with tempfile.TemporaryDirectory() as folder:
         if options.torch_python:
             file = f"{folder}/graph.npz"

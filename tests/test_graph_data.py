@@ -1,6 +1,7 @@
 """Graphs from texts, from WordNet and from the files that others publish; clean, or refused."""
 
 import gzip
+import json
 import pickle
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 import scipy.sparse
 
 from ist_jax.data import debian, debian_graph, graph, graph_files, pickled, wordnet
+from ist_jax.data.prepared import digest_of
 from ist_jax.errors import InputError
 
 DRAW = np.random.default_rng(0)
@@ -114,6 +116,9 @@ def test_wordnet_is_read_pointer_by_pointer(tmp_path, monkeypatch):
     assert found.labels.tolist() == [3, 5, 38, 0, 0, 2]
     assert found.classes == 45
     assert len(found.sha256) == 64
+    (told,) = (tmp_path / "cache").glob("*/set.json")
+    digests = json.loads(told.read_text())["told"]["files"]
+    assert digests == {name: digest_of(tmp_path / "in" / name) for name in LINES}
     again = wordnet.load(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
     assert again.sha256 == found.sha256
 
@@ -132,6 +137,26 @@ def test_a_line_of_wordnet_that_is_no_synset_is_named(tmp_path, line, message):
         wordnet.read(wordnet_folder(tmp_path / "in", **{"data.noun": [line]}))
     with pytest.raises(InputError, match="apt-get install wordnet-base"):
         wordnet.load(str(tmp_path / "no"))
+
+
+def test_files_of_wordnet_that_are_empty_or_no_text_are_refused(tmp_path):
+    folder = wordnet_folder(tmp_path / "in")
+    for name in LINES:
+        (folder / name).write_text("  1 the licence\n")
+    with pytest.raises(InputError, match=r"not a single synset in data\.noun"):
+        wordnet.read(folder)
+    (folder / "data.noun").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"data\.noun is no text"):
+        wordnet.read(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (wordnet.PLACE / "data.noun").exists(), reason="needs wordnet-base")
+def test_wordnet_3_0_is_as_large_as_it_is(tmp_path):
+    found = wordnet.load(cache=str(tmp_path))
+    assert (len(found.features), len(found.senders), found.classes) == (117_659, 2 * 183_789, 45)
+    told = {"loops": 19, "repeated": 193_784, "isolated": 1_009, "unlabelled": 0, "blank": 173}
+    assert found.counted == told
 
 
 def test_packages_are_joined_to_what_they_need(monkeypatch):

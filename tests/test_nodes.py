@@ -213,10 +213,11 @@ def test_regressions_without_a_net_use_what_is_around(tmp_path, monkeypatch, cap
 def test_the_benchmark_takes_steps_that_learn(tmp_path, monkeypatch, capsys):
     planetoid(tmp_path / "in")
     words = ["--data=planetoid", f"--path={tmp_path / 'in'}", f"--cache={tmp_path / 'cache'}"]
-    words += ["--widths", "8", "--turns=30", f"--json={tmp_path / 'out.json'}"]
+    words += ["--widths", "8", "--turns=30", "--sums", f"--json={tmp_path / 'out.json'}"]
     monkeypatch.setattr("sys.argv", ["graph", *words])
     assert benchmark.main() == 0
-    ours, bare = json.loads((tmp_path / "out.json").read_text())
+    ours, bare, gathers, segments = json.loads((tmp_path / "out.json").read_text())
+    assert gathers["loss"] == pytest.approx(segments["loss"], rel=1e-4)
     assert (ours["what"], bare["what"], bare["x_bare"]) == ("ours", "bare", 1.0)
     assert ours["loss"] < 1.0 < np.log(3)
     assert "x bare" in capsys.readouterr().out

@@ -33,7 +33,8 @@ def load(path: str = "", *, cache: str = "") -> graph.Graph:
         )
 
     def fill(out: Path) -> dict:
-        return graph.write(read(folder), out)
+        digests = {file.name: prepared.digest_of(file) for file in files}
+        return {**graph.write(read(folder), out), "files": digests}
 
     name = prepared.name_of("wordnet", folder)
     place, told = prepared.folder(cache, name, prepared.digest(files, {"version": VERSION}), fill)
