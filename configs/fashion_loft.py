@@ -3,9 +3,10 @@
     python -m experiments.main --config=configs/fashion_loft.py --workdir=runs/fashion_loft
     python -m experiments.lottery --config=configs/fashion_loft.py --workdir=runs/fashion_loft
 
-Claim: a net whose inner filters are trained in pieces ranks them early and as well as one that is
-trained whole: pruned by their norms and trained on, it is as accurate, for fewer bytes.
-Paper: Dun et al., LoFT (PreResNet-18 and -34 on CIFAR; SGD 0.1, momentum 0.9, decay 1e-5, J = 15).
+Claim: a net whose inner filters are trained in pieces loses nothing where most of them are pruned,
+even before it is trained on; one that is trained whole loses much. Trained on, they are alike.
+Paper: Dun et al., LoFT (PreResNet-18 and -34 on CIFAR; SGD 0.1, momentum 0.9, decay 1e-5, J = 15;
+20 epochs, and 90 of the pruned net, where two cores have time for three, and a half).
 Data: Debian's dataset-fashion-mnist, a stand-in. Eighteen layers, an eighth of the filters; variant
 "wide" has twice as many between the convolutions of the blocks that are cut.
 Expected: docs/results/loft.md.

@@ -148,33 +148,36 @@ def _distances(lines: list[dict[str, Any]]) -> str:
 
 
 def figure(runs: list[Run], out: pathlib.Path) -> None:
-    """How far rankings are from the last one, and accuracy after training on, by method."""
+    """How far rankings are from the last one, and accuracy pruned and trained on, by method."""
     import matplotlib  # a slow import that tables do not need
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    canvas, panels = pyplot.subplots(len(runs), 2, figsize=(10, 3.6 * len(runs)), squeeze=False)
-    for (far, tuned), run in zip(panels, runs, strict=True):
+    size = (12, 0.5 + 3.4 * len(runs))
+    canvas, panels = pyplot.subplots(
+        len(runs), 3, figsize=size, squeeze=False, layout="constrained"
+    )
+    for row, run in zip(panels, runs, strict=True):
         lines = [line for line in lines_of(run) if "method" in line]
         for number, name in enumerate(dict.fromkeys(line["method"] for line in lines)):
             mine = [line for line in lines if line["method"] == name]
-            color = f"C{number}"
-            curve = _means(mine, "round", "distance_to_last")
-            far.plot(*curve, marker="o", markersize=3.5, color=color, label=name)
+            look = {"marker": "o", "markersize": 3.5, "color": f"C{number}"}
+            row[0].plot(*_means(mine, "round", "distance_to_last"), label=name, **look)
             for by, style in (("norms", "-"), ("random", ":")):
                 some = [x for x in mine if x.get("by") == by or x.get("pruned") == 0]
-                x, y = _means(some, "pruned", "accuracy_tuned")
-                label = name if by == "norms" else f"{name}, at random"
-                tuned.plot(100 * x, 100 * y, style, marker="o", markersize=3.5, color=color,
-                           label=label)  # fmt: skip
-        far.set(xlabel="rounds", ylabel="distance to the last ranking", title=run.folder.name)
-        tuned.set(xlabel="filters pruned (%)", ylabel="test accuracy, trained on (%)")
-        tuned.legend(frameon=False, fontsize="small")
-        for panel in (far, tuned):
+                for panel, key in zip(row[1:], ("accuracy", "accuracy_tuned"), strict=True):
+                    x, y = _means(some, "pruned", key)
+                    label = name if by == "norms" else f"{name}, at random"
+                    panel.plot(100 * x, 100 * y, style, label=label, **look)
+        row[0].set(xlabel="rounds", ylabel="distance to the last ranking", title=run.folder.name)
+        row[1].set(xlabel="filters pruned (%)", ylabel="test accuracy (%), pruned")
+        row[2].set(xlabel="filters pruned (%)", ylabel="test accuracy (%), trained on")
+        for panel in row:
             panel.grid(alpha=0.25)
             panel.spines[["top", "right"]].set_visible(False)
-    canvas.tight_layout()
+    handles, labels = panels[0][1].get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     canvas.savefig(out, dpi=150)
     pyplot.close(canvas)
 

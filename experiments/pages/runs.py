@@ -224,6 +224,8 @@ def time_table(rows: Sequence[dict[str, Any]]) -> str:
     told = "\n".join(f"    {chr(ord('A') + n)}: {shlex.join(net)}" for n, net in enumerate(nets))
     return (
         "## Seconds of a round behind slow links\n\nEvery worker is a process behind a link of its "
-        "own, all on one machine (`benchmarks/behind_links.py`); nets:\n\n"
+        "own, all on one machine (`benchmarks/behind_links.py`). Bytes are those of the method; a "
+        "program that keeps a part of the net on each machine moves more, in messages of one size "
+        "(`--dry_run --config.link_gbps=0.1` tells how much). Nets:\n\n"
         f"{told}\n\n{aligned(lines)}"
     )
