@@ -76,15 +76,16 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
 
         for name, seed in runs:
             job = jobs[name]
-            nets = _nets(job, kept[name, seed], seed, config)
-            rankings = {n: lottery.ranking(net, job.names) for n, net in nets.items()}
+            rankings: dict[int, Any] = {}
+            for number, net in _nets(job, kept[name, seed], seed, config):
+                rankings[number] = lottery.ranking(net, job.names)
             for line in _distances(rankings):
                 add(method=name, seed=seed, **line)
             for key in tickets.asked(name, seed):
                 if key in known:
                     lines.append(known[key])
                 else:
-                    found = tickets.trained_on(nets[max(nets)], job, *key)
+                    found = tickets.trained_on(net, job, *key[1:4])
                     add(**dict(zip(KEY, key, strict=True)), **found)
         for line in tickets.times(jobs[config.methods[0]].plan.widths):
             add(**line)
@@ -114,7 +115,7 @@ class Tickets:
         return {group: ids.shape[-1] for group, ids in stay.items()}
 
     def trained_on(
-        self, net: Any, job: build.Job, name: str, seed: int, share: float, by: str, *how: float
+        self, net: Any, job: build.Job, seed: int, share: float, by: str
     ) -> dict[str, Any]:
         """What a net comes to that is pruned, and what it comes to once it is trained on."""
         shares = dict.fromkeys(job.plan.widths, share)
@@ -182,17 +183,19 @@ def _kept(config: ConfigDict, workdir: pathlib.Path, name: str) -> Checkpoints:
     return kept
 
 
-def _nets(job: build.Job, kept: Checkpoints, seed: int, config: ConfigDict) -> dict[int, Any]:
-    """The net as it began and in each checkpoint, by the rounds it was trained for."""
+def _nets(
+    job: build.Job, kept: Checkpoints, seed: int, config: ConfigDict
+) -> Iterator[tuple[int, Any]]:
+    """The net as it began and in each checkpoint, and the rounds it was trained for."""
     first = loop.holder(job, 0, config)
-    states = {0: first.trainer.natural(first.state(seed))}
+    yield 0, jax.tree.map(np.asarray, first.trainer.natural(first.state(seed)).params)
     for number in sorted(kept.rounds()):
         shapes = loop.holder(job, number, config).trainer.shapes
         try:
-            states[number] = kept.restore(kept.check(number), shapes)
+            state = kept.restore(kept.check(number), shapes)
         except CheckpointError as error:
             raise InputError(str(error)) from None
-    return {n: jax.tree.map(np.asarray, state.params) for n, state in states.items()}
+        yield number, jax.tree.map(np.asarray, state.params)
 
 
 def table(lines: list[dict[str, Any]]) -> str:

@@ -121,7 +121,7 @@ def test_a_run_is_pruned_and_trained_on(tmp_path, monkeypatch):
     assert command.table(lines) in page
     assert (tmp_path / "loft.png").stat().st_size > 10_000
     again = []
-    monkeypatch.setattr(command.Tickets, "trained_on", lambda *_: again.append(_[4:7]) or {})
+    monkeypatch.setattr(command.Tickets, "trained_on", lambda *_: again.append(_[3:6]) or {})
     monkeypatch.setattr(command.Tickets, "times", lambda *_: times)
     assert command.run(config, tmp_path / "run") == lines, "all of it was there"
     assert not again

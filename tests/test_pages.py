@@ -116,7 +116,7 @@ def test_gist_has_a_row_for_each_depth_and_number_of_subnets(tmp_path):
     page = gist.page(gathered(folders)[0], [row, row | {"data": "other", "test": 1}])
     own = page.split("## sage on wordnet (stand-in)")[1].split("##")[0].split("\n\n")
     assert own[1] == "8 epochs, rounds of 8 steps, batches of 5 of 50 clusters."
-    assert own[2].startswith("The graph: 9,000 nodes, 20,000 edges; 19 from a node to itself left")
+    assert own[2].startswith("The graph: 9,000 nodes, 20,000 edges, 19 edges from a node")
     assert own[3].endswith("(`python -m benchmarks.graph_baselines`): 76.50 (2 hops) %.")
     assert own[5] == (
         "Points above the best regression, at the best width: the whole net +3.5 (hidden 64), "

@@ -13,17 +13,11 @@ from experiments.markdown import aligned, quantity, spread
 from experiments.pages.published import GIST_AMAZON2M
 from experiments.pages.runs import Run, commands, settings_apart
 from experiments.pages.runs import joined as runs_joined
+from ist_jax.data.graph import told
 from ist_jax.errors import InputError
 
 WHOLE = "single"
 PLACES = ("workers", "model.widths", "data.split", "optimiser_state", "eval_every", "rounds")
-COUNTED = {
-    "loops": "from a node to itself left out",
-    "repeated": "repeated ones left out",
-    "isolated": "nodes without an edge",
-    "blank": "without features",
-    "unlabelled": "without a label",
-}
 Place = tuple[int, int, str, int]  # layers, subnets (0: none), what is unlike the paper, width
 
 
@@ -105,13 +99,11 @@ def _places(run: Run) -> dict[str, Place]:
 def _baselines(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return ""
-    counted = rows[0].get("counted", {})
-    told = ", ".join(f"{counted[key]:,} {what}" for key, what in COUNTED.items() if key in counted)
+    size = (rows[0][key] for key in ("nodes", "edges", "counted"))
     found = [f"{100 * row['test']:.2f} ({row['hops']} hops)" for row in rows]
     return (
-        (f"The graph: {rows[0]['nodes']:,} nodes, {rows[0]['edges']:,} edges; {told}.\n\n")
-        * bool(counted)
-        + "Without a net, logistic regression on a node's features and the means over its "
+        f"The graph: {told(*size)}.\n\n"
+        "Without a net, logistic regression on a node's features and the means over its "
         f"neighbours (`python -m benchmarks.graph_baselines`): {', '.join(found)} %."
     )
 

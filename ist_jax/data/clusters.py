@@ -14,7 +14,7 @@ import numpy as np
 
 from ist_jax import messages
 from ist_jax.data import prepared
-from ist_jax.data.graph import TEST, TRAIN, Graph
+from ist_jax.data.graph import TEST, TRAIN, Graph, told
 from ist_jax.errors import InputError
 from ist_jax.messages import K, Links
 
@@ -179,7 +179,8 @@ def clustered(load: Callable[..., Graph]) -> Callable[..., Nodes]:
         if not isinstance(clusters, int):
             raise InputError(f"data.options.clusters must be a whole number, found {clusters!r}")
         graph = load(path, cache=cache)
-        print(f"{graph.name}: {_told(graph)}", file=sys.stderr)
+        size = len(graph.features), len(graph.receivers) // 2
+        print(f"{graph.name}: {told(*size, graph.counted)}", file=sys.stderr)
         of = Clusters(graph, metis(graph, clusters, cache))
         return Nodes(
             graph.name,
@@ -193,17 +194,3 @@ def clustered(load: Callable[..., Graph]) -> Callable[..., Nodes]:
         )
 
     return of_clusters
-
-
-def _told(graph: Graph) -> str:
-    """Its size, and what was left out or is unlike the rest, where there is any."""
-    size = f"{len(graph.features):,} nodes, {len(graph.receivers) // 2:,} edges"
-    named = {
-        "loops": "edges from a node to itself left out",
-        "repeated": "repeated edges left out",
-        "isolated": "nodes without an edge",
-        "unlabelled": "nodes without a label",
-        "blank": "nodes without features",
-    }
-    counted = [(graph.counted[key], what) for key, what in named.items()]
-    return ", ".join([size, *(f"{count:,} {what}" for count, what in counted if count)])

@@ -126,6 +126,19 @@ def build(
     return Graph(name, *arrays, classes, origin, counted, digest.hexdigest())
 
 
+def told(nodes: int, edges: int, counted: Mapping[str, int]) -> str:
+    """A graph's size, and what was left out or is unlike the rest, where there is any."""
+    named = {
+        "loops": "edges from a node to itself left out",
+        "repeated": "repeated edges left out",
+        "isolated": "nodes without an edge",
+        "unlabelled": "nodes without a label",
+        "blank": "nodes without features",
+    }
+    some = [f"{counted[key]:,} {what}" for key, what in named.items() if counted.get(key)]
+    return ", ".join([f"{nodes:,} nodes, {edges:,} edges", *some])
+
+
 def write(graph: Graph, folder: Path) -> dict[str, Any]:
     """The arrays in a folder that exists; what else is to be told of it."""
     for what in ARRAYS:
@@ -133,12 +146,11 @@ def write(graph: Graph, folder: Path) -> dict[str, Any]:
     return {"classes": graph.classes, "counted": dict(graph.counted)}
 
 
-def mapped(name: str, origin: str, folder: Path, told: Mapping[str, Any]) -> Graph:
+def mapped(name: str, origin: str, folder: Path, about: Mapping[str, Any]) -> Graph:
     """A graph that ``write`` has written, mapped from its files."""
     arrays = [np.load(folder / f"{what}.npy", mmap_mode="r") for what in ARRAYS]
     digest = prepared.digest_of_set(folder)
-    about = (told["classes"], origin, told["counted"], digest)
-    return Graph(*(name, *arrays, *about))
+    return Graph(*(name, *arrays, about["classes"], origin, about["counted"], digest))
 
 
 def split(keys: Sequence[str]) -> np.ndarray:
