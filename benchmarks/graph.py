@@ -97,7 +97,7 @@ def bare(graph: Graph, widths: dict[str, int]) -> Callable[[], float]:
 
 
 def sums(graph: Graph) -> dict[str, Callable[[], float]]:
-    """A sum over neighbours of all features, and its gradient: ours, and JAX's over sorted edges."""
+    """A sum over neighbours and its gradient: ours, and JAX's over sorted edges."""
     links = jax.tree.map(
         jnp.asarray, messages.links(graph.senders, graph.receivers, len(graph.features))
     )

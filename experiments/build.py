@@ -55,7 +55,7 @@ class Job(NamedTuple):
     state: Callable[[int], round.State]  # of a seed
     batches: Callable[[int], Any]  # of a seed
     own: list[int]  # the workers of this process
-    place: Callable[[Any], dict[str, Any]]  # their batches on the mesh, and the neurons given
+    place: Callable[[Any], dict[str, Any]]  # what a round takes of them, on the mesh
     evaluate: Callable[[round.State], dict[str, float]]
     step_s: Callable[[], float]  # measures a local step of one worker, in seconds
     exchanged: Callable[[], cost.Exchanged]  # where every worker is a machine of its own
@@ -197,11 +197,16 @@ def _build(config: ConfigDict, data: Any, how: Method) -> Job:
             seconds.append(time.perf_counter() - started)
         return min(seconds)
 
+    @functools.cache
+    def common() -> Any:
+        return workers.place(task.common, mesh)
+
     def place(tree: dict[str, Any]) -> dict[str, Any]:
         batches = {name: part for name, part in tree.items() if name != "given"}
         return {
             "batches": workers.place_own(batches, mesh, count),
             "given": workers.place_own(tree.get("given", {}), mesh, count, workers.SPLIT),
+            "common": common(),
         }
 
     measure = task.measure(trainer.over)

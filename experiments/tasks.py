@@ -51,6 +51,7 @@ class Task(NamedTuple):
       batches: of a seed and the workers wanted.
       measure: with a way to compile, what is measured of a net.
       example: shapes of one local step's batch, as the loss takes it.
+      common: what every step sees beside its batch (``round.build``).
     """
 
     model: nn.Module
@@ -60,6 +61,7 @@ class Task(NamedTuple):
     batches: Callable[[int, Sequence[int]], Any]
     measure: Callable[[Compiled], Callable[[Any], dict[str, float]]]
     example: Any
+    common: Any = None
 
 
 def of(config: ConfigDict, data: Any, how: Method, rounds: int) -> Task:
@@ -196,20 +198,27 @@ def _of_nodes(config: ConfigDict, data: Nodes, how: Method, count: int) -> Task:
             f"config.mesh.data={config.mesh.data} devices would split a batch of examples; the "
             "nodes of a batch are joined by edges. Set it to 1."
         )
+    if "nan" in config.faults:
+        raise InputError(
+            "config.faults: nan spoils a number of a worker's batches; those of a graph hold none, "
+            "as its features are everybody's"
+        )
     model = _build(GraphNet, config, dict(config.model.widths), how, classes=data.classes)
     none = np.zeros(0, np.int32)
     shape = (config.data.batch,)
+    features = data.graph.features
     example = jax.eval_shape(
         lambda: {"x": data.train_x.blank(shape), "y": data.train_y.blank(shape)}
     )
     return Task(
         model=model,
-        first={"features": data.graph.features[:1], "links": messages.links(none, none, 1)},
+        first={"features": features[:1], "links": messages.links(none, none, 1)},
         given={},
-        loss=nodes.loss,
+        loss=lambda net: nodes.numbered(nodes.loss(net)),
         batches=lambda seed, own: _batches(config, data, count, seed, own),
         measure=lambda compiled: nodes.measures(model, data.graph, compiled=compiled),
-        example=example,
+        example=(example, jax.ShapeDtypeStruct(features.shape, features.dtype)),
+        common=features,
     )
 
 

@@ -41,6 +41,21 @@ def loss(model: nn.Module) -> Loss:
     return of
 
 
+def numbered(loss: Loss) -> Loss:
+    """``loss`` where features lie apart: ``(params, (batch, features [n, F]), key) -> scalar``.
+
+    ``batch["x"]["nodes"]``, int [m], stands in place of features; those of a number beyond n are 0.
+    """
+
+    def of(params, told, key):
+        batch, features = told
+        mine = features.at[batch["x"]["nodes"]].get(mode="fill", fill_value=0)
+        x = {"features": mine, "links": batch["x"]["links"]}
+        return loss(params, batch | {"x": x}, key)
+
+    return of
+
+
 def logits(
     model: nn.Module,
     graph: Graph,

@@ -78,9 +78,11 @@ def build(
         changes nothing where they send none while they train (an ensemble, one worker).
 
     Returns:
-      A ``Trainer``. ``round(state, batches, took_part=None, given=None)`` takes a tree of arrays
-      ``[S, J, ...]``, if not all take part, ``bool[S]``, and ``int32[S, slots]`` for each group
-      that is given (an id equal to its width is an empty slot).
+      A ``Trainer``. ``round(state, batches, took_part=None, given=None, common=None)`` takes a tree
+      of arrays ``[S, J, ...]``, if not all take part, ``bool[S]``, and ``int32[S, slots]`` for each
+      group that is given (an id equal to its width is an empty slot). ``common`` is a tree of
+      arrays that every step sees, whole on every device, such as the features of a graph whose
+      nodes the batches tell by number: the loss then takes ``(batch, common)`` as its batch.
 
     Raises:
       InputError: names that do not fit, more workers or devices than neurons, nothing to cut, an
@@ -177,12 +179,15 @@ def build(
             new = jax.tree.map(lambda a, b: jnp.where(anyone, a, b), tuple(new), rest)
         return tuple(new), losses.T, {}
 
-    def on_a_device(state: State, batches: PyTree, took_part: Array | None, told: dict[str, Array]):
+    def on_a_device(
+        state: State, batches: PyTree, took_part: Array | None, told: dict[str, Array], common: Any
+    ):
         """One round on one device, with its part of every array."""
+        of = loss if common is None else lambda net, mine, key: loss(net, (mine, common), key)
         if watchful and took_part is None:
             took_part = jnp.ones(workers, bool)
         train = in_step if method.exchange == "step" else apart
-        gradient = devices.alone(jax.value_and_grad(loss), mesh)
+        gradient = devices.alone(jax.value_and_grad(of), mesh)
         who_next = draw(state.key, state.round + 1, state.who)
         key = fold(state.key, "train", state.round)
         rest = state.params, state.opt_state
@@ -202,14 +207,18 @@ def build(
         devices.spread(
             on_a_device,
             mesh,
-            (specs, batch_spec, devices.EVERYWHERE, devices.SPLIT),
+            (specs, batch_spec, devices.EVERYWHERE, devices.SPLIT, devices.EVERYWHERE),
             (specs, devices.EVERYWHERE, devices.EVERYWHERE, devices.EVERYWHERE),
         ),
         donate_argnums=0,
     )
 
     def one_round(
-        state: State, batches: PyTree, took_part=None, given: Assignment | None = None
+        state: State,
+        batches: PyTree,
+        took_part=None,
+        given: Assignment | None = None,
+        common: PyTree = None,
     ) -> tuple[State, Report]:
         steps = door.check_batches(batches, workers, devices.in_group(mesh))
         present = door.check_present(took_part, workers)
@@ -220,14 +229,15 @@ def build(
             devices.place(batches, mesh, batch_spec),
             mask,
             devices.place(told, mesh, devices.SPLIT),
+            devices.place(common, mesh),
         )
         # Where groups are given, this waits for the round.
         found = per_round(counts | jax.tree.map(np.asarray, now)) if slots else moved
         received, sent = (np.where(present, n, 0) for n in found.of_steps(steps))
         return state, Report(losses, present, received, sent, passes)
 
-    def lower(state, batches, took_part=None, given: Assignment | None = None):
-        return compiled.lower(state, batches, took_part, dict(given or {}))
+    def lower(state, batches, took_part=None, given: Assignment | None = None, common=None):
+        return compiled.lower(state, batches, took_part, dict(given or {}), common)
 
     def wire(report: Report, steps: int) -> float:
         gradient = params if method.exchange == "step" else None

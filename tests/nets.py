@@ -81,9 +81,16 @@ def resnet(**widths):
     return of_images(ResNet(widths, 3, blocks=(1, 6 if "stage2" in widths else 2), **options))
 
 
+def with_features(batches, features):
+    """Batches of a graph that hold their features themselves, 0 of nobody."""
+    features = np.concatenate([features, np.zeros_like(features[:1])])
+    x = {"features": features[batches["x"]["nodes"]], "links": batches["x"]["links"]}
+    return batches | {"x": x}
+
+
 def on_a_graph(kind):
     """Clusters of a small graph with a hub, some of whose nodes have no label."""
-    from ist_jax import nodes, normalise
+    from ist_jax import messages, nodes, normalise
     from ist_jax.data import Batches, graph
     from ist_jax.data.clusters import Clusters, Labels
     from ist_jax.models.gcn import GraphNet
@@ -100,9 +107,10 @@ def on_a_graph(kind):
     def batches(rounds, workers, steps):
         of = Batches(clusters, of_labels, workers=workers, batch=2, local_steps=steps, seed=0,
                      split="all")  # fmt: skip
-        return [of(number) for number in range(rounds)]
+        return [with_features(of(number), features) for number in range(rounds)]
 
-    params, names = drawn(model, jax.tree.map(lambda leaf: leaf[0], clusters[np.arange(2)[None]]))
+    links = messages.links(made.senders, made.receivers, 60)
+    params, names = drawn(model, {"features": made.features, "links": links})
     loss = lambda cut: nodes.loss(normalise.subnet(model, cut))
     return Net(params, names, loss, batches)
 

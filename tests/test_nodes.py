@@ -11,12 +11,13 @@ import numpy as np
 import optax
 import pytest
 from conftest import ROOT, drawn
+from nets import with_features
 from test_graph_data import planetoid
 from test_messages import graph as edges_of
 
 from benchmarks import graph as benchmark
 from benchmarks import graph_baselines
-from ist_jax import data, messages, method, nodes, round, workers
+from ist_jax import axes, data, messages, method, nodes, normalise, partition, round, workers
 from ist_jax.data import Batches, graph
 from ist_jax.data.clusters import Clusters, Labels, metis
 from ist_jax.errors import InputError
@@ -45,8 +46,8 @@ def test_a_batch_is_the_graph_between_its_nodes():
         assert sorted(mine) == np.flatnonzero(np.isin(OF, chosen)).tolist()
         found = clusters[np.array([chosen])]
         m = len(mine)
-        assert (found["features"][0, :m] == GRAPH.features[mine]).all()
-        assert not found["features"][0, m:].any()
+        assert (found["nodes"][0, :m] == mine).all()
+        assert (found["nodes"][0, m:] == N).all()
         of = jax.tree.map(lambda leaf: leaf[0], found["links"])
         room, _ = clusters.room(2)
         dense = np.zeros((room, room), np.float32)
@@ -65,19 +66,18 @@ def test_batches_of_workers_have_one_shape_and_every_cluster_once_an_epoch():
     of = Batches(clusters, Labels(clusters, GRAPH), workers=2, batch=2, local_steps=3, seed=0,
                  split="all")  # fmt: skip
     found = of(0)
-    assert found["x"]["features"].shape == (2, 3, clusters.room(2)[0], 5)
+    assert found["x"]["nodes"].shape == (2, 3, clusters.room(2)[0])
     assert found["y"].shape == (2, 3, clusters.room(2)[0])
     for worker in range(2):
-        seen = found["x"]["features"][worker].reshape(-1, 5)
-        seen = seen[seen.any(1)]
-        assert sorted(map(tuple, seen)) == sorted(map(tuple, GRAPH.features))
+        seen = found["x"]["nodes"][worker].ravel()
+        assert sorted(seen[seen < N]) == list(range(N))
 
 
 def test_the_loss_is_the_mean_over_nodes_that_have_a_label():
     clusters = Clusters(GRAPH, OF)
     everything = np.arange(6)[None]
     batch = {"x": clusters[everything], "y": Labels(clusters, GRAPH)[everything]}
-    batch = jax.tree.map(lambda leaf: leaf[0], batch)
+    batch = jax.tree.map(lambda leaf: leaf[0], with_features(batch, GRAPH.features))
     model = GraphNet(WIDTHS, 3)
     params, _ = drawn(model, batch["x"])
     logits = model.apply(params, batch["x"])
@@ -88,6 +88,40 @@ def test_the_loss_is_the_mean_over_nodes_that_have_a_label():
     np.testing.assert_allclose(found, each.mean(), rtol=1e-5)
     nothing = batch | {"y": np.full_like(batch["y"], -1)}
     assert nodes.loss(model)(params, nothing, jax.random.key(0)) == 0
+
+
+@pytest.mark.parametrize("how", [method.ist(), method.data_parallel()], ids=lambda how: how.name)
+@pytest.mark.parametrize("devices", [1, 4])
+def test_features_that_all_have_in_common_are_as_if_batches_held_them(how, devices):
+    """To the last bit, and nothing more goes over the wire."""
+    clusters, model = Clusters(GRAPH, OF), GraphNet(WIDTHS, 3, drop=0.2)
+    whole = {"features": GRAPH.features, "links": messages.links(SENDERS, RECEIVERS, N)}
+    params, names = drawn(model, whole)
+    widths = partition.sub_widths(how.assign, axes.widths(params, names), 4)
+    loss = nodes.loss(normalise.subnet(model, widths))
+    mesh = workers.mesh(4, devices)
+    of = Batches(clusters, Labels(clusters, GRAPH), workers=4, batch=2, local_steps=3, seed=0,
+                 split="all")  # fmt: skip
+    batches = of(0)
+    placed = workers.place(GRAPH.features, mesh)
+    nets, moved = [], []
+    for made, given, common in (
+        (loss, with_features(batches, GRAPH.features), None),
+        (nodes.numbered(loss), batches, GRAPH.features),
+        (nodes.numbered(loss), batches, placed),
+    ):
+        trainer = round.build(
+            made, optax.adam(0.1), params, names, method=how, workers=4, mesh=mesh
+        )
+        state = trainer.init(params, jax.random.key(0))
+        program = trainer.lower(state, given, common=common).compile().as_text()
+        moved.append(sorted(re.findall(r"= (\S+) (all-\w+|collective-\w+|reduce-\w+)\(", program)))
+        state, report = trainer.round(state, given, common=common)
+        nets.append((trainer.whole(state).params, report.loss))
+    for found in nets[1:]:
+        jax.tree.map(np.testing.assert_array_equal, found, nets[0])
+    assert moved[0] == moved[1] == moved[2]
+    assert bool(moved[0]) == (devices > 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -216,8 +250,10 @@ def test_the_benchmark_takes_steps_that_learn(tmp_path, monkeypatch, capsys):
     words += ["--widths", "8", "--turns=30", "--sums", f"--json={tmp_path / 'out.json'}"]
     monkeypatch.setattr("sys.argv", ["graph", *words])
     assert benchmark.main() == 0
-    ours, bare, gathers, segments = json.loads((tmp_path / "out.json").read_text())
-    assert gathers["loss"] == pytest.approx(segments["loss"], rel=1e-4)
+    ours, bare, *sums = json.loads((tmp_path / "out.json").read_text())
+    gathers, gathers_back, segments, segments_back = (row["loss"] for row in sums)
+    assert gathers == pytest.approx(segments, rel=1e-4)
+    assert gathers_back == pytest.approx(segments_back, rel=1e-4)
     assert (ours["what"], bare["what"], bare["x_bare"]) == ("ours", "bare", 1.0)
     assert ours["loss"] < 1.0 < np.log(3)
     assert "x bare" in capsys.readouterr().out

@@ -48,10 +48,10 @@ def metis(graph: Graph, count: int, cache: str = "") -> np.ndarray:
 
 
 class Clusters:
-    """``clusters[chosen [..., q]] -> {"features": [..., m, F], "links": Links}``.
+    """``clusters[chosen [..., q]] -> {"nodes": int32 [..., m], "links": Links}``.
 
     A batch has room for m nodes, those of the q largest clusters; a node that is not there has no
-    edges, and features 0.
+    edges, and a number beyond all (n).
 
     Args:
       graph: whose nodes they are.
@@ -88,18 +88,17 @@ class Clusters:
         return self._rooms[together]
 
     def blank(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Zeros in place of the batches of that many choices."""
+        """The batches of that many choices, with nobody in them."""
         m, rows = self.room(shape[-1])
         whole = lambda *tail: np.zeros((*shape[:-1], *tail), np.int32)
-        features = np.zeros((*shape[:-1], m, self._graph.features.shape[1]), np.float32)
         links = Links(whole(m, K), whole(rows, K), whole(rows), whole(m + rows, K), whole(m))
-        return {"features": features, "links": links}
+        return {"nodes": whole(m) + len(self._of), "links": links}
 
     def __getitem__(self, chosen: np.ndarray) -> dict[str, Any]:
         found = self.blank(chosen.shape)
         for place in np.ndindex(chosen.shape[:-1]):
             nodes = self.nodes(chosen[place])
-            found["features"][place][: len(nodes)] = self._graph.features[nodes]
+            found["nodes"][place][: len(nodes)] = nodes
             made = self._links(nodes, chosen.shape[-1])
             for whole, part in zip(found["links"], made, strict=True):
                 whole[place] = part
