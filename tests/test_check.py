@@ -51,7 +51,7 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
         ({"model.name": "mpl"}, r"model\.name must be one of"),
         ({"data.name": "digit"}, "unknown data set 'digit'; known: .*digits, fashion_mnist"),
         ({"data.path": "/nowhere"}, "take no data.path"),
-        ({"data.split": "half"}, "must be 'disjoint' or 'all'"),
+        ({"data.split": "half"}, "must be 'disjoint', 'all' or 'same'"),
         ({"data.skew": -1.0}, "must be 0"),
         ({"mesh.workers": 3}, "4 workers cannot be dealt out evenly to 3 devices"),
         ({"mesh.workers": 99}, "asked for 99 devices, there are 8"),

@@ -209,6 +209,11 @@ def test_shards():
     assert all(len(s) == 500 for s in everything)
     first, second = Batches(X, Y, workers=2, batch=50, local_steps=1, seed=0, split="all")(0)["x"]
     assert (first != second).any(), "the same data, each worker in its own order"
+    same = Batches(X, Y, workers=3, batch=50, local_steps=2, seed=0, split="same")
+    for leaf in same(1).values():
+        assert (leaf == leaf[:1]).all(), "or all in one"
+    mine = Batches(X, Y, workers=3, batch=50, local_steps=2, seed=0, split="same", of=[2])(1)
+    assert (mine["x"][0] == same(1)["x"][0]).all()
 
 
 def test_skewed_shards_hold_few_classes_each():
@@ -227,7 +232,7 @@ def test_skewed_shards_hold_few_classes_each():
         ({"workers": 0}, "workers must be at least 1"),
         ({"batch": 0}, "batch must be at least 1"),
         ({"workers": 501}, "500 examples cannot be split between 501 workers"),
-        ({"split": "both"}, "'disjoint' or 'all', found 'both'"),
+        ({"split": "both"}, "'disjoint', 'all' or 'same', found 'both'"),
         ({"skew": -1.0}, "must be 0"),
         ({"split": "all", "skew": 1.0}, r"data\.skew needs data\.split='disjoint'"),
         ({"workers": 64, "skew": 0.001}, r"data\.skew=0\.001 leaves worker \d+ of 64 without"),

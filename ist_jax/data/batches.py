@@ -27,7 +27,8 @@ class Batches:
       batch: B, examples a worker sees in a local step.
       local_steps: J.
       seed: of shards and order. Runs with another seed see other shards in another order.
-      split: ``"disjoint"`` (each example belongs to one worker) or ``"all"`` (all do).
+      split: ``"disjoint"`` (each example belongs to one worker), ``"all"`` (all belong to each,
+        which has its own order) or ``"same"`` (and the same order too).
       skew: 0 for shards that are alike; otherwise the concentration of the Dirichlet law from which
         each class draws its shares of the workers, so that a small value means few classes a worker
         (Hsu et al., 2019). Shards then differ in size.
@@ -60,6 +61,7 @@ class Batches:
         self._x, self._y = x, y
         self._batch, self.local_steps, self.seed = batch, local_steps, seed
         self.of = range(workers) if of is None else tuple(of)
+        self._same = split == "same"
         self.shards = shards(y, workers, seed=seed, split=split, skew=skew)
 
     def __call__(self, round: int, lost: dict[int, str] | None = None) -> dict[str, Any]:
@@ -73,10 +75,13 @@ class Batches:
         steps = range(round * self.local_steps, (round + 1) * self.local_steps)
         shape = (len(self.of), self.local_steps, self._batch)
         found = {"x": _blank(self._x, shape), "y": _blank(self._y, shape)}
+        read = None
         for row, worker in enumerate(self.of):
             chosen = np.stack([self.indices(worker, step) for step in steps])
             try:
-                _put(found, row, {"x": self._x[chosen], "y": self._y[chosen]})
+                if read is None or not self._same:
+                    read = {"x": self._x[chosen], "y": self._y[chosen]}
+                _put(found, row, read)
             except OSError as error:
                 if lost is None:
                     raise
@@ -85,6 +90,7 @@ class Batches:
 
     def indices(self, worker: int, step: int) -> np.ndarray:
         """Which examples ``worker`` sees at its ``step``-th local step, ``int[B]``."""
+        worker = 0 if self._same else worker
         shard = self.shards[worker]
         epochs, offsets = np.divmod(
             np.arange(step * self._batch, (step + 1) * self._batch), len(shard)
@@ -100,11 +106,11 @@ def shards(
     y: Any, workers: int, *, seed: int, split: str = "disjoint", skew: float = 0.0
 ) -> list[np.ndarray]:
     """The examples of each worker, as sorted index arrays (see ``Batches``)."""
-    if split not in ("disjoint", "all"):
-        raise InputError(f"data.split must be 'disjoint' or 'all', found {split!r}")
+    if split not in ("disjoint", "all", "same"):
+        raise InputError(f"data.split must be 'disjoint', 'all' or 'same', found {split!r}")
     if skew < 0:
         raise InputError(f"data.skew must be 0 (shards alike) or positive, found {skew}")
-    if split == "all":
+    if split != "disjoint":
         if skew:
             raise InputError(
                 "data.skew needs data.split='disjoint': workers that share all are alike"
