@@ -110,6 +110,7 @@ def test_gist_has_a_row_for_each_depth_and_number_of_subnets(tmp_path):
         on_a_graph("c", {"ist": [[0.6]]}, 4, (128,)),
         on_a_graph("d", {"ist": [[0.3]]}, 2, (64, 64), "gat"),
         on_a_graph("g", {"ist": [[0.2]]}, 4, (64,), split="disjoint"),
+        on_a_graph("h", {"ist": [[0.9]]}, 4, (64,), split="same", epochs=32.0),
     ]
     row = {"data": "wordnet", "hops": 2, "test": 0.765, "nodes": 9000, "edges": 20000}
     row["counted"] = {"loops": 19, "blank": 3}
@@ -126,6 +127,7 @@ def test_gist_has_a_row_for_each_depth_and_number_of_subnets(tmp_path):
     assert cells(first)[2:] == [
         ["2", "-", "80.00 (0)", ""],
         ["2", "4", "60.00 ± 14.14 (0)", "60.00 (0)"],
+        ["2", "4, one order, each all epochs", "90.00 (0)", ""],
         ["2", "4, own clusters", "20.00 (0)", ""],
         ["2", "8", "40.00 (0)", ""],
     ]
@@ -133,11 +135,12 @@ def test_gist_has_a_row_for_each_depth_and_number_of_subnets(tmp_path):
         ["2", "-", "64", "1", "25.00"],
         ["2", "4", "64", "2", "25.00 ± 0.00"],
         ["2", "4", "128", "1", "25.00"],
+        ["2", "4, one order, each all epochs", "64", "1", "25.00"],
         ["2", "4, own clusters", "64", "1", "25.00"],
         ["2", "8", "64", "1", "25.00"],
     ]
     assert ["1,234", "64", "80.00", "8", "64", "40.00"] in cells(page), "as large for a worker"
-    assert "wider with GIST is better in 0 of 4:" in page
+    assert "wider with GIST is better in 1 of 5:" in page
     assert ["3", "2", "30.00 (0)"] in cells(section_of(page, "## gat on wordnet"))
     paper = [row for row in cells(section_of(page, "## The paper's")) if row]
     assert paper[2][:4] == ["2", "-", "*89.38 (1.81)*", "*90.58 (5.17)*"]

@@ -18,7 +18,9 @@ from ist_jax.errors import InputError
 
 WHOLE = "single"
 PLACES = ("workers", "model.widths", "data.split", "optimiser_state", "eval_every", "rounds")
-Place = tuple[int, int, str, int]  # layers, subnets (0: none), what is unlike the paper, width
+Place = tuple[int, int, str, int]  # layers, subnets (0: none), what is unlike the rest, width
+Found = tuple[Place, str, Run]  # and the method
+UNLIKE = {"disjoint": "own clusters", "same": "one order", "keep": "Adam kept"}
 
 
 def page(folded: list[Run], rows: list[dict[str, Any]]) -> str:
@@ -31,13 +33,16 @@ def page(folded: list[Run], rows: list[dict[str, Any]]) -> str:
         "Paper: Wolfe et al., GIST. L layers, m subnets (-: the whole net is trained), columns: "
         "hidden features of each layer, of GAT of each head. Micro F1 on the test nodes in "
         "percent, mean and standard deviation over seeds, and the seconds that one machine took to "
-        "do the work of all workers. Epochs are divided by m, as in the paper; the whole net is "
-        "trained for all.",
+        "do the work of all workers. Epochs are divided by m, as in the paper, unless it says that "
+        "each subnet has all; the whole net is trained for all.",
     ]
     for (data, kind), some in tables.items():
         without = [row for row in rows if row.get("data") == some[0].data["name"]]
-        parts += [f"## {kind} on {data}", _settings(some), _baselines(without), _table(some)]
-        parts += [_beaten(some, without), _costs(some), _equal(some)]
+        usual = min(run.config["epochs"] for run in some)
+        places = [(place, name, run) for run in some for name, place in _places(run, usual).items()]
+        places.sort(key=lambda found: found[0])
+        parts += [f"## {kind} on {data}", _settings(some, usual), _baselines(without)]
+        parts += [_table(places), _beaten(places, without), _costs(places), _equal(places)]
     parts += ["## The paper's, on Amazon2M (hours)", _published(), commands(folded)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -59,18 +64,20 @@ def _place_of(run: Run) -> tuple:
         raise InputError(
             f"{run.folder}: a whole net that is to be trained for all epochs needs workers=1"
         )
-    return (widths, config["workers"], config["data"]["split"], config["optimiser_state"])
+    keys = config["workers"], config["data"]["split"], config["optimiser_state"], config["epochs"]
+    return (widths, *keys)
 
 
-def _settings(runs: list[Run]) -> str:
+def _settings(runs: list[Run], usual: float) -> str:
     """What all runs of a table have in common.
 
     Raises:
       InputError: two are not of one table.
     """
-    first = runs[0]
+    first = next(run for run in runs if run.config["epochs"] == usual)
     for run in runs:
-        if differ := {key for key in settings_apart(first, run) if not key.startswith(PLACES)}:
+        free = (*PLACES, "epochs") if _each_has_all(run, usual) else PLACES
+        if differ := {key for key in settings_apart(first, run) if not key.startswith(free)}:
             raise InputError(
                 f"{first.folder} and {run.folder} are in one table, but differ in "
                 f"config.{min(differ)}"
@@ -82,13 +89,18 @@ def _settings(runs: list[Run]) -> str:
     )
 
 
-def _places(run: Run) -> dict[str, Place]:
+def _each_has_all(run: Run, usual: float) -> bool:
+    """Whether each subnet is trained for the epochs that are divided otherwise."""
+    return run.config["epochs"] == usual * run.config["workers"] > usual
+
+
+def _places(run: Run, usual: float) -> dict[str, Place]:
     """Where each of its methods stands."""
     widths = list(run.config["model"]["widths"].values())
     workers = {WHOLE: 0, "ist": run.config["workers"]}
-    unlike = {"own clusters": run.config["data"]["split"] == "disjoint"}
-    unlike["Adam kept"] = run.config["optimiser_state"] == "keep"
-    what = ", ".join(name for name, so in unlike.items() if so)
+    unlike = [UNLIKE.get(run.config["data"]["split"]), UNLIKE.get(run.config["optimiser_state"])]
+    unlike += ["each all epochs"] if _each_has_all(run, usual) else []
+    what = ", ".join(filter(None, unlike))
     return {
         name: (len(widths) + 1, workers[name], what if workers[name] else "", widths[0])
         for name in dict.fromkeys(name for name, _ in run.lines)
@@ -108,15 +120,14 @@ def _baselines(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _beaten(runs: list[Run], rows: list[dict[str, Any]]) -> str:
+def _beaten(places: list[Found], rows: list[dict[str, Any]]) -> str:
     """How far above a regression the best whole net is, and the best for each m."""
     if not rows:
         return ""
     level, best = max(row["test"] for row in rows), dict[int, tuple[float, int]]()
-    for run in runs:
-        for method, (_, m, what, width) in _places(run).items():
-            if not what:
-                best[m] = max(best.get(m, (0.0, 0)), (float(np.mean(run.last(method))), width))
+    for (_, m, what, width), method, run in places:
+        if not what:
+            best[m] = max(best.get(m, (0.0, 0)), (float(np.mean(run.last(method))), width))
     told = [
         f"{f'm = {m}' if m else 'the whole net'} {100 * (mean - level):+.1f} (hidden {width})"
         for m, (mean, width) in sorted(best.items())
@@ -124,23 +135,18 @@ def _beaten(runs: list[Run], rows: list[dict[str, Any]]) -> str:
     return f"Points above the best regression, at the best width: {', '.join(told)}."
 
 
-def _table(runs: list[Run]) -> str:
-    cells: dict[Place, str] = {}
-    for run in runs:
-        for method, place in _places(run).items():
-            seconds = run.median(method, "time/train_s")
-            cells[place] = f"{spread(run.last(method))} ({seconds:.0f})"
-    return _shown(cells)
+def _table(places: list[Found]) -> str:
+    told = lambda name, run: f"{spread(run.last(name))} ({run.median(name, 'time/train_s'):.0f})"
+    return _shown({place: told(name, run) for place, name, run in places})
 
 
-def _costs(runs: list[Run]) -> str:
+def _costs(places: list[Found]) -> str:
     rows = [
         ["L", "m", "hidden", "seeds", "macro F1 (%)", "parameters / worker", "sent / worker",
          "FLOPs / worker"],
         ["---:"] * 8,
     ]  # fmt: skip
-    found = [(place, method, run) for run in runs for method, place in _places(run).items()]
-    for place, method, run in sorted(found, key=lambda row: row[0]):
+    for place, method, run in places:
         rows.append(
             [
                 str(place[0]),
@@ -156,17 +162,16 @@ def _costs(runs: list[Run]) -> str:
     return aligned(rows)
 
 
-def _equal(runs: list[Run]) -> str:
+def _equal(places: list[Found]) -> str:
     """Nets that are as large for a worker as a whole net of the table."""
-    found = [(place, method, run) for run in runs for method, place in _places(run).items()]
     better = 0
     rows = [
         ["parameters / worker", "whole net, hidden", "F1 (%)", "GIST, m", "hidden", "F1 (%)"],
         ["---:"] * 6,
     ]
-    for place, method, run in sorted(found, key=lambda row: row[0]):
+    for place, method, run in places:
         count = run.plans[method]["parameters"]
-        for other, its, wide in sorted(found, key=lambda row: row[0]):
+        for other, its, wide in places:
             if place[1] or not other[1] or place[0] != other[0]:
                 continue
             if abs(wide.plans[its]["parameters"] / count - 1) < 0.02:
@@ -176,9 +181,9 @@ def _equal(runs: list[Run]) -> str:
     if len(rows) == 2:
         return ""
     return (
-        "With as many parameters for a worker, which is also as many FLOPs in a step (of a GIST "
-        f"run an m-th in all, since epochs are divided), wider with GIST is better in {better} of "
-        f"{len(rows) - 2}:\n\n" + aligned(rows)
+        "With as many parameters for a worker, which is also as many FLOPs in a step (in all "
+        "an m-th of them where epochs are divided), wider with GIST is better in "
+        f"{better} of {len(rows) - 2}:\n\n" + aligned(rows)
     )
 
 
