@@ -29,6 +29,7 @@ import optax
 from ist_jax import axes, data, messages, nodes
 from ist_jax.data.graph import TRAIN, Graph
 from ist_jax.errors import InputError
+from ist_jax.local import Seen
 from ist_jax.models.gcn import GraphNet
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -42,25 +43,26 @@ def ours(graph: Graph, widths: dict[str, int]) -> Callable[[], float]:
     batch = jax.tree.map(
         jnp.asarray,
         {
-            "x": {"features": np.asarray(graph.features), "links": links},
+            "x": {"nodes": np.arange(len(graph.features)), "links": links},
             "y": np.where(graph.part == TRAIN, graph.labels, -1),
         },
     )
+    features = jnp.asarray(graph.features)
     none = np.zeros(0, np.int32)
     first = {"features": graph.features[:1], "links": messages.links(none, none, 1)}
     params, _ = axes.of(model.init(jax.random.key(0), first))
     optimizer, slope = optax.adam(LEARNING_RATE), jax.value_and_grad(nodes.loss(model))
 
     @jax.jit
-    def step(params: Any, state: Any, batch: Any) -> Any:
-        value, gradient = slope(params, batch, jax.random.key(0))
+    def step(params: Any, state: Any, batch: Any, features: Any) -> Any:
+        value, gradient = slope(params, Seen(batch, features, {}), jax.random.key(0))
         updates, state = optimizer.update(gradient, state)
         return optax.apply_updates(params, updates), state, value
 
     kept = [params, optimizer.init(params)]
 
     def take() -> float:
-        *kept[:], value = step(*kept, batch)
+        *kept[:], value = step(*kept, batch, features)
         return float(value)
 
     return take

@@ -53,7 +53,7 @@ def main() -> int:
     lead = (size, options.local_steps)
     batches = {
         "x": {
-            "features": draw.normal(size=(*lead, n, FEATURES)).astype(np.float32),
+            "nodes": draw.integers(0, n, (*lead, n)).astype(np.int32),
             "links": jax.tree.map(lambda leaf: np.broadcast_to(leaf, (*lead, *leaf.shape)), links),
         },
         "y": draw.integers(0, CLASSES, (*lead, n)).astype(np.int32),
@@ -74,7 +74,8 @@ def main() -> int:
         mesh=mesh,
     )
     placed = workers.place(batches, mesh, workers.SPLIT)
-    shape.tell(trainer, net, shapes, names, size, options.limit_gb, placed)
+    common = workers.place(draw.normal(size=(n, FEATURES)).astype(np.float32), mesh)
+    shape.tell(trainer, net, shapes, names, size, options.limit_gb, placed, common=common)
     return 0
 
 

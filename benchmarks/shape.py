@@ -22,13 +22,14 @@ def tell(
     batches: Any,
     told: Any = None,
     real: Mapping[str, np.ndarray] | None = None,
+    common: Any = None,
 ) -> None:
     """Prints what ``size`` workers of IST hold and send, and trains two rounds.
 
     Args:
       net: what the trainer is initialised with; ``shapes`` and ``names`` are its.
       limit_gb: 10^9 bytes that a worker may hold.
-      batches, told: of a round, placed.
+      batches, told, common: of a round, placed.
       real: the members of given groups that each worker holds.
     """
     whole = 4 * int(traffic.entries(shapes, names, {}))
@@ -39,7 +40,7 @@ def tell(
     print(f"IST, each worker: its part of the net {whole / size / 1e9:.3f} GB, of which it trains "
           f"{subnet / 1e9:.3f} GB in this round (closed form)")  # fmt: skip
     state = trainer.init(net, jax.random.key(0))
-    program = trainer.lower(state, batches, None, told).compile()
+    program = trainer.lower(state, batches, None, told, common).compile()
     memory: Any = program.memory_analysis()
     held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
     print(f"the compiled round, each worker: {memory.argument_size_in_bytes / 1e9:.3f} GB of "
@@ -48,7 +49,7 @@ def tell(
     print(f"in {limit_gb:g} GB a worker: IST {fits(held)}, data parallel {fits(2 * whole)}")
     for number in range(2):
         since = time.perf_counter()
-        state, report = trainer.round(state, batches, None, told)
+        state, report = trainer.round(state, batches, None, told, common)
         jax.block_until_ready((state, report.loss))
         seconds = time.perf_counter() - since
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

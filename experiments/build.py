@@ -167,6 +167,10 @@ def _build(config: ConfigDict, data: Any, how: Method) -> Job:
     who = jax.eval_shape(lambda key: how.assign(key, drawn, count, 0), key)
     who |= {g: jax.ShapeDtypeStruct((count, n), np.int32) for g, n in task.given.items()}
     subnet = jax.eval_shape(lambda net, who: decompose.gather_one(net, names, who, 0), shapes, who)
+    example = task.example
+    if task.common is not None:
+        one = jax.tree.map(lambda ids: jax.ShapeDtypeStruct(ids.shape[1:], ids.dtype), who)
+        example = local.Seen(example, jax.eval_shape(lambda leaves: leaves, task.common), one)
     held = traffic.entries(shapes, names, traffic.held(shapes, names, how, count, slots))
     memory = local.memory(optimizer, how.memory or config.optimiser_state)
     received, sent = trainer.moved.of_steps(config.local_steps)
@@ -179,7 +183,7 @@ def _build(config: ConfigDict, data: Any, how: Method) -> Job:
         bytes_sent=int(sent.max()),
         bytes_moved=int((received + sent).sum()),
         bytes_once=int(trainer.moved.once.max()),
-        flops=program.flops(jax.grad(loss), subnet, task.example, key) * config.local_steps,
+        flops=program.flops(jax.grad(loss), subnet, example, key) * config.local_steps,
     )
 
     gradient = jax.jit(jax.grad(loss))
@@ -187,7 +191,7 @@ def _build(config: ConfigDict, data: Any, how: Method) -> Job:
     def step_s() -> float:
         """The fastest of five gradients; an optimiser's step is small beside one."""
         zeros = jax.tree.map(
-            lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), (subnet, task.example)
+            lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), (subnet, example)
         )
         jax.block_until_ready(gradient(*zeros, key))
         seconds = []

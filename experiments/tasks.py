@@ -21,7 +21,7 @@ from ist_jax.local import Loss
 from ist_jax.method import Method
 from ist_jax.models.cnn import CNN
 from ist_jax.models.ensemble import MEMBERS, Ensemble
-from ist_jax.models.gcn import GraphNet
+from ist_jax.models.gcn import ENDS, GraphNet
 from ist_jax.models.mlp import MLP
 from ist_jax.models.resnet import ResNet
 from ist_jax.models.vgg import VGG
@@ -50,8 +50,8 @@ class Task(NamedTuple):
       loss: of a subnet's model.
       batches: of a seed and the workers wanted.
       measure: with a way to compile, what is measured of a net.
-      example: shapes of one local step's batch, as the loss takes it.
-      common: what every step sees beside its batch (``round.build``).
+      example: shapes of one local step's batch.
+      common: what every step sees beside its batch (``round.build``), or None.
     """
 
     model: nn.Module
@@ -203,10 +203,13 @@ def _of_nodes(config: ConfigDict, data: Nodes, how: Method, count: int) -> Task:
             "config.faults: nan spoils a number of a worker's batches; those of a graph hold none, "
             "as its features are everybody's"
         )
+    features = data.graph.features
+    for group, count_of in zip(ENDS, (features.shape[1], data.classes), strict=True):
+        if (width := config.model.widths.get(group, count_of)) != count_of:
+            raise InputError(f"config.model.widths.{group}={width}, but {data.name} has {count_of}")
     model = _build(GraphNet, config, dict(config.model.widths), how, classes=data.classes)
     none = np.zeros(0, np.int32)
     shape = (config.data.batch,)
-    features = data.graph.features
     example = jax.eval_shape(
         lambda: {"x": data.train_x.blank(shape), "y": data.train_y.blank(shape)}
     )
@@ -214,10 +217,10 @@ def _of_nodes(config: ConfigDict, data: Nodes, how: Method, count: int) -> Task:
         model=model,
         first={"features": features[:1], "links": messages.links(none, none, 1)},
         given={},
-        loss=lambda net: nodes.numbered(nodes.loss(net)),
+        loss=nodes.loss,
         batches=lambda seed, own: _batches(config, data, count, seed, own),
         measure=lambda compiled: nodes.measures(model, data.graph, compiled=compiled),
-        example=(example, jax.ShapeDtypeStruct(features.shape, features.dtype)),
+        example=example,
         common=features,
     )
 
@@ -231,7 +234,7 @@ def _build(
 ) -> nn.Module:
     """The config's net, or for a narrow method one as wide as a subnet."""
     if how.narrow:
-        hidden = {g: n for g, n in widths.items() if g not in ("features", "labels")}
+        hidden = {g: n for g, n in widths.items() if g not in ENDS}
         cut = method_of(config, how.narrow).assign
         widths = widths | partition.sub_widths(cut, hidden, config.workers)
     try:

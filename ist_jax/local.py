@@ -7,7 +7,7 @@ remembers from one round to the next is a policy, a pair of pure functions:
 * ``keep``: moments belong to their neurons and travel with them, by the same gather and scatter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +23,21 @@ from ist_jax.keys import fold
 PyTree = Any
 Loss = Callable[[PyTree, PyTree, Key[Array, ""]], Array]
 Gradient = Callable[[PyTree, PyTree, Key[Array, ""]], tuple[Array, PyTree]]
+
+
+class Seen(NamedTuple):
+    """What a loss takes as its batch where workers see more than that.
+
+    Attributes:
+      batch: the worker's own.
+      common: what all workers see in every step, such as the features of a graph.
+      who: the neurons of its subnet by group, ``int32[m]``; an id equal to the width is an empty
+        slot. A group that is absent is not cut.
+    """
+
+    batch: PyTree
+    common: PyTree
+    who: Mapping[str, Array]
 
 
 def train(

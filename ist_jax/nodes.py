@@ -27,33 +27,33 @@ AT_ONCE = 2**26  # numbers of a block
 
 
 def loss(model: nn.Module) -> Loss:
-    """``loss(params, batch, key)``: mean cross entropy of a batch's nodes that have a label.
+    """``loss(params, seen, key)``: mean cross entropy of a batch's nodes that have a label.
 
-    ``batch = {"x": {"features": [m, F], "links": Links}, "y": int [m]}``, y -1 for the others.
+    ``seen.batch = {"x": {"nodes": int [m], "links": Links}, "y": int [m]}``, y -1 for the others;
+    ``seen.common`` the features of all nodes, ``[n, F]``, 0 for a number beyond n. Of a subnet to
+    which ``features`` or ``labels`` are dealt out, only those: nodes with other labels have none.
     """
 
-    def of(params, batch, key):
-        logits = model.apply(params, batch["x"], train=True, rngs={"dropout": key})
-        there = batch["y"] >= 0
-        each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch["y"], 0))
+    def of(params, seen, key):
+        batch, features, who = seen
+        h, y = _at(features, batch["x"]["nodes"]), batch["y"]
+        if "features" in who:
+            h = _at(h.T, who["features"]).T
+        x = {"features": h, "links": batch["x"]["links"]}
+        logits: Any = model.apply(params, x, train=True, rngs={"dropout": key})
+        if "labels" in who:
+            logits = jnp.where(who["labels"] < model.classes, logits, -jnp.inf)
+            is_it = who["labels"] == y[:, None]
+            y = jnp.where(is_it.any(axis=1), is_it.argmax(axis=1), -1)
+        there = y >= 0
+        each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(y, 0))
         return jnp.sum(jnp.where(there, each, 0.0)) / jnp.maximum(there.sum(), 1)
 
     return of
 
 
-def numbered(loss: Loss) -> Loss:
-    """``loss`` where features lie apart: ``(params, (batch, features [n, F]), key) -> scalar``.
-
-    ``batch["x"]["nodes"]``, int [m], stands in place of features; those of a number beyond n are 0.
-    """
-
-    def of(params, told, key):
-        batch, features = told
-        mine = features.at[batch["x"]["nodes"]].get(mode="fill", fill_value=0)
-        x = {"features": mine, "links": batch["x"]["links"]}
-        return loss(params, batch | {"x": x}, key)
-
-    return of
+def _at(rows: Any, numbers: Any) -> jax.Array:
+    return jnp.asarray(rows).at[numbers].get(mode="fill", fill_value=0)
 
 
 def logits(
@@ -65,11 +65,11 @@ def logits(
     """``evaluate(params) -> float32 [n, classes]``: what the whole net says of all nodes.
 
     Args:
-      model: has ``widths``, and a method ``layer`` (``ist_jax.models.gcn``).
+      model: has ``widths``, ``layers`` and a method ``layer`` (``ist_jax.models.gcn``).
       block: nodes that are looked at at once, beside their neighbours; if absent, as few as keep
         a block with its neighbours below ``AT_ONCE`` numbers (a node is never parted from its own).
     """
-    n, layers = len(graph.features), len(model.widths) + 1
+    n, layers = len(graph.features), model.layers
     widest = max(graph.features.shape[1], *model.widths.values()) * getattr(model, "heads", 1)
     blocks = _blocks(graph, block or n, n if block else AT_ONCE // widest)
 

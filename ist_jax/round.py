@@ -27,7 +27,7 @@ from ist_jax import workers as devices
 from ist_jax.compress import Code
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
-from ist_jax.local import Loss
+from ist_jax.local import Loss, Seen
 from ist_jax.method import Method, sends
 from ist_jax.method import check as check_method
 from ist_jax.partition import Assignment
@@ -82,7 +82,7 @@ def build(
       of arrays ``[S, J, ...]``, if not all take part, ``bool[S]``, and ``int32[S, slots]`` for each
       group that is given (an id equal to its width is an empty slot). ``common`` is a tree of
       arrays that every step sees, whole on every device, such as the features of a graph whose
-      nodes the batches tell by number: the loss then takes ``(batch, common)`` as its batch.
+      nodes the batches tell by number: the loss then takes ``local.Seen`` in place of a batch.
 
     Raises:
       InputError: names that do not fit, more workers or devices than neurons, nothing to cut, an
@@ -134,8 +134,9 @@ def build(
         raise InputError(f"on_nonfinite must be 'raise' or 'drop', found {on_nonfinite!r}")
     watchful = on_nonfinite == "drop"
 
-    def train_one(gradient, net, opt_state, batches, key):
-        net, opt_state, losses = local.train(gradient, optimizer, net, opt_state, batches, key)
+    def train_one(gradient, net, opt_state, batches, key, who):
+        with_who = lambda net, batch, key: gradient(net, (batch, who), key)
+        net, opt_state, losses = local.train(with_who, optimizer, net, opt_state, batches, key)
         return net, memory.rest(opt_state), losses
 
     def without_nonfinite(trees, losses, took_part):
@@ -153,7 +154,8 @@ def build(
         states = jax.vmap(memory.resume)(nets, states)
         keys = jax.vmap(lambda worker: fold(key, worker))(journeys.here(lying))
         train = devices.each(functools.partial(train_one, gradient))
-        *pieces, losses = train(nets, states, batches, keys)
+        mine = {group: ids[journeys.here(lying)] for group, ids in who.items()}
+        *pieces, losses = train(nets, states, batches, keys, mine)
         losses, took_part = without_nonfinite(pieces, losses, took_part)
         rest, passes = exchange.back(
             lying, rest, tuple(pieces), who, who_next, took_part, before, fold(key, "code")
@@ -163,9 +165,10 @@ def build(
     def in_step(gradient, rest, batches, key, who, who_next, took_part):
         """All workers train one net, with the mean of their gradients."""
 
-        def of_all(net, batches, key):
+        def of_all(net, mine, key):
+            batches, who = mine
             keys = jax.vmap(lambda worker: fold(key, worker))(journeys.here(lying))
-            one = lambda mine: gradient(net, *mine)
+            one = lambda own: gradient(net, (own[0], who), own[1])
             losses, gradients = lax.map(one, (batches, keys))
             losses, present = without_nonfinite(gradients, losses, took_part)
             zeros = jax.tree.map(jnp.zeros_like, net)
@@ -173,7 +176,7 @@ def build(
 
         steps = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), batches)
         start = rest[0], memory.resume(*rest)
-        *new, losses = train_one(of_all, *start, steps, fold(key, 0))
+        *new, losses = train_one(of_all, *start, steps, fold(key, 0), {})
         if took_part is not None:
             anyone = took_part.any()
             new = jax.tree.map(lambda a, b: jnp.where(anyone, a, b), tuple(new), rest)
@@ -183,11 +186,12 @@ def build(
         state: State, batches: PyTree, took_part: Array | None, told: dict[str, Array], common: Any
     ):
         """One round on one device, with its part of every array."""
-        of = loss if common is None else lambda net, mine, key: loss(net, (mine, common), key)
         if watchful and took_part is None:
             took_part = jnp.ones(workers, bool)
         train = in_step if method.exchange == "step" else apart
-        gradient = devices.alone(jax.value_and_grad(of), mesh)
+        see = lambda mine: mine[0] if common is None else Seen(mine[0], common, mine[1])
+        seeing = lambda net, mine, key: loss(net, see(mine), key)
+        gradient = devices.alone(jax.value_and_grad(seeing), mesh)
         who_next = draw(state.key, state.round + 1, state.who)
         key = fold(state.key, "train", state.round)
         rest = state.params, state.opt_state

@@ -88,6 +88,17 @@ def with_features(batches, features):
     return batches | {"x": x}
 
 
+def holding(loss):
+    """A loss of a graph's nodes, of such batches."""
+    from ist_jax.local import Seen
+
+    def of(params, batch, key):
+        x = {"nodes": np.arange(len(batch["y"])), "links": batch["x"]["links"]}
+        return loss(params, Seen(batch | {"x": x}, batch["x"]["features"], {}), key)
+
+    return of
+
+
 def on_a_graph(kind):
     """Clusters of a small graph with a hub, some of whose nodes have no label."""
     from ist_jax import messages, nodes, normalise
@@ -111,7 +122,7 @@ def on_a_graph(kind):
 
     links = messages.links(made.senders, made.receivers, 60)
     params, names = drawn(model, {"features": made.features, "links": links})
-    loss = lambda cut: nodes.loss(normalise.subnet(model, cut))
+    loss = lambda cut: holding(nodes.loss(normalise.subnet(model, cut)))
     return Net(params, names, loss, batches)
 
 

@@ -12,6 +12,7 @@ from experiments import build, check, train
 from ist_jax import data
 from ist_jax.data import graph
 from ist_jax.data.clusters import clustered
+from ist_jax.errors import InputError
 
 CONFIGS = sorted(
     module.name
@@ -77,6 +78,23 @@ def test_every_config_has_a_plan(name, monkeypatch):
     said = train.plan(config)
     for method in config.methods:
         assert any(line.startswith(f"{method}: ") for line in said.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"widths": {"features": 255}}, r"widths\.features=255, but toy has 256"),
+        ({"widths": {"labels": 46}}, r"widths\.labels=46, but toy has 45"),
+        ({"faults": "nan:0@1"}, "nan spoils a number of a worker's batches; those of a graph"),
+    ],
+)
+def test_what_does_not_fit_a_graph(changes, message):
+    config = config_of("wordnet_sage", "tiny")
+    config.data.batch = 1
+    config.model.widths.update(changes.get("widths", {}))
+    config.faults = changes.get("faults", "")
+    with pytest.raises(InputError, match=message):
+        build.jobs(config, some_data(config))
 
 
 def test_the_plain_resist_config_trains(tmp_path):

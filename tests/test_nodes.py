@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 from conftest import ROOT, drawn
-from nets import with_features
+from nets import holding, with_features
 from test_graph_data import planetoid
 from test_messages import graph as edges_of
 
@@ -21,6 +21,7 @@ from ist_jax import axes, data, messages, method, nodes, normalise, partition, r
 from ist_jax.data import Batches, graph
 from ist_jax.data.clusters import Clusters, Labels, metis
 from ist_jax.errors import InputError
+from ist_jax.local import Seen
 from ist_jax.models.gcn import KINDS, GraphNet
 
 N = 60
@@ -77,21 +78,28 @@ def test_the_loss_is_the_mean_over_nodes_that_have_a_label():
     clusters = Clusters(GRAPH, OF)
     everything = np.arange(6)[None]
     batch = {"x": clusters[everything], "y": Labels(clusters, GRAPH)[everything]}
-    batch = jax.tree.map(lambda leaf: leaf[0], with_features(batch, GRAPH.features))
+    whole = jax.tree.map(lambda leaf: leaf[0], with_features(batch, GRAPH.features))
+    batch = jax.tree.map(lambda leaf: leaf[0], batch)
     model = GraphNet(WIDTHS, 3)
-    params, _ = drawn(model, batch["x"])
-    logits = model.apply(params, batch["x"])
+    params, _ = drawn(model, whole["x"])
+    logits = model.apply(params, whole["x"])
     mine = np.flatnonzero(batch["y"] >= 0)
     assert len(mine) == len(GRAPH.nodes(graph.TRAIN))
     each = optax.softmax_cross_entropy_with_integer_labels(logits[mine], batch["y"][mine])
-    found = nodes.loss(model)(params, batch, jax.random.key(0))
+    found = nodes.loss(model)(params, Seen(batch, GRAPH.features, {}), jax.random.key(0))
     np.testing.assert_allclose(found, each.mean(), rtol=1e-5)
     nothing = batch | {"y": np.full_like(batch["y"], -1)}
-    assert nodes.loss(model)(params, nothing, jax.random.key(0)) == 0
+    assert nodes.loss(model)(params, Seen(nothing, GRAPH.features, {}), jax.random.key(0)) == 0
 
 
-@pytest.mark.parametrize("how", [method.ist(), method.data_parallel()], ids=lambda how: how.name)
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize(
+    ("how", "devices"),
+    [
+        (method.ist(), 4),
+        pytest.param(method.ist(), 1, marks=pytest.mark.slow),
+        pytest.param(method.data_parallel(), 4, marks=pytest.mark.slow),
+    ],
+)
 def test_features_that_all_have_in_common_are_as_if_batches_held_them(how, devices):
     """To the last bit, and nothing more goes over the wire."""
     clusters, model = Clusters(GRAPH, OF), GraphNet(WIDTHS, 3, drop=0.2)
@@ -106,9 +114,9 @@ def test_features_that_all_have_in_common_are_as_if_batches_held_them(how, devic
     placed = workers.place(GRAPH.features, mesh)
     nets, moved = [], []
     for made, given, common in (
-        (loss, with_features(batches, GRAPH.features), None),
-        (nodes.numbered(loss), batches, GRAPH.features),
-        (nodes.numbered(loss), batches, placed),
+        (holding(loss), with_features(batches, GRAPH.features), None),
+        (loss, batches, GRAPH.features),
+        (loss, batches, placed),
     ):
         trainer = round.build(
             made, optax.adam(0.1), params, names, method=how, workers=4, mesh=mesh
@@ -122,6 +130,67 @@ def test_features_that_all_have_in_common_are_as_if_batches_held_them(how, devic
         jax.tree.map(np.testing.assert_array_equal, found, nets[0])
     assert moved[0] == moved[1] == moved[2]
     assert bool(moved[0]) == (devices > 1)
+
+
+@pytest.mark.parametrize(
+    "kind", ["sage", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gcn", "gat"))]
+)
+def test_input_features_and_classes_can_be_dealt_out_too(kind):
+    """A round is what each worker's net does alone on its features and its classes, put back."""
+    size, steps, rate = 2, 3, 0.1  # of 5 features and 3 classes: one worker has an empty slot
+    clusters, ends = Clusters(GRAPH, OF), {"features": 5, "labels": 3}
+    model = GraphNet(ends | WIDTHS, 3, kind, heads=2)
+    whole = {"features": GRAPH.features, "links": messages.links(SENDERS, RECEIVERS, N)}
+    params, names = drawn(model, whole)
+    widths = axes.widths(params, names)
+    assert set(widths) == {*ends, *WIDTHS}
+    of = Batches(clusters, Labels(clusters, GRAPH), workers=size, batch=2, local_steps=steps,
+                 seed=0, split="all")  # fmt: skip
+    batches, cut = of(0), partition.sub_widths(partition.permutation, widths, size)
+    loss, found = nodes.loss(normalise.subnet(model, cut)), []
+    for devices in (1, 2):
+        trainer = round.build(
+            loss, optax.sgd(rate), params, names, method=method.ist(), workers=size,
+            mesh=workers.mesh(size, devices),
+        )  # fmt: skip
+        state = trainer.init(params, jax.random.key(5))
+        who = jax.tree.map(np.asarray, dict(state.who))
+        state, report = trainer.round(state, batches, common=GRAPH.features)
+        found.append((trainer.whole(state).params, report.loss))
+    jax.tree.map(np.testing.assert_array_equal, *found)
+
+    expected = jax.tree.map(np.array, params)
+    flat = [(jax.tree.leaves(expected)[n], of_leaf) for n, (_, _, of_leaf) in
+            enumerate(axes.walk(params, names))]  # fmt: skip
+    losses = []
+    for worker in range(size):
+        own = {group: ids[worker][ids[worker] < widths[group]] for group, ids in who.items()}
+        place = lambda leaf, of_leaf, own=own: np.ix_(
+            *(own[g] if g else np.arange(n) for g, n in zip(of_leaf, leaf.shape, strict=True))
+        )
+        pieces = [leaf[place(leaf, of_leaf)] for leaf, of_leaf in flat]
+        net = jax.tree.unflatten(jax.tree.structure(params), pieces)
+        small = model.clone(widths={group: len(ids) for group, ids in own.items()})
+        features = np.concatenate([GRAPH.features, np.zeros((1, 5), np.float32)])
+        for step in range(steps):
+            batch = jax.tree.map(lambda leaf, w=worker, j=step: leaf[w, j], batches)
+            x = {"features": features[batch["x"]["nodes"]][:, own["features"]]}
+            mine = [i for i, y in enumerate(batch["y"]) if y in own["labels"]]
+            y = np.searchsorted(own["labels"], batch["y"][mine])
+
+            def cross_entropy(net, x=x, links=batch["x"]["links"], small=small, mine=mine, y=y):
+                logits = jnp.asarray(small.apply(net, x | {"links": links}))[np.array(mine)]
+                return -jnp.mean(jax.nn.log_softmax(logits)[np.arange(len(y)), y])
+
+            value, slope = jax.value_and_grad(cross_entropy)(net)
+            net = jax.tree.map(lambda leaf, g: leaf - rate * g, net, slope)
+            losses.append(float(value))
+        for (leaf, of_leaf), piece in zip(flat, jax.tree.leaves(net), strict=True):
+            leaf[place(leaf, of_leaf)] = piece
+    np.testing.assert_allclose(report.loss, np.reshape(losses, (size, steps)).mean(1), rtol=1e-4)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found[0][0], expected
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

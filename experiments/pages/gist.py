@@ -15,6 +15,7 @@ from experiments.pages.runs import Run, commands, settings_apart
 from experiments.pages.runs import joined as runs_joined
 from ist_jax.data.graph import told
 from ist_jax.errors import InputError
+from ist_jax.models.gcn import ENDS
 
 WHOLE = "single"
 PLACES = ("workers", "model.widths", "data.split", "optimiser_state", "eval_every", "rounds")
@@ -55,7 +56,7 @@ def _table_of(run: Run) -> tuple[str, str]:
 
 def _place_of(run: Run) -> tuple:
     config = run.config
-    widths = tuple(config["model"]["widths"].values())
+    widths = tuple(_hidden(run))
     if len(set(widths)) > 1:
         raise InputError(f"{run.folder}: hidden layers of different widths have no column")
     if others := sorted({name for name, _ in run.lines} - {WHOLE, "ist"}):
@@ -64,8 +65,13 @@ def _place_of(run: Run) -> tuple:
         raise InputError(
             f"{run.folder}: a whole net that is to be trained for all epochs needs workers=1"
         )
+    ends = tuple(end for end in ENDS if end in config["model"]["widths"])
     keys = config["workers"], config["data"]["split"], config["optimiser_state"], config["epochs"]
-    return (widths, *keys)
+    return (widths, ends, *keys)
+
+
+def _hidden(run: Run) -> list[int]:
+    return [n for group, n in run.config["model"]["widths"].items() if group not in ENDS]
 
 
 def _settings(runs: list[Run], usual: float) -> str:
@@ -96,10 +102,11 @@ def _each_has_all(run: Run, usual: float) -> bool:
 
 def _places(run: Run, usual: float) -> dict[str, Place]:
     """Where each of its methods stands."""
-    widths = list(run.config["model"]["widths"].values())
+    widths = _hidden(run)
     workers = {WHOLE: 0, "ist": run.config["workers"]}
     unlike = [UNLIKE.get(run.config["data"]["split"]), UNLIKE.get(run.config["optimiser_state"])]
     unlike += ["each all epochs"] if _each_has_all(run, usual) else []
+    unlike += [f"{end} cut" for end in ENDS if end in run.config["model"]["widths"]]
     what = ", ".join(filter(None, unlike))
     return {
         name: (len(widths) + 1, workers[name], what if workers[name] else "", widths[0])

@@ -22,13 +22,15 @@ from ist_jax.messages import Links
 from ist_jax.models.mlp import hidden
 
 KINDS = ("gcn", "sage", "gat")
+ENDS = ("features", "labels")
 
 
 class GraphNet(nn.Module):
     """``{"features": [n, F], "links": Links} -> logits [n, classes]``.
 
     Attributes:
-      widths: hidden features of each layer, of GAT those of one head.
+      widths: hidden features of each layer (``hidden0``, ...), of GAT those of one head. With
+        ``features`` or ``labels`` the input features or the classes are groups too, and can be cut.
       classes: number of logits.
       kind: ``gcn`` (Kipf and Welling: neighbours and the node itself, each divided by the roots of
         both degrees), ``sage`` (Hamilton et al.: the mean of the neighbours, and the node itself)
@@ -50,9 +52,18 @@ class GraphNet(nn.Module):
 
     def __call__(self, x: Mapping[str, Any], train: bool = True) -> Float[Array, "n classes"]:
         h = jnp.asarray(x["features"])
-        for number in range(len(self.widths) + 1):
+        for number in range(self.layers):
             h = self.layer(h, x["links"], number, train)
         return h
+
+    @property
+    def layers(self) -> int:
+        """The logits' among them."""
+        return len(self._hidden) + 1
+
+    @property
+    def _hidden(self) -> list[str]:
+        return hidden({group: n for group, n in self.widths.items() if group not in ENDS})
 
     @nn.compact
     def layer(
@@ -60,21 +71,23 @@ class GraphNet(nn.Module):
     ) -> Float[Array, "n *d2"]:
         """One layer alone, the logits' after all hidden ones: ``apply(..., method="layer")``."""
         self._check()
-        groups = hidden(self.widths)
-        group = groups[number] if number < len(groups) else None
-        above = groups[number - 1] if number else None
-        below = (None, above) if self.kind == "gat" and above else (above,)
+        first, last = (group if group in self.widths else None for group in ENDS)
+        groups = [first, *self._hidden, last]
+        above, group = groups[number], groups[number + 1]
+        below = (None, above) if self.kind == "gat" and number else (above,)
         still = not (train and self.has_rng("dropout"))
         h = nn.Dropout(self.drop, deterministic=still)(h)
+        if not number:
+            h = h * self.gains.get("features", 1.0)
         width = self.widths[group] if group else self.classes
         h = _LAYERS[self.kind](self, h, links, width, below, group)
-        if group:
+        if number < self.layers - 1:
             h = _normalised(h) if self.layer_norm else h
-            return nn.relu(h) * self.gains.get(group, 1.0)
+            return nn.relu(h) * self.gains.get(self._hidden[number], 1.0)
         bias: Any = self.param(
-            "bias", nn.with_partitioning(nn.initializers.zeros, (None,)), (self.classes,)
+            "bias", nn.with_partitioning(nn.initializers.zeros, (group,)), (width,)
         )
-        return h + bias
+        return (h.mean(axis=1) if self.kind == "gat" else h) + bias
 
     def _check(self) -> None:
         if self.kind not in KINDS:
@@ -116,8 +129,7 @@ def _gat(net: GraphNet, h: Array, links: Links, width: int, below: Any, group: A
     to, of = towards("to"), towards("of")
     hears, itself = messages.across(to, of, links)
     share, mine = messages.softmax(nn.leaky_relu(hears, 0.2), nn.leaky_relu(itself, 0.2), links)
-    heard = messages.weighted(z, share, links) + mine[:, :, None] * z
-    return heard if group else heard.mean(axis=1)
+    return messages.weighted(z, share, links) + mine[:, :, None] * z
 
 
 _LAYERS = {"gcn": _gcn, "sage": _sage, "gat": _gat}
