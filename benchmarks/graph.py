@@ -55,7 +55,7 @@ def ours(graph: Graph, widths: dict[str, int]) -> Callable[[], float]:
 
     @jax.jit
     def step(params: Any, state: Any, batch: Any, features: Any) -> Any:
-        value, gradient = slope(params, Seen(batch, features, {}), jax.random.key(0))
+        value, gradient = slope(params, Seen(batch, features, {}, {}), jax.random.key(0))
         updates, state = optimizer.update(gradient, state)
         return optax.apply_updates(params, updates), state, value
 

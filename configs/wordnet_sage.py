@@ -9,7 +9,9 @@ those between. At equal epochs that costs 3 points of accuracy with two subnets 
 with four and 13 with eight; wider nets get some of it back.
 Paper: Wolfe et al., GIST: clusters in place of batches, Adam at 0.01 reset in every round of 100
 steps, dropout 0.2, layers normalised node by node, epochs divided by the workers (so that the whole
-net, alone, has them all). Widths and epochs are those that two cores have time for.
+net, alone, has them all). There all workers go through the clusters in one order
+(--config.data.split=same: no difference beyond the seeds'), here each in its own. Widths and epochs
+are those that two cores have time for.
 Data: WordNet 3.0 (Debian's wordnet-base), a stand-in. Clusters: pip install 'ist_jax[graphs]'.
 Expected: docs/results/gist.md.
 """

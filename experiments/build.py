@@ -106,19 +106,20 @@ def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation
 
 def jobs(config: ConfigDict, data: Any) -> dict[str, Job]:
     """All methods of a config, and a first look at the batches of every seed."""
-    built = {name: build(config, data, name) for name in config.methods}
+    placed: dict[Mesh, Any] = {}
+    built = {name: build(config, data, name, placed) for name in config.methods}
     for job in built.values():
         for seed in config.seeds:
             job.batches(seed)
     return built
 
 
-def build(config: ConfigDict, data: Any, name: str) -> Job:
+def build(config: ConfigDict, data: Any, name: str, placed: dict[Mesh, Any]) -> Job:
     """A method, and what goes before it. Nothing is compiled yet, and no parameter exists before
-    ``state(seed)``.
+    ``state(seed)``; ``placed`` takes what is common to all workers, once for the jobs of a mesh.
     """
     how = tasks.method_of(config, name)
-    job = _build(config, data, how)
+    job = _build(config, data, how, placed)
     if not config.warm_up or how.exchange != "round" or how.assign is partition.uncut:
         return job
     if config.warm_up >= rounds(config, data):
@@ -126,10 +127,10 @@ def build(config: ConfigDict, data: Any, name: str) -> Job:
             f"config.warm_up={config.warm_up} rounds of local SGD leave none of "
             f"{rounds(config, data)} for {name}"
         )
-    return job._replace(before=_build(config, data, method.local_sgd()))
+    return job._replace(before=_build(config, data, method.local_sgd(), placed))
 
 
-def _build(config: ConfigDict, data: Any, how: Method) -> Job:
+def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) -> Job:
     count = how.workers or config.workers
     number = rounds(config, data)
     task = tasks.of(config, data, how, number)
@@ -169,8 +170,12 @@ def _build(config: ConfigDict, data: Any, how: Method) -> Job:
     subnet = jax.eval_shape(lambda net, who: decompose.gather_one(net, names, who, 0), shapes, who)
     example = task.example
     if task.common is not None:
-        one = jax.tree.map(lambda ids: jax.ShapeDtypeStruct(ids.shape[1:], ids.dtype), who)
-        example = local.Seen(example, jax.eval_shape(lambda leaves: leaves, task.common), one)
+        common = jax.eval_shape(lambda leaves: leaves, task.common)
+        of_one = (
+            {group: jax.ShapeDtypeStruct(ids.shape[1:], kind) for group, ids in who.items()}
+            for kind in (np.int32, bool)
+        )
+        example = local.Seen(example, common, *of_one)
     held = traffic.entries(shapes, names, traffic.held(shapes, names, how, count, slots))
     memory = local.memory(optimizer, how.memory or config.optimiser_state)
     received, sent = trainer.moved.of_steps(config.local_steps)
@@ -201,16 +206,14 @@ def _build(config: ConfigDict, data: Any, how: Method) -> Job:
             seconds.append(time.perf_counter() - started)
         return min(seconds)
 
-    @functools.cache
-    def common() -> Any:
-        return workers.place(task.common, mesh)
-
     def place(tree: dict[str, Any]) -> dict[str, Any]:
         batches = {name: part for name, part in tree.items() if name != "given"}
+        if mesh not in placed:
+            placed[mesh] = workers.place(task.common, mesh)
         return {
             "batches": workers.place_own(batches, mesh, count),
             "given": workers.place_own(tree.get("given", {}), mesh, count, workers.SPLIT),
-            "common": common(),
+            "common": placed[mesh],
         }
 
     measure = task.measure(trainer.over)

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import app, flags, logging
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from experiments import build, check, command, compare, loop, train
@@ -29,6 +30,7 @@ from experiments.markdown import aligned, spread
 from ist_jax import lottery
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.errors import CheckpointError, InputError
+from ist_jax.models.gcn import ENDS
 
 flags.adopt_module_key_flags(command)
 BY = ("norms", "random")
@@ -55,8 +57,12 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     runs = [(name, seed) for name in config.methods for seed in config.seeds]
     kept = {(name, seed): _kept(config, workdir, f"{name}_{seed}") for name, seed in runs}
     data = train.load(config)
-    jobs = {name: build.build(config, data, name) for name in config.methods}
-    tickets = Tickets(config, data)
+    placed: dict[Mesh, Any] = {}
+    jobs = {name: build.build(config, data, name, placed) for name in config.methods}
+    tickets = Tickets(config, data, placed)
+    for group in ENDS:
+        if any(group in job.plan.widths for job in jobs.values()):
+            raise InputError(f"a lottery prunes hidden neurons; {group!r} are a group of this net")
     for share in config.lottery.pruned:
         for job in jobs.values():
             tickets.widths(job.plan.widths, share)
@@ -95,8 +101,8 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
 class Tickets:
     """Small nets that are trained on; those of one size share a program."""
 
-    def __init__(self, config: ConfigDict, data: Any):
-        self._config, self._data = config, data
+    def __init__(self, config: ConfigDict, data: Any, placed: dict[Mesh, Any]):
+        self._config, self._data, self._placed = config, data, placed
         self._jobs: dict[tuple[int, ...], build.Job] = {}
 
     def asked(self, name: str, seed: int) -> list[tuple]:
@@ -147,7 +153,7 @@ class Tickets:
     def _job(self, widths: dict[str, int]) -> build.Job:
         size = tuple(widths.values())
         if size not in self._jobs:
-            self._jobs[size] = build.build(self._small(widths), self._data, "single")
+            self._jobs[size] = build.build(self._small(widths), self._data, "single", self._placed)
         return self._jobs[size]
 
     def _small(self, widths: dict[str, int]) -> ConfigDict:

@@ -203,6 +203,13 @@ def _of_nodes(config: ConfigDict, data: Nodes, how: Method, count: int) -> Task:
             "config.faults: nan spoils a number of a worker's batches; those of a graph hold none, "
             "as its features are everybody's"
         )
+    if how.members or how.scaled:
+        raise InputError(f"{how.name} is for nets cut by depth; a graph net's layers have widths")
+    if how.exchange == "never" and count > 1 and "labels" not in config.model.widths:
+        raise InputError(
+            f"{how.name}: the members would share the bias of the classes. Let those be a group: "
+            f'"labels":{data.classes} in config.model.widths'
+        )
     features = data.graph.features
     for group, count_of in zip(ENDS, (features.shape[1], data.classes), strict=True):
         if (width := config.model.widths.get(group, count_of)) != count_of:

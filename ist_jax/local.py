@@ -31,13 +31,14 @@ class Seen(NamedTuple):
     Attributes:
       batch: the worker's own.
       common: what all workers see in every step, such as the features of a graph.
-      who: the neurons of its subnet by group, ``int32[m]``; an id equal to the width is an empty
-        slot. A group that is absent is not cut.
+      who: the neurons of its subnet by group, ``int32[m]``. A group that is absent is not cut.
+      held: which of those slots hold a neuron, ``bool[m]``; the others are empty.
     """
 
     batch: PyTree
     common: PyTree
-    who: Mapping[str, Array]
+    who: Mapping[str, Any]
+    held: Mapping[str, Any]
 
 
 def train(

@@ -18,7 +18,8 @@ import optax
 
 from ist_jax import messages
 from ist_jax.data.graph import TEST, VALID, Graph
-from ist_jax.local import Loss
+from ist_jax.errors import InputError
+from ist_jax.local import Loss, Seen
 from ist_jax.messages import Links
 
 PyTree = Any
@@ -32,17 +33,25 @@ def loss(model: nn.Module) -> Loss:
     ``seen.batch = {"x": {"nodes": int [m], "links": Links}, "y": int [m]}``, y -1 for the others;
     ``seen.common`` the features of all nodes, ``[n, F]``, 0 for a number beyond n. Of a subnet to
     which ``features`` or ``labels`` are dealt out, only those: nodes with other labels have none.
+
+    Raises (the loss):
+      InputError: a batch without what is common.
     """
 
     def of(params, seen, key):
-        batch, features, who = seen
+        if not isinstance(seen, Seen):
+            raise InputError(
+                "the loss of a graph's nodes looks their features up: hand them to the trainer, "
+                "round(state, batches, common=graph.features)"
+            )
+        batch, features, who, held = seen
         h, y = _at(features, batch["x"]["nodes"]), batch["y"]
         if "features" in who:
             h = _at(h.T, who["features"]).T
-        x = {"features": h, "links": batch["x"]["links"]}
+        x = {"features": h, "links": batch["x"]["links"], "held": held}
         logits: Any = model.apply(params, x, train=True, rngs={"dropout": key})
         if "labels" in who:
-            logits = jnp.where(who["labels"] < model.classes, logits, -jnp.inf)
+            logits = jnp.where(held["labels"], logits, -jnp.inf)
             is_it = who["labels"] == y[:, None]
             y = jnp.where(is_it.any(axis=1), is_it.argmax(axis=1), -1)
         there = y >= 0
@@ -65,12 +74,12 @@ def logits(
     """``evaluate(params) -> float32 [n, classes]``: what the whole net says of all nodes.
 
     Args:
-      model: has ``widths``, ``layers`` and a method ``layer`` (``ist_jax.models.gcn``).
+      model: has ``layers``, ``widest`` and a method ``layer`` (``ist_jax.models.gcn``).
       block: nodes that are looked at at once, beside their neighbours; if absent, as few as keep
         a block with its neighbours below ``AT_ONCE`` numbers (a node is never parted from its own).
     """
     n, layers = len(graph.features), model.layers
-    widest = max(graph.features.shape[1], *model.widths.values()) * getattr(model, "heads", 1)
+    widest = max(graph.features.shape[1], model.widest)
     blocks = _blocks(graph, block or n, n if block else AT_ONCE // widest)
 
     def applied(number: int) -> Callable[..., Any]:

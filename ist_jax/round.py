@@ -189,8 +189,12 @@ def build(
         if watchful and took_part is None:
             took_part = jnp.ones(workers, bool)
         train = in_step if method.exchange == "step" else apart
-        see = lambda mine: mine[0] if common is None else Seen(mine[0], common, mine[1])
-        seeing = lambda net, mine, key: loss(net, see(mine), key)
+
+        def seeing(params, mine, key):
+            batch, who = mine
+            held = {group: ids < net.widths[group] for group, ids in who.items()}
+            return loss(params, batch if common is None else Seen(batch, common, who, held), key)
+
         gradient = devices.alone(jax.value_and_grad(seeing), mesh)
         who_next = draw(state.key, state.round + 1, state.who)
         key = fold(state.key, "train", state.round)
@@ -258,7 +262,8 @@ def build(
 
     def over(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.jit(
-            lambda rows, *arguments: function(devices.natural(net, mesh, rows), *arguments)
+            lambda rows, *arguments: function(devices.natural(net, mesh, rows), *arguments),
+            out_shardings=devices.everywhere(mesh) if jax.process_count() > 1 else None,
         )
 
     bring_home = devices.bring_home(net, mesh)

@@ -19,6 +19,15 @@ class Net(NamedTuple):
     batches: Callable[[int, int, int], list[dict[str, np.ndarray]]]
 
 
+def trainer(name, how, size, optimizer, **options):
+    """Of a net by its name."""
+    from ist_jax import axes, partition, round  # not before annotations are checked
+
+    params, names, loss, _ = net(name)
+    cut = partition.sub_widths(how.assign, axes.widths(params, names), size)
+    return round.build(loss(cut), optimizer, params, names, method=how, workers=size, **options)
+
+
 def mlp(*dims):
     params, names = mlp_tree(dims)
     batches = lambda r, s, j: regression_batches(r, s, j, 8, dims[0], dims[-1])
@@ -48,7 +57,7 @@ def recurrent():
 
 def of_images(model):
     """A model for images of 8 x 8 with 3 classes."""
-    from ist_jax import classify, normalise  # not before annotations are checked
+    from ist_jax import classify, normalise
 
     params, names = drawn(model, np.ones((1, 8, 8, 1), np.float32))
 
@@ -94,7 +103,7 @@ def holding(loss):
 
     def of(params, batch, key):
         x = {"nodes": np.arange(len(batch["y"])), "links": batch["x"]["links"]}
-        return loss(params, Seen(batch | {"x": x}, batch["x"]["features"], {}), key)
+        return loss(params, Seen(batch | {"x": x}, batch["x"]["features"], {}, {}), key)
 
     return of
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import mlp_tree, on_host, regression_batches, same_bits
 from training import run, trainer_of
 
-from ist_jax import axes, compress, decompose, method, partition, round, workers
+from ist_jax import compress, decompose, method, workers
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
 
@@ -70,17 +70,14 @@ def test_a_row_is_as_long_as_its_code_says_and_never_longer_than_it_was(name, le
     ids=lambda value: getattr(value, "name", value),
 )
 def test_the_same_bits_on_any_number_of_devices(how, net, code, devices):
-    params, names, loss_of, batches = nets.net(net)
-    loss = loss_of(partition.sub_widths(how.assign, axes.widths(params, names), 4))
+    params, _, _, batches = nets.net(net)
     states = []
     for count in (None, *devices):
-        trainer = round.build(
-            loss,
+        trainer = nets.trainer(
+            net,
+            how,
+            4,
             optax.adam(1e-2),
-            params,
-            names,
-            method=how,
-            workers=4,
             mesh=workers.mesh(4, count) if count else None,
             exact=True,
             code=CODES[code],

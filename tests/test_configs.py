@@ -6,9 +6,10 @@ import pkgutil
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 import configs
-from experiments import build, check, train
+from experiments import build, check, lottery, train
 from ist_jax import data
 from ist_jax.data import graph
 from ist_jax.data.clusters import clustered
@@ -85,16 +86,31 @@ def test_every_config_has_a_plan(name, monkeypatch):
     [
         ({"widths": {"features": 255}}, r"widths\.features=255, but toy has 256"),
         ({"widths": {"labels": 46}}, r"widths\.labels=46, but toy has 45"),
+        ({"widths": {"hidden3": 4}}, r"groups are hidden0, hidden1, \.\.\.; found"),
         ({"faults": "nan:0@1"}, "nan spoils a number of a worker's batches; those of a graph"),
+        ({"methods": ("ensemble",)}, 'Let those be a group: "labels":45 in config.model.widths'),
+        ({"methods": ("resist",)}, "resist is for nets cut by depth"),
+        ({"methods": ("shallow_ensemble",)}, "shallow_ensemble is for nets cut by depth"),
     ],
 )
 def test_what_does_not_fit_a_graph(changes, message):
     config = config_of("wordnet_sage", "tiny")
     config.data.batch = 1
-    config.model.widths.update(changes.get("widths", {}))
-    config.faults = changes.get("faults", "")
+    config.model.widths.update(changes.pop("widths", {}))
+    config.update(changes)
     with pytest.raises(InputError, match=message):
         build.jobs(config, some_data(config))
+
+
+def test_every_other_method_trains_a_graph_whose_ends_are_groups(tmp_path, monkeypatch):
+    config = config_of("wordnet_sage", "tiny")
+    config.methods = ("ist", "local_sgd", "data_parallel", "ensemble", "dense_subnet")
+    config.data.batch, config.normalise, config.seeds = 1, "scale", (0,)
+    config.model.widths = ConfigDict({"features": 256, "hidden0": 9, "hidden1": 16, "labels": 45})
+    monkeypatch.setattr(train, "load", some_data)
+    train.run(config, tmp_path / "run")
+    with pytest.raises(InputError, match="prunes hidden neurons; 'features' are a group"):
+        lottery.run(config.copy_and_resolve_references(), tmp_path / "run")
 
 
 def test_the_plain_resist_config_trains(tmp_path):

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from conftest import ROOT
+from test_graph_data import planetoid
 
 
 def free_port():
@@ -113,6 +114,19 @@ def test_a_team_of_processes_gives_what_one_gives_and_only_the_first_writes(tmp_
     assert results[1][1].count("| ist ") == 1, "one table"
     assert metrics(tmp_path / "two") == metrics(tmp_path / "alone")
     assert metrics(tmp_path / "two")[0].count("\n") == 4
+
+
+def test_a_graph_in_two_processes_is_as_in_one(tmp_path):
+    """Its evaluation gives the features of all nodes, which no process has all of."""
+    planetoid(tmp_path / "in")
+    flags = ["--config=configs/wordnet_sage.py:tiny", "--config.data.name=planetoid"]
+    flags += [f"--config.data.path={tmp_path / 'in'}", "--config.data.options.clusters=1"]
+    flags += ["--config.data.batch=1", "--deterministic"]
+    results = run_all([["-m", "experiments.main", *flags, f"--workdir={tmp_path / 'alone'}"]])
+    launch = ["-m", "experiments.launch", "--processes=2", "--", *flags]
+    results += run_all([[*launch, f"--workdir={tmp_path / 'two'}", "--config.mesh.workers=4"]])
+    assert [code for code, _ in results] == [0, 0], results
+    assert metrics(tmp_path / "two") == metrics(tmp_path / "alone")
 
 
 @pytest.mark.slow

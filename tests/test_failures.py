@@ -15,7 +15,7 @@ from test_main import lines, timeless
 from training import run, trainer_of
 
 from experiments import loop, train
-from ist_jax import axes, data, decompose, method, partition, round, workers
+from ist_jax import axes, data, decompose, method, partition, workers
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
@@ -109,11 +109,10 @@ def test_who_takes_part_does_not_notice_who_does_not(net, how):
     Where no neuron has two holders, those of an absent worker keep their values, and those of the
     others are what they would be if all were there.
     """
-    params, names, loss, batches = nets.net(net)
+    params, names, _, batches = nets.net(net)
     [batch] = batches(1, S, 2)
     widths = axes.widths(params, names)
-    cut = partition.sub_widths(how.assign, widths, S)
-    trainer = round.build(loss(cut), optax.sgd(0.1), params, names, method=how, workers=S)
+    trainer = nets.trainer(net, how, S, optax.sgd(0.1))
     key = jax.random.key(3)
     start = lambda: trainer.init(params, key)
     everyone = trainer.round(start(), batch)[0].params

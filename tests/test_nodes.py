@@ -86,10 +86,10 @@ def test_the_loss_is_the_mean_over_nodes_that_have_a_label():
     mine = np.flatnonzero(batch["y"] >= 0)
     assert len(mine) == len(GRAPH.nodes(graph.TRAIN))
     each = optax.softmax_cross_entropy_with_integer_labels(logits[mine], batch["y"][mine])
-    found = nodes.loss(model)(params, Seen(batch, GRAPH.features, {}), jax.random.key(0))
+    found = nodes.loss(model)(params, Seen(batch, GRAPH.features, {}, {}), jax.random.key(0))
     np.testing.assert_allclose(found, each.mean(), rtol=1e-5)
     nothing = batch | {"y": np.full_like(batch["y"], -1)}
-    assert nodes.loss(model)(params, Seen(nothing, GRAPH.features, {}), jax.random.key(0)) == 0
+    assert nodes.loss(model)(params, Seen(nothing, GRAPH.features, {}, {}), jax.random.key(0)) == 0
 
 
 @pytest.mark.parametrize(
@@ -137,13 +137,13 @@ def test_features_that_all_have_in_common_are_as_if_batches_held_them(how, devic
 )
 def test_input_features_and_classes_can_be_dealt_out_too(kind):
     """A round is what each worker's net does alone on its features and its classes, put back."""
-    size, steps, rate = 2, 3, 0.1  # of 5 features and 3 classes: one worker has an empty slot
-    clusters, ends = Clusters(GRAPH, OF), {"features": 5, "labels": 3}
-    model = GraphNet(ends | WIDTHS, 3, kind, heads=2)
+    size, steps, rate = 2, 3, 0.1
+    sizes = {"features": 5, "hidden0": 9, "hidden1": 4, "labels": 3}  # three have an empty slot
+    clusters, model = Clusters(GRAPH, OF), GraphNet(sizes, 3, kind, heads=2, normalise="scale")
     whole = {"features": GRAPH.features, "links": messages.links(SENDERS, RECEIVERS, N)}
     params, names = drawn(model, whole)
     widths = axes.widths(params, names)
-    assert set(widths) == {*ends, *WIDTHS}
+    assert widths == sizes
     of = Batches(clusters, Labels(clusters, GRAPH), workers=size, batch=2, local_steps=steps,
                  seed=0, split="all")  # fmt: skip
     batches, cut = of(0), partition.sub_widths(partition.permutation, widths, size)
@@ -162,7 +162,8 @@ def test_input_features_and_classes_can_be_dealt_out_too(kind):
     expected = jax.tree.map(np.array, params)
     flat = [(jax.tree.leaves(expected)[n], of_leaf) for n, (_, _, of_leaf) in
             enumerate(axes.walk(params, names))]  # fmt: skip
-    losses = []
+    losses, gains = [], {group: n / cut[group] for group, n in widths.items()}
+    gain = gains.pop("features")
     for worker in range(size):
         own = {group: ids[worker][ids[worker] < widths[group]] for group, ids in who.items()}
         place = lambda leaf, of_leaf, own=own: np.ix_(
@@ -170,11 +171,11 @@ def test_input_features_and_classes_can_be_dealt_out_too(kind):
         )
         pieces = [leaf[place(leaf, of_leaf)] for leaf, of_leaf in flat]
         net = jax.tree.unflatten(jax.tree.structure(params), pieces)
-        small = model.clone(widths={group: len(ids) for group, ids in own.items()})
+        small = model.clone(widths={group: len(ids) for group, ids in own.items()}, gains=gains)
         features = np.concatenate([GRAPH.features, np.zeros((1, 5), np.float32)])
         for step in range(steps):
             batch = jax.tree.map(lambda leaf, w=worker, j=step: leaf[w, j], batches)
-            x = {"features": features[batch["x"]["nodes"]][:, own["features"]]}
+            x = {"features": gain * features[batch["x"]["nodes"]][:, own["features"]]}
             mine = [i for i, y in enumerate(batch["y"]) if y in own["labels"]]
             y = np.searchsorted(own["labels"], batch["y"][mine])
 

@@ -119,7 +119,7 @@ def test_policies_give_a_model_its_parameters():
         (lambda: normalise.subnet(model_and_params()[0], {"hiden0": 3}), "unknown group 'hiden0'"),
         (
             lambda: MLP({"first": 3}, 4).init(jax.random.key(0), X[:2]),
-            "groups are hidden0, hidden1, ...; found",
+            "hidden layers' groups are hidden0, hidden1, ...; found",
         ),
         (lambda: CNN({"hidden0": 3}, 4).init(jax.random.key(0), X[:2]), "a CNN's groups are"),
         (

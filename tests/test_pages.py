@@ -120,8 +120,8 @@ def test_gist_has_a_row_for_each_depth_and_number_of_subnets(tmp_path):
     assert own[2].startswith("The graph: 9,000 nodes, 20,000 edges, 19 edges from a node")
     assert own[3].endswith("(`python -m benchmarks.graph_baselines`): 76.50 (2 hops) %.")
     assert own[5] == (
-        "Points above the best regression, at the best width: the whole net +3.5 (hidden 64), "
-        "m = 4 -16.5 (hidden 128), m = 8 -36.5 (hidden 64)."
+        "Points above the best regression, at the width that is best on the validation nodes: "
+        "the whole net +3.5 (hidden 64), m = 4 -16.5 (hidden 128), m = 8 -36.5 (hidden 64)."
     )
     first, costs = own[4], own[6]
     assert cells(first)[2:] == [
@@ -147,6 +147,9 @@ def test_gist_has_a_row_for_each_depth_and_number_of_subnets(tmp_path):
     more = on_a_graph("a2", {"ist": [[0.1]]}, 4, (64,))
     with pytest.raises(InputError, match="both trained ist with seed 0"):
         gist.page(*gathered([folders[0], more]))
+    whole = on_a_graph("w2", {"single": [[0.8]]}, 1, (64,), split="disjoint")
+    with pytest.raises(InputError, match=r"/w and .*/w2 are for the same place in a table"):
+        gist.page(*gathered([folders[1], whole]))
     longer = on_a_graph("l", {"ist": [[0.1]]}, 2, (64,), epochs=9.0)
     with pytest.raises(InputError, match=r"in one table, but differ in config\.epochs"):
         gist.page(*gathered([folders[0], longer]))

@@ -38,6 +38,7 @@ def run(
             "round": 10 * number,
             "step": 80 * number,
             "accuracy/test": accuracy,
+            "accuracy/valid": accuracy,
             "comm/bytes_sent": 1000 * number,
             "comm/bytes_received": 1000 * number,
             "compute/flops": 1,

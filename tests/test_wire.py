@@ -10,13 +10,11 @@ import pytest
 from conftest import mlp_tree
 
 from ist_jax import (
-    axes,
     compress,
     layout,
     local,
     method,
     partition,
-    round,
     traffic,
 )
 from ist_jax import workers as devices
@@ -63,16 +61,13 @@ NETS = ("one hidden", "two hidden", "cnn", "blocks", "filters", "gcn", "sage", "
 
 
 def check(net, how, size, many, exact=False, policy="reset", optimizer=None, data=1, code=None):
-    params, names, loss, batches = nets.net(net)
+    params, names, _, batches = nets.net(net)
     how, optimizer = METHODS[how], optimizer or optax.sgd(0.1)
-    widths = axes.widths(params, names)
-    trainer = round.build(
-        loss(partition.sub_widths(how.assign, widths, size)),
+    trainer = nets.trainer(
+        net,
+        how,
+        size,
         optimizer,
-        params,
-        names,
-        method=how,
-        workers=size,
         optimiser_state=policy,
         mesh=devices.mesh(size, many * data, data=data),
         exact=exact,

@@ -10,7 +10,7 @@ import optax
 import pytest
 from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
 
-from ist_jax import axes, decompose, local, method, partition, round, workers
+from ist_jax import decompose, local, method, partition, round, workers
 from ist_jax.errors import InputError
 
 COLLECTIVES = (
@@ -37,17 +37,14 @@ DIMS = (6, 16, 8, 3)
     ids=lambda value: getattr(value, "name", None),
 )
 def test_the_same_bits_on_1_2_4_and_8_devices(how, net, devices):
-    params, names, loss_of, batches = nets.net(net)
-    loss = loss_of(partition.sub_widths(how.assign, axes.widths(params, names), 8))
+    params, _, _, batches = nets.net(net)
     states = []
     for count in (None, *devices):
-        trainer = round.build(
-            loss,
+        trainer = nets.trainer(
+            net,
+            how,
+            8,
             optax.adam(1e-2),
-            params,
-            names,
-            method=how,
-            workers=8,
             optimiser_state="keep",
             mesh=count and workers.mesh(8, count),
             exact=net != "small",  # where every leaf is cut, there is nothing to add up

@@ -5,6 +5,7 @@
 A run belongs to the table of its data set and kind of net; ``single`` is training the whole net.
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,19 @@ def page(folded: list[Run], rows: list[dict[str, Any]]) -> str:
         "hidden features of each layer, of GAT of each head. Micro F1 on the test nodes in "
         "percent, mean and standard deviation over seeds, and the seconds that one machine took to "
         "do the work of all workers. Epochs are divided by m, as in the paper, unless it says that "
-        "each subnet has all; the whole net is trained for all.",
+        "each subnet has all; the whole net is trained for all. Subnets see all clusters, each in "
+        "an order of its own, unless it says: in one order, as in the paper, or clusters of their "
+        "own.",
     ]
     for (data, kind), some in tables.items():
         without = [row for row in rows if row.get("data") == some[0].data["name"]]
         usual = min(run.config["epochs"] for run in some)
         places = [(place, name, run) for run in some for name, place in _places(run, usual).items()]
         places.sort(key=lambda found: found[0])
+        for one, other in itertools.pairwise(places):
+            if one[0] == other[0]:
+                folders = f"{one[2].folder} and {other[2].folder}"
+                raise InputError(f"{folders} are for the same place in a table")
         parts += [f"## {kind} on {data}", _settings(some, usual), _baselines(without)]
         parts += [_table(places), _beaten(places, without), _costs(places), _equal(places)]
     parts += ["## The paper's, on Amazon2M (hours)", _published(), commands(folded)]
@@ -91,7 +98,7 @@ def _settings(runs: list[Run], usual: float) -> str:
     config = first.config
     return (
         f"{config['epochs']:g} epochs, rounds of {config['local_steps']} steps, batches of "
-        f"{config['data']['batch']} of {config['data']['options']['clusters']} clusters."
+        f"{config['data']['batch']} of {config['data']['options'].get('clusters', 1)} clusters."
     )
 
 
@@ -131,15 +138,19 @@ def _beaten(places: list[Found], rows: list[dict[str, Any]]) -> str:
     """How far above a regression the best whole net is, and the best for each m."""
     if not rows:
         return ""
-    level, best = max(row["test"] for row in rows), dict[int, tuple[float, int]]()
+    level, best = max(row["test"] for row in rows), dict[int, tuple[float, float, int]]()
     for (_, m, what, width), method, run in places:
         if not what:
-            best[m] = max(best.get(m, (0.0, 0)), (float(np.mean(run.last(method))), width))
+            valid, test = (np.mean(run.last(method, f"accuracy/{of}")) for of in ("valid", "test"))
+            best[m] = max(best.get(m, (0.0, 0.0, 0)), (float(valid), float(test), width))
     told = [
         f"{f'm = {m}' if m else 'the whole net'} {100 * (mean - level):+.1f} (hidden {width})"
-        for m, (mean, width) in sorted(best.items())
+        for m, (_, mean, width) in sorted(best.items())
     ]
-    return f"Points above the best regression, at the best width: {', '.join(told)}."
+    return (
+        "Points above the best regression, at the width that is best on the validation nodes: "
+        f"{', '.join(told)}."
+    )
 
 
 def _table(places: list[Found]) -> str:

@@ -46,7 +46,7 @@ def of(packages: debian.Documents) -> graph.Graph:
     return graph.build(
         "debian_graph",
         graph.of_texts(packages.texts),
-        np.array(ends).reshape(-1, 2).T,
+        np.array(ends, np.int64).reshape(-1, 2).T,
         np.array([number.get(section, -1) for section in packages.sections]),
         graph.split(packages.sources),
         len(sections),

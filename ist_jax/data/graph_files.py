@@ -17,6 +17,7 @@ VERSION = 1  # of what is made of the files
 OGB = ("edge", "node-feat", "node-label")
 PLANETOID = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
 REDDIT = ("reddit_data.npz", "reddit_graph.npz")
+GAPS = 2  # times the test nodes, in which their numbers must lie: CiteSeer's leave out 15
 
 
 def ogb(path: str = "", *, cache: str = "") -> Graph:
@@ -76,9 +77,8 @@ def planetoid(path: str = "", *, cache: str = "") -> Graph:
         part[: x.shape[0]] = TRAIN
         part[x.shape[0] : min(x.shape[0] + 500, known)] = VALID
         part[ids] = TEST
-        ends = [(node, other) for node, of in neighbours.items() for other in of]
-        return graph.build(name, features, np.array(ends).reshape(-1, 2).T, labels, part,
-                           y.shape[1])  # fmt: skip
+        ends = np.array([(a, b) for a, of in neighbours.items() for b in of], np.int64)
+        return graph.build(name, features, ends.reshape(-1, 2).T, labels, part, y.shape[1])
 
     return _prepared(folder, files, cache, read)
 
@@ -151,9 +151,10 @@ def _check_planetoid(
     wide = {part.shape[1] for part in inputs}, {of.shape[1] for of in labels}
     if any(a != b for a, b in lengths) or any(len(found) > 1 for found in wide):
         raise InputError(f"{folder}: features and labels are of different sizes: {lengths}")
-    if len(ids) != lengths[1][0] or (len(ids) and ids.min() < lengths[2][0]):
+    known, most = lengths[2][0], lengths[2][0] + GAPS * lengths[1][0]
+    if len(np.unique(ids)) != lengths[1][0] or not all(known <= node < most for node in ids):
         raise InputError(
-            f"{folder}: test.index must name {lengths[1][0]} nodes from {lengths[2][0]} on"
+            f"{folder}: test.index must name {lengths[1][0]} nodes from {known} on, each once"
         )
     try:
         sound = all(isinstance(to, int) for of in neighbours.values() for to in of)

@@ -74,7 +74,7 @@ def read(folder: Path) -> graph.Graph:
     place = {key: node for node, key in enumerate(keys)}
     if strangers := [to for _, to in pointers if to not in place]:
         raise InputError(f"{folder}: a pointer leads to synset {strangers[0]}, which is not there")
-    ends = np.array([[node, place[to]] for node, to in pointers]).reshape(-1, 2).T
+    ends = np.array([[node, place[to]] for node, to in pointers], np.int64).reshape(-1, 2).T
     features = graph.of_texts(glosses)
     return graph.build(
         "wordnet", features, ends, np.array(labels), graph.split(keys), CLASSES, "stand-in"

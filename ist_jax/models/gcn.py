@@ -1,12 +1,14 @@
 """Nets on graphs whose hidden features are cut: GCN, GraphSAGE and GAT.
 
-Each hidden layer is a group of its own, ``hidden0``, ``hidden1``, ...; features and classes are not
-cut (GIST: Wolfe et al.). GraphSAGE's kernels for a node and for its neighbours are apart, so that a
-hidden neuron is a column of both and a row of the next two. Of GAT, the width of every head is cut:
-kernels keep the heads as an axis. Hidden features are normalised node by node, without scale and
-shift (``layer_norm``), so that a subnet needs no statistics of the whole net.
+Each hidden layer is a group of its own, ``hidden0``, ``hidden1``, ...; input features and classes
+are cut only if they are named too (GIST: Wolfe et al.). GraphSAGE's kernels for a node and for its
+neighbours are apart, so that a hidden neuron is a column of both and a row of the next two. Of GAT,
+the width of every head is cut: kernels keep the heads as an axis. Hidden features are normalised
+node by node, without scale and shift (``layer_norm``), so that a subnet needs no statistics of the
+whole net.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ist_jax import messages
 from ist_jax.errors import InputError
@@ -28,10 +30,13 @@ ENDS = ("features", "labels")
 class GraphNet(nn.Module):
     """``{"features": [n, F], "links": Links} -> logits [n, classes]``.
 
+    Of a subnet the input may have ``held``, which slots of a group hold a neuron (bool [m]): only
+    those are normalised, and the others stay 0.
+
     Attributes:
       widths: hidden features of each layer (``hidden0``, ...), of GAT those of one head. With
         ``features`` or ``labels`` the input features or the classes are groups too, and can be cut.
-      classes: number of logits.
+      classes: number of logits, unless ``labels`` is a group.
       kind: ``gcn`` (Kipf and Welling: neighbours and the node itself, each divided by the roots of
         both degrees), ``sage`` (Hamilton et al.: the mean of the neighbours, and the node itself)
         or ``gat`` (Velickovic et al.: neighbours and itself, weighted by attention).
@@ -53,7 +58,8 @@ class GraphNet(nn.Module):
     def __call__(self, x: Mapping[str, Any], train: bool = True) -> Float[Array, "n classes"]:
         h = jnp.asarray(x["features"])
         for number in range(self.layers):
-            h = self.layer(h, x["links"], number, train)
+            held = x.get("held", {}).get(f"hidden{number}")
+            h = self.layer(h, x["links"], number, train, held)
         return h
 
     @property
@@ -62,12 +68,23 @@ class GraphNet(nn.Module):
         return len(self._hidden) + 1
 
     @property
+    def widest(self) -> int:
+        """Numbers of a node in its widest layer."""
+        of_layers = [self.widths[group] for group in self._hidden]
+        return max(*of_layers, self.classes) * (self.heads if self.kind == "gat" else 1)
+
+    @property
     def _hidden(self) -> list[str]:
         return hidden({group: n for group, n in self.widths.items() if group not in ENDS})
 
     @nn.compact
     def layer(
-        self, h: Float[Array, "n *d"], links: Links, number: int, train: bool = False
+        self,
+        h: Float[Array, "n *d"],
+        links: Links,
+        number: int,
+        train: bool = False,
+        held: Bool[Array, " d"] | None = None,
     ) -> Float[Array, "n *d2"]:
         """One layer alone, the logits' after all hidden ones: ``apply(..., method="layer")``."""
         self._check()
@@ -82,7 +99,7 @@ class GraphNet(nn.Module):
         width = self.widths[group] if group else self.classes
         h = _LAYERS[self.kind](self, h, links, width, below, group)
         if number < self.layers - 1:
-            h = _normalised(h) if self.layer_norm else h
+            h = _normalised(h, held) if self.layer_norm else h
             return nn.relu(h) * self.gains.get(self._hidden[number], 1.0)
         bias: Any = self.param(
             "bias", nn.with_partitioning(nn.initializers.zeros, (group,)), (width,)
@@ -153,8 +170,14 @@ def _linear(h: Array, width: tuple, below: tuple, names: tuple, name: str) -> Ar
     return layer(h)
 
 
-def _normalised(h: Array) -> Array:
-    """To mean 0 and variance 1 over the features of each node."""
-    axes = tuple(range(1, h.ndim))
-    centred = h - h.mean(axes, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.square(centred).mean(axes, keepdims=True) + 1e-5)
+def _normalised(h: Array, held: Array | None) -> Array:
+    """To mean 0 and variance 1 over the features of each node, those that are held.
+
+    An empty slot is 0 before, and after. Divided by the count, or with the slots selected inside
+    the sums, results had other bits where a device trains another number of workers.
+    """
+    over: dict[str, Any] = {"axis": tuple(range(1, h.ndim)), "keepdims": True}
+    there = jnp.ones(h.shape[-1], h.dtype) if held is None else held.astype(h.dtype)
+    share = 1 / (there.sum() * math.prod(h.shape[1:-1]))
+    centred = (h - share * h.sum(**over)) * there
+    return centred * jax.lax.rsqrt(share * jnp.square(centred).sum(**over) + 1e-5)

@@ -62,7 +62,7 @@ def hidden(widths: Mapping[str, int]) -> list[str]:
     """The hidden layers in order: hidden0, hidden1, ...; complains about any other name."""
     names = [f"hidden{layer}" for layer in range(len(widths))]
     if set(names) != set(widths):
-        raise InputError(f"an MLP's groups are hidden0, hidden1, ...; found {sorted(widths)}")
+        raise InputError(f"hidden layers' groups are hidden0, hidden1, ...; found {sorted(widths)}")
     return names
 
 
