@@ -65,7 +65,7 @@ def test_a_row_is_as_long_as_its_code_says_and_never_longer_than_it_was(name, le
         (method.ist(), "small", "4bit", (2, 4)),
         (method.local_sgd(), "small", "8bit", (4,)),
         (method.data_parallel(), "small", "4bit", (4,)),
-        (method.resist(2), "blocks", "top0.1", (4,)),
+        pytest.param(method.resist(2), "blocks", "top0.1", (4,), marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "name", value),
 )

@@ -24,7 +24,7 @@ SPARSE = ("amazon670k", "debian_packages")  # test_xmc.py trains such a net
 RESIST = (
     pytest.param("cifar10_resist", marks=pytest.mark.slow),  # as the next
     "cifar100_resist",
-    "imagenet_resist",
+    pytest.param("imagenet_resist", marks=pytest.mark.slow),
 )
 
 
@@ -102,9 +102,17 @@ def test_what_does_not_fit_a_graph(changes, message):
         build.jobs(config, some_data(config))
 
 
-def test_every_other_method_trains_a_graph_whose_ends_are_groups(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "methods",
+    [
+        ("ensemble",),
+        pytest.param(("ist", "local_sgd", "data_parallel", "dense_subnet"), marks=pytest.mark.slow),
+    ],
+    ids="/".join,
+)
+def test_every_other_method_trains_a_graph_whose_ends_are_groups(tmp_path, monkeypatch, methods):
     config = config_of("wordnet_sage", "tiny")
-    config.methods = ("ist", "local_sgd", "data_parallel", "ensemble", "dense_subnet")
+    config.methods = methods
     config.data.batch, config.normalise, config.seeds = 1, "scale", (0,)
     config.model.widths = ConfigDict({"features": 256, "hidden0": 9, "hidden1": 16, "labels": 45})
     monkeypatch.setattr(train, "load", some_data)
@@ -113,6 +121,7 @@ def test_every_other_method_trains_a_graph_whose_ends_are_groups(tmp_path, monke
         lottery.run(config.copy_and_resolve_references(), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_plain_resist_config_trains(tmp_path):
     """All its methods: ResIST, local SGD and nets as deep as a subnet."""
     config = config_of("fashion_resist", "tiny")

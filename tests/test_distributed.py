@@ -116,6 +116,7 @@ def test_a_team_of_processes_gives_what_one_gives_and_only_the_first_writes(tmp_
     assert metrics(tmp_path / "two")[0].count("\n") == 4
 
 
+@pytest.mark.slow
 def test_a_graph_in_two_processes_is_as_in_one(tmp_path):
     """Its evaluation gives the features of all nodes, which no process has all of."""
     planetoid(tmp_path / "in")

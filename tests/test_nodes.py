@@ -111,12 +111,10 @@ def test_features_that_all_have_in_common_are_as_if_batches_held_them(how, devic
     of = Batches(clusters, Labels(clusters, GRAPH), workers=4, batch=2, local_steps=3, seed=0,
                  split="all")  # fmt: skip
     batches = of(0)
-    placed = workers.place(GRAPH.features, mesh)
     nets, moved = [], []
     for made, given, common in (
         (holding(loss), with_features(batches, GRAPH.features), None),
-        (loss, batches, GRAPH.features),
-        (loss, batches, placed),
+        (loss, batches, workers.place(GRAPH.features, mesh)),
     ):
         trainer = round.build(
             made, optax.adam(0.1), params, names, method=how, workers=4, mesh=mesh
@@ -126,9 +124,8 @@ def test_features_that_all_have_in_common_are_as_if_batches_held_them(how, devic
         moved.append(sorted(re.findall(r"= (\S+) (all-\w+|collective-\w+|reduce-\w+)\(", program)))
         state, report = trainer.round(state, given, common=common)
         nets.append((trainer.whole(state).params, report.loss))
-    for found in nets[1:]:
-        jax.tree.map(np.testing.assert_array_equal, found, nets[0])
-    assert moved[0] == moved[1] == moved[2]
+    jax.tree.map(np.testing.assert_array_equal, *nets)
+    assert moved[0] == moved[1]
     assert bool(moved[0]) == (devices > 1)
 
 
@@ -244,6 +241,21 @@ def test_a_net_is_looked_at_where_it_lies_and_no_weight_is_gathered(kind):
     assert any("all-reduce" in program for program in programs)
     moved = "all-gather|all-to-all|collective-permute"
     assert not any(re.search(moved, program) for program in programs)
+
+
+def test_what_a_net_says_is_whole_in_every_process(monkeypatch):
+    """No process could look at another's part of it."""
+    params, names = {"w": jnp.ones((3, 4))}, {"w": (None, "h")}
+    trainer = round.build(
+        lambda *_: 0.0, optax.sgd(0.1), params, names, method=method.ist(), workers=4,
+        mesh=workers.mesh(4, 4),
+    )  # fmt: skip
+    lying = trainer.home(trainer.init(params, jax.random.key(0)))
+    layer = lambda net, h: h @ net["w"]
+    for processes, whole in ((1, False), (2, True)):
+        monkeypatch.setattr(jax, "process_count", lambda processes=processes: processes)
+        found = trainer.over(layer)(lying, np.ones((2, 3), np.float32))
+        assert found.sharding.is_fully_replicated == whole
 
 
 def test_macro_f1_is_that_of_scikit_learn():

@@ -107,6 +107,7 @@ def test_bytes_on_the_wire_are_the_closed_form_within_two_per_cent(tmp_path, siz
         np.testing.assert_allclose(received, expected, rtol=0.02)
 
 
+@pytest.mark.slow
 @needs_network
 def test_any_config_is_timed_behind_links(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out.json"

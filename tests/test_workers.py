@@ -22,7 +22,7 @@ DIMS = (6, 16, 8, 3)
 @pytest.mark.parametrize(
     ("how", "net", "devices"),
     [
-        (method.ist(), "small", (1, 2, 4, 8)),
+        (method.ist(), "small", (2, 4, 8)),
         (method.ist(partition.balanced), "small", (8,)),
         (method.ist(), "recurrent", (4,)),
         (method.local_sgd(), "recurrent", (2, 8)),
