@@ -96,7 +96,7 @@ def beyond(degrees: np.ndarray) -> np.ndarray:
 @jax.custom_vjp
 def total(x: Float[Array, "n *d"], of: Links) -> Float[Array, "n *d"]:
     """The sum over each node's neighbours."""
-    first, more = (_sum([_at(x, rows[:, k]) for k in range(K)]) for rows in (of.first, of.more))
+    first, more = (_sum([at(x, rows[:, k]) for k in range(K)]) for rows in (of.first, of.more))
     return _onto(first, more, of)
 
 
@@ -113,7 +113,7 @@ def across(
       The sum of both in each slot (that of an empty one means nothing); for each node, of its own.
     """
     slots = jnp.concatenate([links.first, links.more])
-    return own(to, links)[:, None] + _at(of, slots), to + of
+    return own(to, links)[:, None] + at(of, slots), to + of
 
 
 def _across_back(links: Links, slopes: tuple[Array, Array]) -> tuple[Array, Array, None]:
@@ -144,15 +144,15 @@ def weighted(
     """The sum over each node's neighbours, each times the weight of its slot (and head)."""
     n = len(x)
     mine, more = weights[:n, :, :, None], weights[n:, :, :, None]
-    first = _sum([_at(x, of.first[:, k]) * mine[:, k] for k in range(K)])
-    return _onto(first, _sum([_at(x, of.more[:, k]) * more[:, k] for k in range(K)]), of)
+    first = _sum([at(x, of.first[:, k]) * mine[:, k] for k in range(K)])
+    return _onto(first, _sum([at(x, of.more[:, k]) * more[:, k] for k in range(K)]), of)
 
 
 def _weighted_back(kept: tuple, slope: Array) -> tuple[Array, Array, None]:
     x, weights, of = kept
     back = weighted(slope, _other_way(weights, of), of)
     rows, slots = own(slope, of), jnp.concatenate([of.first, of.more])
-    steep = [jnp.einsum("rhd,rhd->rh", rows, _at(x, slots[:, k])) for k in range(K)]
+    steep = [jnp.einsum("rhd,rhd->rh", rows, at(x, slots[:, k])) for k in range(K)]
     return back, jnp.stack(steep, axis=1), None
 
 
@@ -201,12 +201,13 @@ def _onto(first: Array, more: Array, of: Links) -> Array:
     return first.at[of.owner].add(more, mode="drop")
 
 
-def _at(x: Array, ids: Array | np.ndarray) -> Array:
+def at(x: Array, ids: Array | np.ndarray) -> Array:
+    """The rows of these numbers; 0 for a number beyond all."""
     return x.at[ids].get(mode="fill", fill_value=0)
 
 
 def _other_way(x: Array, of: Links) -> Array:
-    return _at(x.reshape(-1, *x.shape[2:]), of.reverse)
+    return at(x.reshape(-1, *x.shape[2:]), of.reverse)
 
 
 def _sum(terms: list[Array]) -> Array:

@@ -45,9 +45,9 @@ def loss(model: nn.Module) -> Loss:
                 "round(state, batches, common=graph.features)"
             )
         batch, features, who, held = seen
-        h, y = _at(features, batch["x"]["nodes"]), batch["y"]
+        h, y = messages.at(jnp.asarray(features), batch["x"]["nodes"]), batch["y"]
         if "features" in who:
-            h = _at(h.T, who["features"]).T
+            h = messages.at(h.T, who["features"]).T
         x = {"features": h, "links": batch["x"]["links"], "held": held}
         logits: Any = model.apply(params, x, train=True, rngs={"dropout": key})
         if "labels" in who:
@@ -59,10 +59,6 @@ def loss(model: nn.Module) -> Loss:
         return jnp.sum(jnp.where(there, each, 0.0)) / jnp.maximum(there.sum(), 1)
 
     return of
-
-
-def _at(rows: Any, numbers: Any) -> jax.Array:
-    return jnp.asarray(rows).at[numbers].get(mode="fill", fill_value=0)
 
 
 def logits(
