@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ist_jax import axes, local, method, traffic
+from ist_jax import axes, carry, method, traffic
 from ist_jax.models.vgg import VGG
 
 CLASSES, SIDE = 21_841, 224
@@ -25,7 +25,7 @@ def rows(workers: Sequence[int]) -> list[dict[str, int]]:
     init = lambda: model.init(jax.random.key(0), image)
     shapes, names = axes.of(jax.eval_shape(init))
     optimizer = optax.sgd(0.01)
-    memory = local.memory(optimizer, "reset")
+    memory = carry.memory(optimizer, "reset")
     whole = int(traffic.entries(shapes, names, {}))
     found = []
     for how, count in ((method.data_parallel(), 2), *((method.ist(), n) for n in workers)):

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ist_jax import axes, classify, cost, local, method, normalise, partition, program, round
+from ist_jax import axes, carry, classify, cost, method, normalise, partition, program, round
 from ist_jax import workers as devices
 from ist_jax.models.mlp import MLP
 
@@ -66,7 +66,7 @@ def build(workers: int) -> Size:
     subnet, _ = axes.of(jax.eval_shape(lambda key: net.init(key, x[0, 0, :1]), key))
     step = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), batches)
     moved = cost.exchanged(
-        shapes, names, HOW, workers, local.memory(optimizer, "reset"), optimizer, STEPS
+        shapes, names, HOW, workers, carry.memory(optimizer, "reset"), optimizer, STEPS
     )
     return Size(
         flops=workers * STEPS * program.flops(jax.grad(loss), subnet, step, key),
@@ -124,7 +124,7 @@ def on_paper(flops_per_s: float, gbps: float, latency: float) -> str:
             (method.local_sgd(), 1),
             (method.data_parallel(), 1),
         ):
-            memory = local.memory(optimizer, how.memory or "reset")
+            memory = carry.memory(optimizer, how.memory or "reset")
             moved = cost.exchanged(shapes, names, how, workers, memory, optimizer, 8)
             compute = 8 * 128 * (4 * 4096 * 4096 + 6 * (inner - 4096 * 4096)) / share / flops_per_s
             row.append(f"{link.seconds(compute, moved):.3g}")

@@ -14,10 +14,11 @@ from ml_collections import ConfigDict
 from experiments import tasks
 from ist_jax import (
     axes,
+    carry,
     compress,
     cost,
     decompose,
-    local,
+    loss_check,
     method,
     normalise,
     partition,
@@ -144,6 +145,10 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
     loss = task.loss(normalise.subnet(task.model, cut))
     optimizer = optimizer_of(config, number * config.local_steps)
     mesh = mesh_of(config, count)
+    who = jax.eval_shape(lambda key: how.assign(key, drawn, count, 0), key)
+    who |= {g: jax.ShapeDtypeStruct((count, n), np.int32) for g, n in task.given.items()}
+    subnet = jax.eval_shape(lambda net, who: decompose.gather_one(net, names, who, 0), shapes, who)
+    example = loss_check.seen(task.example, task.common, who)
     trainer = round.build(
         loss,
         optimizer,
@@ -157,6 +162,7 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
         on_nonfinite=config.on_nonfinite,
         given=task.given,
         code=compress.named(config.compress),
+        example=example,
     )
     own = workers.here(mesh, count)
 
@@ -165,19 +171,8 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
         return trainer.init(net, key)  # made where it is to lie
 
     slots = {group: np.full(count, n) for group, n in task.given.items()}
-    who = jax.eval_shape(lambda key: how.assign(key, drawn, count, 0), key)
-    who |= {g: jax.ShapeDtypeStruct((count, n), np.int32) for g, n in task.given.items()}
-    subnet = jax.eval_shape(lambda net, who: decompose.gather_one(net, names, who, 0), shapes, who)
-    example = task.example
-    if task.common is not None:
-        common = jax.eval_shape(lambda leaves: leaves, task.common)
-        of_one = (
-            {group: jax.ShapeDtypeStruct(ids.shape[1:], kind) for group, ids in who.items()}
-            for kind in (np.int32, bool)
-        )
-        example = local.Seen(example, common, *of_one)
     held = traffic.entries(shapes, names, traffic.held(shapes, names, how, count, slots))
-    memory = local.memory(optimizer, how.memory or config.optimiser_state)
+    memory = carry.memory(optimizer, how.memory or config.optimiser_state)
     received, sent = trainer.moved.of_steps(config.local_steps)
     plan = Plan(
         workers=count,

@@ -19,6 +19,7 @@ from ist_jax.errors import InputError
 
 PyTree = Any
 AxisNames = tuple[str | None, ...]
+ONLY_LEAF = "(the only leaf)"  # the path of a net that is one array
 
 
 def of(variables: PyTree) -> tuple[PyTree, PyTree]:
@@ -94,7 +95,7 @@ def walk(params: PyTree, names: PyTree) -> list[tuple[str, Any, AxisNames]]:
         ) from None
     out = []
     for (key_path, leaf), given in zip(paths, tuples, strict=True):
-        path = jax.tree_util.keystr(key_path) or "(the only leaf)"
+        path = jax.tree_util.keystr(key_path) or ONLY_LEAF
         leaf_names = _as_names(path, given, len(leaf.shape))
         if len(leaf_names) != len(leaf.shape):
             raise InputError(
@@ -104,6 +105,12 @@ def walk(params: PyTree, names: PyTree) -> list[tuple[str, Any, AxisNames]]:
             )
         out.append((path, leaf, leaf_names))
     return out
+
+
+def same_structure(a: PyTree, b: PyTree) -> bool:
+    """Whether two trees differ in nothing but their leaves."""
+    left: Any = jax.tree.structure(a)
+    return left == jax.tree.structure(b)
 
 
 def _as_names(path: str, given: Any, ndim: int) -> AxisNames:

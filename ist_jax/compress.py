@@ -12,7 +12,9 @@ of devices. Rows that the code would not make shorter go as they are.
   2017); the others stay as they were, and what they would have become is forgotten.
 """
 
+import contextlib
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -98,15 +100,14 @@ def named(name: str) -> Code | None:
     Raises:
       InputError: anything else.
     """
-    if not name:
+    if name == "":
         return None
-    try:
-        if name.startswith("top"):
+    plain = isinstance(name, str) and name.isascii() and not re.search(r"[\s_]", name)
+    with contextlib.suppress(ValueError):  # int() and float() would take other digits and blanks
+        if plain and name.startswith("top"):
             return largest(float(name.removeprefix("top")))
-        if name.endswith("bit"):
+        if plain and name.endswith("bit"):
             return rounded(int(name.removesuffix("bit")))
-    except ValueError:
-        pass
     raise InputError(f"compress must be '', '8bit', '4bit' or 'top' and a share, found {name!r}")
 
 

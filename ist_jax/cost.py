@@ -17,9 +17,9 @@ import numpy as np
 import optax
 
 from ist_jax import axes, compress, layout, traffic
+from ist_jax.carry import Memory
 from ist_jax.compress import Code
 from ist_jax.keys import fold
-from ist_jax.local import Memory
 from ist_jax.method import Method, sends
 
 PyTree = Any

@@ -1,4 +1,4 @@
-"""What the caller gives a round, checked at the door: batches, neurons, who takes part."""
+"""What the caller gives a trainer, checked at the door: parameters, a state, batches, neurons."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,11 +6,56 @@ from typing import Any
 import jax
 import numpy as np
 
-from ist_jax import partition
+from ist_jax import axes, partition
 from ist_jax.errors import InputError
 from ist_jax.partition import Assignment
 
 PyTree = Any
+
+
+def check_workers(workers: Any) -> None:
+    """Complains about a number of workers that is none.
+
+    Raises:
+      InputError: it is no integer, or less than 1.
+    """
+    if isinstance(workers, bool) or not isinstance(workers, int | np.integer) or workers < 1:
+        raise InputError(f"workers must be an integer >= 1, found {workers!r}")
+
+
+def check_parameters(params: PyTree) -> None:
+    """Complains about leaves that cannot be trained.
+
+    Raises:
+      InputError: a leaf that is no array, or not of floating point.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path) or axes.ONLY_LEAF
+        if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
+            raise InputError(
+                f"leaf {name} of the parameters is no array: {leaf!r}. Pass the arrays alone (of "
+                "an Equinox module: eqx.filter(net, eqx.is_inexact_array)) and put the rest back "
+                "in the loss."
+            )
+        if not jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact):
+            raise InputError(
+                f"leaf {name} of the parameters is {leaf.dtype}, and only floating-point numbers "
+                "have a gradient. Keep it out of the parameters: in the model, or in the loss."
+            )
+
+
+def check_usable(state: PyTree) -> None:
+    """Complains about a state whose memory a round has taken over.
+
+    Raises:
+      InputError: it was given to ``Trainer.round`` before.
+    """
+    if any(isinstance(x, jax.Array) and x.is_deleted() for x in jax.tree.leaves(state)):
+        raise InputError(
+            "this state is used up: Trainer.round was called with it before, and takes over its "
+            "memory. Go on with the state that call returned; to look back at one, keep "
+            "trainer.natural(state) from before the call."
+        )
 
 
 def check_given(
@@ -60,9 +105,11 @@ def check_present(took_part: Any, workers: int) -> np.ndarray:
     """Who takes part, ``bool[S]``; all if None.
 
     Raises:
-      InputError: it has another shape.
+      InputError: it has another shape, or holds something else than truth values.
     """
-    present = np.ones(workers, bool) if took_part is None else np.asarray(took_part, bool)
-    if present.shape != (workers,):
-        raise InputError(f"took_part must be bool[{workers}], found shape {present.shape}")
+    present = np.ones(workers, bool) if took_part is None else np.asarray(took_part)
+    if present.shape != (workers,) or present.dtype != bool:
+        raise InputError(
+            f"took_part must be bool[{workers}], found {present.dtype}{list(present.shape)}"
+        )
     return present

@@ -10,3 +10,8 @@ class InputError(ValueError):
 
 class CheckpointError(RuntimeError):
     """A checkpoint that could not be written, or is not to be used; says which, and why."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says first, or its type if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,9 @@ leaves by their numbers and the number of passes.
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int
@@ -184,12 +186,12 @@ def _decoded(
 def _settle(
     layout: Layout,
     leaf: Leaf,
-    total: tuple[Array, ...],
+    total: tuple[Array] | mean.Total,
     at: Rows,
     piece: Array,
     home: Array | None,
     tables: Mapping[str, Int[Array, "S N"]],
-) -> tuple[Array, ...]:
+) -> tuple[Array] | mean.Total:
     """Puts rows ``[C, ...]`` from one device into those that lie at home, or adds them to it."""
     old = 0 if home is None else home.at[at.place].get(mode="promise_in_bounds")
     if layout.disjoint and not leaf.others:
@@ -204,10 +206,6 @@ def _settle(
             where.append(lay(jnp.arange(piece.shape[axis]), (axis,), ndim))
     value, held = read(piece, where)
     value = value if home is None else old + value
-    near = [t.at[at.place].get(mode="promise_in_bounds") for t in total]
-    rows = (
-        (jnp.where(held, value, near[0]),)
-        if layout.disjoint
-        else mean.add((near[0], near[1]), value, held)
-    )
-    return tuple(t.at[at.home].set(r, mode="drop") for t, r in zip(total, rows, strict=True))
+    near: Any = jax.tree.map(lambda t: t.at[at.place].get(mode="promise_in_bounds"), total)
+    rows = (jnp.where(held, value, near[0]),) if layout.disjoint else mean.add(near, value, held)
+    return jax.tree.map(lambda t, r: t.at[at.home].set(r, mode="drop"), total, rows)

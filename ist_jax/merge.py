@@ -22,7 +22,7 @@ def in_order(
     sends the means to all: as many bytes as a ring's all-reduce, for one worker a device.
     """
 
-    def one(flat: Array) -> Array:
+    def one(flat: Array, old: Array) -> Array:
         return over_slow_links(lambda part: _in_order(part, took_part), flat)[0]
 
     pad_to = lax.axis_size(WORKER) * lax.axis_size(DATA)
@@ -32,18 +32,31 @@ def in_order(
 def summed(
     otherwise: list[Array], pieces: list[Array], took_part: Bool[Array, " S"]
 ) -> list[Array]:
-    """Means over all workers by one all-reduce; the order of the sum is the transport's."""
-    first = jnp.argmax(took_part)
+    """Means over all workers by one all-reduce; the order of the sum is the transport's.
 
-    def one(flat: Array) -> Array:
+    What is added up is how far each worker moved from ``otherwise``: entries that nobody moved stay
+    as they were, bit for bit. The mean of values that moved alike may be off by rounding.
+    """
+
+    def one(flat: Array, old: Array) -> Array:
         number = lax.axis_index(WORKER) * len(flat) + jnp.arange(len(flat))
         floats = jnp.issubdtype(flat.dtype, jnp.inexact)
-        counts = took_part[number] if floats else number == first
-        local = jnp.where(counts[:, None], flat, jnp.zeros((), flat.dtype)).sum(axis=0)
-        total = over_slow_links(lambda part: lax.psum(part, WORKER), local)
-        return mean.end((total, took_part.sum()), took_part.size, total)
+        counts = took_part[number] if floats else number == jnp.argmax(took_part)
+        values = flat - old if floats else flat.astype(_summable(flat.dtype))
+        mine = jnp.where(counts[:, None], values, jnp.zeros((), values.dtype))
+        total = over_slow_links(
+            lambda part: lax.psum(part, WORKER), mine.sum(axis=0, dtype=values.dtype)
+        )
+        if not floats:
+            return total.astype(flat.dtype)
+        moved = total * mean.one_over(took_part.sum(), took_part.size, total.dtype)
+        return jnp.where(total == 0, old, old + moved)
 
     return _fused(one, otherwise, pieces, took_part)
+
+
+def _summable(dtype: jnp.dtype) -> jnp.dtype:
+    return jnp.dtype(jnp.int32) if dtype == jnp.bool_ else dtype
 
 
 def _in_order(flat: Array, took_part: Bool[Array, " S"]) -> Array:
@@ -60,7 +73,7 @@ def _in_order(flat: Array, took_part: Bool[Array, " S"]) -> Array:
 
 
 def _fused(
-    merge: Callable[[Array], Array],
+    merge: Callable[[Array, Array], Array],
     otherwise: list[Array],
     pieces: list[Array],
     took_part: Bool[Array, " S"],
@@ -71,7 +84,10 @@ def _fused(
     for dtype in sorted({leaf.dtype for leaf in otherwise}, key=str):
         numbers = [n for n, leaf in enumerate(otherwise) if leaf.dtype == dtype]
         flat = jnp.concatenate([pieces[n].reshape(len(pieces[n]), -1) for n in numbers], axis=1)
-        merged, start = merge(jnp.pad(flat, ((0, 0), (0, -flat.shape[1] % pad_to)))), 0
+        old = jnp.concatenate([otherwise[n].ravel() for n in numbers])
+        padding = -flat.shape[1] % pad_to
+        flat, old = jnp.pad(flat, ((0, 0), (0, padding))), jnp.pad(old, (0, padding))
+        merged, start = merge(flat, old), 0
         for n in numbers:
             shape, end = otherwise[n].shape, start + otherwise[n].size
             done[n] = jnp.where(anyone, merged[start:end].reshape(shape), otherwise[n])

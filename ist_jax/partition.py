@@ -218,11 +218,13 @@ def _counts(
 ) -> list[int]:
     if shares is None:
         shares = (1.0,) * workers
-    if len(shares) != workers or not all(s > 0 for s in shares):
+    numbers = [s for s in shares if isinstance(s, int | float | np.number) and 0 < s < np.inf]
+    if len(shares) != workers or len(numbers) != workers:
         raise InputError(
             f"shares must be {workers} positive numbers, one for each worker; found {tuple(shares)}"
         )
-    exact = np.asarray(shares, np.float64) / np.sum(shares) * width
+    parts = np.asarray(shares, np.float64) / max(shares)  # a sum of large ones would be infinite
+    exact = parts / parts.sum() * width
     counts = np.floor(exact + 1e-9).astype(int)
     order = np.argsort(-(exact - counts), kind="stable")
     counts[order[: width - counts.sum()]] += 1

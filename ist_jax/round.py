@@ -22,7 +22,20 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool
 
-from ist_jax import axes, compress, door, exchange, journeys, layout, local, traffic
+from ist_jax import (
+    axes,
+    carry,
+    compress,
+    decompose,
+    door,
+    exchange,
+    journeys,
+    layout,
+    local,
+    loss_check,
+    optimizer_check,
+    traffic,
+)
 from ist_jax import workers as devices
 from ist_jax.compress import Code
 from ist_jax.errors import InputError
@@ -51,6 +64,7 @@ def build(
     on_nonfinite: str = "raise",
     given: Mapping[str, int] | None = None,
     code: Code | None = None,
+    example: PyTree = None,
 ) -> Trainer:
     """Compiles a method into the functions that run it.
 
@@ -76,6 +90,8 @@ def build(
         may hold the same ones; a leaf that names such a group is cut along a drawn one first.
       code: what workers send their updates in (data parallel: their gradients); ``compress``. It
         changes nothing where they send none while they train (an ensemble, one worker).
+      example: what the loss takes as a batch in one local step, arrays or shapes: whether it takes
+        a subnet is then found here, and not in the first round.
 
     Returns:
       A ``Trainer``. ``round(state, batches, took_part=None, given=None, common=None)`` takes a tree
@@ -85,10 +101,14 @@ def build(
       nodes the batches tell by number: the loss then takes ``local.Seen`` in place of a batch.
 
     Raises:
-      InputError: names that do not fit, more workers or devices than neurons, nothing to cut, an
-        unknown policy or group; from ``init``, other parameters; from ``round``, batches or given
-        neurons of a wrong shape.
+      InputError: names that do not fit, parameters that are not floating point, more workers or
+        devices than neurons, nothing to cut, an unknown policy or group, an optimizer that would
+        not be carried rightly, a loss that does not take a subnet; from ``init``, other parameters;
+        from ``round``, batches or given neurons of a wrong shape, gradients that would wait for a
+        round beyond their own, a state that is used up.
     """
+    door.check_parameters(params)
+    door.check_workers(workers)
     slots = dict(given or {})
     widths = axes.widths(params, names)
     for group in slots:
@@ -102,7 +122,8 @@ def build(
             f"the mesh was made for another number of workers: {devices.groups(mesh)} devices do "
             f"not divide {workers}"
         )
-    memory = local.memory(optimizer, method.memory or optimiser_state)
+    policy = method.memory or optimiser_state
+    memory = carry.memory(optimizer, policy)
 
     def draw(key, round, previous=None):
         return method.assign(fold(key, "draw"), widths, workers, round, previous)
@@ -112,9 +133,30 @@ def build(
     def rested(net):
         return net, memory.rest(optimizer.init(net))
 
+    who = jax.eval_shape(functools.partial(draw, round=0), jax.random.key(0))
+    holds = dict(who) | {g: jax.ShapeDtypeStruct((workers, n), jnp.int32) for g, n in slots.items()}
+    subnet = jax.eval_shape(
+        lambda params, who: decompose.gather_one(params, names, who, 0), params, holds
+    )
+    synchronous = method.exchange == "step"
+    apart = workers > 1 and not synchronous
+    optimizer_check.check(
+        optimizer,
+        policy,
+        params,
+        names,
+        subnet,
+        cut=holds,
+        apart=apart,
+        told=apart or workers == 1,
+    )
+    check_loss = functools.partial(loss_check.check, loss, params, names, subnet, cut=holds)
+    if example is not None:
+        check_loss(example)
+
     plan = functools.partial(
         layout.plan,
-        who=jax.eval_shape(functools.partial(draw, round=0), jax.random.key(0)),
+        who=who,
         given=slots,
         workers=workers,
         devices=devices.groups(mesh),
@@ -147,12 +189,12 @@ def build(
         fine_losses = jnp.where(fine.reshape(-1, *(1,) * (losses.ndim - 1)), losses, jnp.nan)
         return fine_losses, took_part & exchange.everyone(lying, fine)
 
-    def apart(gradient, rest, batches, key, who, who_next, took_part):
+    def on_their_own(gradient, rest, batches, key, who, who_next, took_part):
         """Subnets train on their own and are put back; losses ``[S / D, J]``."""
         before, out_passes = exchange.out(lying, rest, who)
         nets, states = before
-        states = jax.vmap(memory.resume)(nets, states)
         keys = jax.vmap(lambda worker: fold(key, worker))(journeys.here(lying))
+        states = jax.vmap(memory.resume)(nets, states, *([keys] if workers > 1 else []))
         train = devices.each(functools.partial(train_one, gradient))
         mine = {group: ids[journeys.here(lying)] for group, ids in who.items()}
         *pieces, losses = train(nets, states, batches, keys, mine)
@@ -188,7 +230,7 @@ def build(
         """One round on one device, with its part of every array."""
         if watchful and took_part is None:
             took_part = jnp.ones(workers, bool)
-        train = in_step if method.exchange == "step" else apart
+        train = in_step if synchronous else on_their_own
 
         def seeing(params, mine, key):
             batch, who = mine
@@ -221,6 +263,13 @@ def build(
         donate_argnums=0,
     )
 
+    safe: set[int] = set()  # numbers of local steps in which no gradient waits
+
+    def check_steps(steps: int) -> None:
+        if policy == "reset" and steps not in safe:
+            optimizer_check.check_steps(optimizer, memory, params, names, steps)
+            safe.add(steps)
+
     def one_round(
         state: State,
         batches: PyTree,
@@ -228,17 +277,23 @@ def build(
         given: Assignment | None = None,
         common: PyTree = None,
     ) -> tuple[State, Report]:
+        door.check_usable(state)
         steps = door.check_batches(batches, workers, devices.in_group(mesh))
+        check_steps(steps)
         present = door.check_present(took_part, workers)
         mask = None if took_part is None else devices.place(present, mesh)  # all: a program apart
         told = door.check_given(given or {}, slots, net.widths, workers)
-        state, losses, passes, now = compiled(
-            state,
-            devices.place(batches, mesh, batch_spec),
-            mask,
-            devices.place(told, mesh, devices.SPLIT),
-            devices.place(common, mesh),
-        )
+        try:
+            state, losses, passes, now = compiled(
+                state,
+                devices.place(batches, mesh, batch_spec),
+                mask,
+                devices.place(told, mesh, devices.SPLIT),
+                devices.place(common, mesh),
+            )
+        except (TypeError, ValueError):  # most often the loss, as it is traced
+            check_loss(loss_check.example_of(batches, devices.in_group(mesh), common, holds))
+            raise
         # Where groups are given, this waits for the round.
         found = per_round(counts | jax.tree.map(np.asarray, now)) if slots else moved
         received, sent = (np.where(present, n, 0) for n in found.of_steps(steps))
@@ -248,7 +303,7 @@ def build(
         return compiled.lower(state, batches, took_part, dict(given or {}), common)
 
     def wire(report: Report, steps: int) -> float:
-        gradient = params if method.exchange == "step" else None
+        gradient = params if synchronous else None
         group = devices.in_group(mesh)
         return traffic.wire(
             lying,
@@ -269,6 +324,7 @@ def build(
     bring_home = devices.bring_home(net, mesh)
 
     def home(state: State) -> PyTree:
+        door.check_usable(state)
         return bring_home(state.params, state.who)
 
     return Trainer(

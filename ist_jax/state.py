@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
+from ist_jax import door
+from ist_jax.axes import same_structure
 from ist_jax import workers as devices
 from ist_jax.errors import InputError
 from ist_jax.layout import Layout
@@ -21,7 +23,9 @@ class State(NamedTuple):
     """All that a run is between two rounds.
 
     ``who`` is the assignment of the coming round. On several devices the leaves of ``params`` and
-    ``opt_state`` lie as ``layout`` says; ``Trainer.natural`` gives them their natural shapes.
+    ``opt_state`` lie as ``layout`` says: cut axes first, neurons in the order of their holders,
+    which another round changes. So ``params`` is not the net: ``Trainer.natural`` gives its leaves
+    their natural shapes, and ``Trainer.map_params`` changes them.
     """
 
     params: PyTree
@@ -38,6 +42,7 @@ class AtRest(NamedTuple):
     resume: Callable[[State], State]
     natural: Callable[[State], State]
     whole: Callable[[State], State]
+    map_params: Callable[[Callable[[Array], Array], State], State]
     shapes: State
 
 
@@ -69,12 +74,14 @@ def at_rest(
         return State(*rest, *devices.place((number, key, who), mesh))
 
     def init(params, key):
-        make, start = (params, key) if callable(params) else (_as_given, params)
+        is_net = not callable(params) or same_structure(params, shapes.params)  # or both (Equinox)
+        make, start = (_as_given, params) if is_net else (params, key)
         _check(shapes.params, jax.eval_shape(make, start))
         who = drawn(key, 0)
         return complete(begin(make)(start, who), jnp.int32(0), key, who)
 
     def resume(state):
+        door.check_usable(state)
         rest = state.params, state.opt_state
         _check((shapes.params, shapes.opt_state), rest)
         same = jax.tree.map(jnp.shape, dict(state.who)) == jax.tree.map(jnp.shape, shapes.who)
@@ -82,15 +89,23 @@ def at_rest(
         return complete(go_on(rest, who), state.round, state.key, who)
 
     def unfold(everywhere):
-        natural = devices.unfold(lying, mesh, everywhere)
+        unfolding = devices.unfold(lying, mesh, everywhere)
 
         def of(state):
-            rest = natural((state.params, state.opt_state), state.who)
+            door.check_usable(state)
+            rest = unfolding((state.params, state.opt_state), state.who)
             return State(*rest, *_copies((state.round, state.key, state.who)))
 
         return of
 
-    return AtRest(init, resume, unfold(everywhere=False), unfold(everywhere=True), shapes)
+    natural = unfold(everywhere=False)
+
+    def map_params(function, state):
+        looked_at = natural(state)
+        params = jax.jit(lambda params: jax.tree.map(function, params))(looked_at.params)
+        return resume(looked_at._replace(params=params))
+
+    return AtRest(init, resume, natural, unfold(everywhere=True), map_params, shapes)
 
 
 def _as_given(start: PyTree) -> PyTree:

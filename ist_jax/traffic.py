@@ -23,9 +23,9 @@ import numpy as np
 import optax
 
 from ist_jax import axes, compress
+from ist_jax.carry import Memory
 from ist_jax.compress import Code
 from ist_jax.layout import Layout, Leaf
-from ist_jax.local import Memory
 from ist_jax.method import Method
 from ist_jax.partition import Assignment
 

@@ -43,6 +43,12 @@ class Trainer(NamedTuple):
     or processes: it is what a checkpoint holds, and ``resume(state)`` goes on from it, also with
     another number of workers (neurons are then drawn anew).
 
+    ``state.params`` is laid out for the devices, and every round lays it out anew: it is not the
+    net, and not to be changed by hand. ``map_params(function, state)`` is the state with
+    ``function(leaf)`` in place of every leaf of the net, all of it in its natural shape; what it
+    gives has that shape and dtype. It is for functions of one leaf alone: whatever remembers
+    something of each parameter (the momentum of an outer step) would have to move with the neurons.
+
     ``wire(report, J)`` is what every device received from others in that round, in bytes, and
     ``lower`` gives the round's program, to compile and look at.
     """
@@ -52,6 +58,7 @@ class Trainer(NamedTuple):
     round: Callable[..., tuple[State, Report]]
     natural: Callable[[State], State]
     whole: Callable[[State], State]
+    map_params: Callable[[Callable[[Array], Array], State], State]
     shapes: State
     home: Callable[[State], PyTree]
     over: Callable[[Callable[..., Any]], Callable[..., Any]]

@@ -6,7 +6,7 @@ import pytest
 from conftest import mlp_tree, tiny
 
 from experiments import train
-from ist_jax import cost, local, method, partition
+from ist_jax import carry, cost, method, partition
 
 PARAMS, NAMES = mlp_tree((40, 64, 8))
 NET, SUBNET = 4 * (40 * 64 + 64 * 8), 4 * 64 // 4 * 48
@@ -14,7 +14,7 @@ NET, SUBNET = 4 * (40 * 64 + 64 * 8), 4 * 64 // 4 * 48
 
 def exchanged(how, workers=4, steps=3):
     optimizer = optax.sgd(0.1)
-    memory = local.memory(optimizer, how.memory or "reset")
+    memory = carry.memory(optimizer, how.memory or "reset")
     shapes = jax.eval_shape(lambda: PARAMS)
     return cost.exchanged(shapes, NAMES, how, workers, memory, optimizer, steps)
 

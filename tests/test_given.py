@@ -10,9 +10,9 @@ from test_wire import program_bytes
 
 from ist_jax import (
     axes,
+    carry,
     decompose,
     layout,
-    local,
     method,
     multilabel,
     normalise,
@@ -165,7 +165,7 @@ def test_the_closed_form_is_what_the_compiled_program_moves(devices, data):
     given = found.pop("given")
     text = trainer.lower(state, found, None, given).compile().as_text()
     state, report = trainer.round(state, found, None, given)
-    memory = local.memory(optax.sgd(0.3), "reset")
+    memory = carry.memory(optax.sgd(0.3), "reset")
     spread = layout.plan(
         jax.eval_shape(lambda net: (net, memory.rest(optax.sgd(0.3).init(net))), params),
         (names, memory.names(params, names)),

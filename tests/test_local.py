@@ -7,7 +7,7 @@ import optax
 import pytest
 from conftest import same_bits
 
-from ist_jax import local
+from ist_jax import carry, local
 from ist_jax.errors import InputError
 
 
@@ -42,7 +42,7 @@ def test_what_rests_and_what_is_resumed():
     used = optimizer.init(net)
     for _ in range(5):
         _, used = optimizer.update({"w": jnp.full(3, 0.1)}, used, net)
-    keep, reset = local.memory(optimizer, "keep"), local.memory(optimizer, "reset")
+    keep, reset = carry.memory(optimizer, "keep"), carry.memory(optimizer, "reset")
     assert same_bits(keep.resume(net, keep.rest(used)), used)
     _, trace, schedule = reset.resume(net, reset.rest(used))
     assert (trace.trace["w"] == 0).all()
@@ -55,4 +55,4 @@ def test_what_rests_and_what_is_resumed():
 
 def test_an_unknown_policy():
     with pytest.raises(InputError, match="must be 'reset' or 'keep', found 'both'"):
-        local.memory(optax.sgd(0.1), "both")
+        carry.memory(optax.sgd(0.1), "both")

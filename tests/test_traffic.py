@@ -7,7 +7,7 @@ import optax
 import pytest
 from conftest import mlp_tree
 
-from ist_jax import axes, decompose, local, method, partition, traffic
+from ist_jax import axes, carry, decompose, method, partition, traffic
 
 DIMS = (784, 1024, 512, 10)
 
@@ -15,7 +15,7 @@ DIMS = (784, 1024, 512, 10)
 def moved(dims, how, workers, optimizer=None, policy="reset"):
     params, names = mlp_tree(dims)
     optimizer = optimizer or optax.sgd(0.1)
-    memory = local.memory(optimizer, how.memory or policy)
+    memory = carry.memory(optimizer, how.memory or policy)
     counts = traffic.held(params, names, how, workers)
     return traffic.per_round(params, names, how, workers, memory, optimizer)(counts)
 

@@ -10,9 +10,9 @@ import pytest
 from conftest import mlp_tree
 
 from ist_jax import (
+    carry,
     compress,
     layout,
-    local,
     method,
     partition,
     traffic,
@@ -78,7 +78,7 @@ def check(net, how, size, many, exact=False, policy="reset", optimizer=None, dat
     [given] = batches(1, size, steps)
     text = trainer.lower(state, given).compile().as_text()
     state, report = trainer.round(state, given)
-    memory = local.memory(optimizer, how.memory or policy)
+    memory = carry.memory(optimizer, how.memory or policy)
     rest = jax.eval_shape(lambda net: (net, memory.rest(optimizer.init(net))), params)
     spread = layout.plan(
         rest,

@@ -1,0 +1,296 @@
+"""Refuses an optimizer that a policy (``carry``) would not carry rightly from round to round.
+
+A rule decides, node by node of the optimizer's state, and no list of names:
+
+* under ``keep``, what belongs to a parameter that is cut must have its shape, at the net's width
+  and at a subnet's (factored moments have not);
+* under ``reset``, a node that is renewed may hold no *estimate*: a float or a truth value of its
+  own that changes as it is used, such as a step size that is learnt; nor, beside a copy of the
+  parameters from which it measures a distance, one for each parameter;
+* under ``reset``, no gradient may wait for a later round (``check_steps``);
+* where workers train apart, an own ``uint32[2]`` or ``uint32[4]`` is taken for an untyped PRNG key,
+  whose noise would be the same in every worker.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from ist_jax import axes, carry
+from ist_jax.carry import Entry, Memory
+from ist_jax.errors import InputError, first_line
+
+PyTree = Any
+SIDE = 3  # neurons that an axis has in a trial
+PICKS = 8  # gradients of a round that a trial looks at
+HORIZON = 1 << 14  # local steps that a trial looks ahead
+BANK = 61  # gradients that a trial goes round: a prime, so that no period of an optimizer fits
+
+
+def check(
+    optimizer: optax.GradientTransformation,
+    policy: str,
+    params: PyTree,
+    names: PyTree,
+    subnet: PyTree,
+    *,
+    cut: Collection[str],
+    apart: bool,
+    told: bool,
+) -> None:
+    """Complains about an optimizer that would be carried wrongly; all trees may be shapes.
+
+    Args:
+      policy: ``reset`` or ``keep``.
+      params, names: the net.
+      subnet: what a worker trains.
+      cut: groups of which a worker holds some neurons.
+      apart: several workers train, each on its own.
+      told: the optimizer is told the loss.
+
+    Raises:
+      InputError: an optimizer that cannot begin on these parameters or take a step on them, or that
+        breaks a rule above; names the node of its state, and what to do.
+    """
+    whole, part = _begin(optimizer, params), _begin(optimizer, subnet)
+    _take_a_step(optimizer, subnet, part, told)
+    if policy == "keep" and not apart:
+        return  # it goes on as it is
+    if not axes.same_structure(whole, part):
+        raise InputError(
+            "this optimizer's state has another structure for a subnet than for the net"
+        )
+    entries = carry.entries(optimizer, params, names)
+    renewed = {entry.node for entry in entries if not entry.own}
+    cuts = {path for path, _, groups in axes.walk(params, names) if set(groups) & set(cut)}
+    shapes = {path: leaf.shape for path, leaf, _ in axes.walk(subnet, names)}
+    for entry, leaf, of_subnet in zip(entries, *map(jax.tree.leaves, (whole, part)), strict=True):
+        if apart and entry.own:
+            _check_key(entry, leaf)
+        if policy == "keep" or (entry.own and entry.node not in renewed):
+            _check_travels(entry, leaf, of_subnet, cuts, shapes)
+    if policy == "reset":
+        _check_estimates(optimizer, params, entries, renewed)
+
+
+def check_steps(
+    optimizer: optax.GradientTransformation,
+    memory: Memory,
+    params: PyTree,
+    names: PyTree,
+    steps: int,
+) -> None:
+    """Complains if some gradient of a round of J local steps would be lost at its end.
+
+    A gradient waits if, turned round, it changes no update of its own round, however many rounds
+    have gone before, but a later update if the state were never renewed: gradients that are
+    accumulated over more steps than a round has. Looked at in a trial with a small net, in which a
+    rate that begins at zero is waited for, up to ``HORIZON`` steps.
+
+    Args:
+      optimizer: whose state is ``reset``.
+      memory: the policy.
+      params, names: the net; shapes will do.
+      steps: J.
+
+    Raises:
+      InputError: one waits; names the node of the state that holds it.
+    """
+    trial = _trial(params)
+    state = optimizer.init(trial)
+    if len(jax.tree.leaves(memory.rest(state))) == len(jax.tree.leaves(state)):
+        return  # nothing is renewed
+    if jax.jit(_waits, static_argnums=(0, 1, 3))(optimizer, memory, trial, steps):
+        entries = carry.entries(optimizer, params, names)
+        renewed = {entry.node for entry in entries if not entry.own}
+        counts = [entry for entry in entries if entry.own and entry.node in renewed]
+        raise InputError(
+            f"optimiser_state='reset' would lose gradients: {_at((counts or entries)[0])} keeps "
+            f"some for later than the {steps} local steps of a round, and is renewed in every one. "
+            "Use optimiser_state='keep', or accumulate over a number of steps that divides them."
+        )
+
+
+def _waits(
+    optimizer: optax.GradientTransformation, memory: Memory, net: PyTree, steps: int
+) -> jax.Array:
+    """Whether a gradient waits: copies of a net train side by side, the first on all gradients as
+    they are, each other with one of the round's gradients turned round."""
+    picks = jnp.asarray(np.unique(np.linspace(0, steps - 1, PICKS).astype(int)))
+    update = jax.vmap(optax.with_extra_args_support(optimizer).update)
+    bank = jax.tree.map(
+        lambda leaf: jax.random.normal(jax.random.key(1), (BANK, *leaf.shape), leaf.dtype), net
+    )
+
+    def copies(tree):
+        return jax.tree.map(lambda leaf: jnp.stack([leaf] * (len(picks) + 1)), tree)
+
+    def step(number, carried, first):
+        """Local step ``number`` of a run, of a round that began at ``first``."""
+        nets, states, changed = carried
+        sign = jnp.where(picks == number - first, -1, 1)
+
+        def turned(leaf):
+            every = jnp.broadcast_to(leaf[number % BANK], (len(picks) + 1, *leaf.shape[1:]))
+            by = jnp.append(1, sign).reshape(-1, *(1,) * (leaf.ndim - 1))
+            return every * by.astype(leaf.dtype)
+
+        gradients = jax.tree.map(turned, bank)
+        value = jnp.full(len(picks) + 1, 1 / (1 + number), jnp.float32)
+        updates, states = update(gradients, states, nets, value=value, grad=gradients)
+        differs = [
+            (leaf[1:] != leaf[:1]).reshape(len(picks), -1).any(axis=1)
+            for leaf in jax.tree.leaves(updates)
+        ]
+        changed = changed | jnp.stack(differs).any(axis=0)
+        return jax.vmap(optax.apply_updates)(nets, updates), states, changed
+
+    def a_round(carried):
+        first, net, rested, _ = carried
+        start = copies(net), copies(memory.resume(net, rested)), jnp.zeros(len(picks), bool)
+        run = lambda number, carried: step(number, carried, first)
+        nets, states, changed = lax.fori_loop(first, first + steps, run, start)
+        net, state = jax.tree.map(lambda leaf: leaf[0], (nets, states))
+        return first + steps, net, memory.rest(state), changed
+
+    def lost(carried):
+        return ~carried[-1].all() & (carried[0] < HORIZON)
+
+    begin = 0, net, memory.rest(optimizer.init(net)), jnp.zeros(len(picks), bool)
+    changed = lax.while_loop(lost, a_round, begin)[-1]
+    on = lambda carried: (carried[0] + 1, *step(carried[0], carried[1:], 0))
+    begin = 0, copies(net), copies(optimizer.init(net)), jnp.zeros(len(picks), bool)
+    later = lax.while_loop(lost, on, begin)[-1]
+    return (later & ~changed).any()
+
+
+def _begin(optimizer: optax.GradientTransformation, params: PyTree) -> PyTree:
+    try:
+        return jax.eval_shape(optimizer.init, params)
+    except Exception as error:  # whatever a stranger's init raises
+        raise InputError(
+            f"this optimizer cannot begin on these parameters: {type(error).__name__}: "
+            f"{first_line(error)}"
+        ) from error
+
+
+def _take_a_step(
+    optimizer: optax.GradientTransformation, net: PyTree, state: PyTree, told: bool
+) -> None:
+    """Complains about a step that fails, or gives something else than updates and a state."""
+    update = optax.with_extra_args_support(optimizer).update
+
+    def step(net, state):
+        value = jnp.zeros((), jnp.float32)
+        more = {"value": value, "grad": net, "value_fn": lambda net: value} if told else {}
+        return update(net, state, net, **more)
+
+    try:
+        found = jax.eval_shape(step, net, state)
+    except Exception as error:
+        loss = (
+            "" if told else " (where gradients are averaged at every step, it is not told the loss)"
+        )
+        raise InputError(
+            f"this optimizer cannot take a step with a gradient, the parameters and the loss"
+            f"{loss}: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    kinds = lambda tree: [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree)]
+    for what, new, old in zip(("updates", "a state"), found, (net, state), strict=True):
+        if kinds(new) != kinds(old) or not axes.same_structure(new, old):
+            raise InputError(
+                f"one step of this optimizer gives {what} of another structure, shape or type: "
+                f"expected {kinds(old)}, found {kinds(new)}"
+            )
+
+
+def _check_key(entry: Entry, leaf: Any) -> None:
+    if leaf.dtype == jnp.uint32 and leaf.shape[-1:] in ((2,), (4,)):
+        raise InputError(
+            f"{_at(entry)} of the optimizer holds uint32{list(leaf.shape)}, which looks like an "
+            "untyped PRNG key: every worker would draw the same noise. Give the optimizer a typed "
+            "key, jax.random.key(seed), or leave it out."
+        )
+
+
+def _check_travels(
+    entry: Entry, leaf: Any, of_subnet: Any, cuts: Collection[str], shapes: dict[str, Any]
+) -> None:
+    """Of ``keep``: the leaf, cut as its parameter is, must be what a subnet's state has."""
+    if entry.own or (entry.parameter and entry.parameter not in cuts) or not cuts:
+        fits = leaf.shape == of_subnet.shape
+    else:
+        fits = entry.shaped and of_subnet.shape == shapes[entry.parameter]
+    if not fits:
+        of = f", of {entry.parameter}," if entry.parameter else ""
+        raise InputError(
+            f"this optimizer's state cannot travel with the neurons: a leaf of {_at(entry)}{of} "
+            f"has shape {list(leaf.shape)} for the net and {list(of_subnet.shape)} for a subnet. "
+            "Use optimiser_state='reset', or an optimizer with moments shaped like the parameters."
+        )
+
+
+def _check_estimates(
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    entries: list[Entry],
+    renewed: Collection[carry.Node],
+) -> None:
+    """Of ``reset``: two updates of a small net may change no estimate."""
+    doubtful = [
+        number
+        for number, entry in enumerate(entries)
+        if entry.node in renewed and (entry.own or not entry.shaped)
+    ]
+    if not doubtful:
+        return
+    net = _trial(params)
+    begin = state = optimizer.init(net)
+    update = optax.with_extra_args_support(optimizer).update
+    for value in (1.0, 0.5):
+        gradient = _trial(params, seed=int(2 / value))
+        more = {"value": jnp.float32(value), "grad": gradient, "value_fn": jnp.float32}
+        updates, state = update(gradient, state, net, **more)
+        net = optax.apply_updates(net, updates)
+    old, new = jax.tree.leaves(begin), jax.tree.leaves(state)
+    copies = _nodes_with_a_copy(entries, old, _trial(params))
+    for number in doubtful:
+        entry, leaf = entries[number], old[number]
+        counts = jnp.issubdtype(leaf.dtype, jnp.integer) or carry.is_key(leaf)
+        if counts or not (entry.own or entry.node in copies):
+            continue
+        if not np.array_equal(leaf, new[number], equal_nan=True):
+            raise InputError(
+                f"optimiser_state='reset' would lose what this optimizer learns: {_at(entry)} "
+                "holds an estimate beside its moments, which would begin anew in every round. Use "
+                "optimiser_state='keep', or an optimizer without estimates (adam, sgd)."
+            )
+
+
+def _nodes_with_a_copy(entries: list[Entry], leaves: list, net: PyTree) -> set[carry.Node]:
+    """Nodes that begin with a copy of the parameters."""
+    values = {
+        jax.tree_util.keystr(path) or axes.ONLY_LEAF: leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(net)
+    }
+    return {
+        entry.node
+        for entry, leaf in zip(entries, leaves, strict=True)
+        if entry.shaped and np.array_equal(leaf, values[entry.parameter])
+    }
+
+
+def _trial(params: PyTree, seed: int = 0) -> PyTree:
+    """Random numbers in the structure of the parameters, axes at most ``SIDE`` long."""
+    draw = np.random.default_rng(seed)
+    one = lambda leaf: jnp.asarray(draw.normal(size=[min(n, SIDE) for n in leaf.shape]), leaf.dtype)
+    return jax.tree.map(one, params)
+
+
+def _at(entry: Entry) -> str:
+    return f"{entry.node.kind} (opt_state{entry.node.path})"
