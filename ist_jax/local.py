@@ -4,6 +4,7 @@ The optimizer is any optax transformation; clipping, weight decay and schedules 
 remembers from one round to the next is a policy (``carry``).
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -45,8 +46,7 @@ def train(
 ) -> tuple[PyTree, PyTree, Array]:
     """Takes one optimizer step for each batch.
 
-    Optimizers that look at the loss (plateaus, Polyak steps, line searches) are told it: ``value``,
-    ``grad`` and ``value_fn`` are what optax calls them.
+    An optimizer that looks at the loss (a plateau, a Polyak step, a line search) is told it.
 
     Args:
       gradient: ``(net, batch, key) -> (loss, gradient)``, most often ``jax.value_and_grad(loss)``.
@@ -60,17 +60,36 @@ def train(
       The trained net, the optimizer's state, and the J losses, each before its step.
     """
     steps = jax.tree.leaves(batches)[0].shape[0]
-    update = optax.with_extra_args_support(optimizer).update
 
     def step(carry, step_and_batch):
         net, opt_state = carry
         number, batch = step_and_batch
         of_batch = lambda net: gradient(net, batch, fold(key, number))
         loss, grads = of_batch(net)
-        more = {"value": loss, "grad": grads, "value_fn": lambda net: of_batch(net)[0]}
-        updates, opt_state = update(grads, opt_state, net, **more)
+        value_fn = lambda net: of_batch(net)[0]
+        updates, opt_state = update(optimizer, grads, opt_state, net, loss, value_fn)
         return (optax.apply_updates(net, updates), opt_state), loss
 
     numbered = (jax.numpy.arange(steps), batches)
     (net, opt_state), losses = lax.scan(step, (net, opt_state), numbered)
     return net, opt_state, losses
+
+
+def update(
+    optimizer: optax.GradientTransformation,
+    gradient: PyTree,
+    state: PyTree,
+    net: PyTree,
+    loss: Any,
+    loss_of: Callable[[PyTree], Any],
+) -> tuple[PyTree, PyTree]:
+    """The optimizer's updates and state; it is told as much of the loss as it takes.
+
+    Optax calls the loss ``value``, a function of the net that computes it ``value_fn`` or
+    ``obj_fn``, and the gradient, for a line search in a chain, ``grad``.
+    """
+    more = {"value": loss, "value_fn": loss_of, "obj_fn": loss_of, "grad": gradient}
+    taken = inspect.signature(optimizer.update).parameters
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values()):
+        more = {name: value for name, value in more.items() if name in taken}
+    return optimizer.update(gradient, state, net, **more)

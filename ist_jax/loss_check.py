@@ -37,7 +37,7 @@ def check(
     """
     try:
         found = _trace(loss, subnet, example)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # whatever a stranger's model raises
         if blamed := _blame(loss, params, names, subnet, example, cut):
             raise InputError(f"{blamed} ({type(error).__name__}: {first_line(error)})") from error
         raise
@@ -85,7 +85,7 @@ def _trace(loss: Loss, net: PyTree, example: PyTree) -> PyTree:
 def _takes(loss: Loss, net: PyTree, example: PyTree) -> bool:
     try:
         _trace(loss, net, example)
-    except (TypeError, ValueError):
+    except Exception:
         return False
     return True
 

@@ -12,23 +12,22 @@ A rule decides, node by node of the optimizer's state, and no list of names:
   whose noise would be the same in every worker.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 
-from ist_jax import axes, carry
+from ist_jax import axes, carry, local
 from ist_jax.carry import Entry, Memory
 from ist_jax.errors import InputError, first_line
 
 PyTree = Any
 SIDE = 3  # neurons that an axis has in a trial
-PICKS = 8  # gradients of a round that a trial looks at
-HORIZON = 1 << 14  # local steps that a trial looks ahead
+PICKS = 4  # gradients of a round that a trial looks at
+HORIZON = 1 << 12  # local steps that a trial looks ahead
 BANK = 61  # gradients that a trial goes round: a prime, so that no period of an optimizer fits
 
 
@@ -105,7 +104,7 @@ def check_steps(
     state = optimizer.init(trial)
     if len(jax.tree.leaves(memory.rest(state))) == len(jax.tree.leaves(state)):
         return  # nothing is renewed
-    if jax.jit(_waits, static_argnums=(0, 1, 3))(optimizer, memory, trial, steps):
+    if _waits(optimizer, memory, trial, steps):
         entries = carry.entries(optimizer, params, names)
         renewed = {entry.node for entry in entries if not entry.own}
         counts = [entry for entry in entries if entry.own and entry.node in renewed]
@@ -118,55 +117,59 @@ def check_steps(
 
 def _waits(
     optimizer: optax.GradientTransformation, memory: Memory, net: PyTree, steps: int
-) -> jax.Array:
-    """Whether a gradient waits: copies of a net train side by side, the first on all gradients as
-    they are, each other with one of the round's gradients turned round."""
-    picks = jnp.asarray(np.unique(np.linspace(0, steps - 1, PICKS).astype(int)))
-    update = jax.vmap(optax.with_extra_args_support(optimizer).update)
-    bank = jax.tree.map(
-        lambda leaf: jax.random.normal(jax.random.key(1), (BANK, *leaf.shape), leaf.dtype), net
-    )
+) -> bool:
+    """Whether a gradient of a round waits for a later one.
 
-    def copies(tree):
-        return jax.tree.map(lambda leaf: jnp.stack([leaf] * (len(picks) + 1)), tree)
+    Copies of a net train side by side, the first on all gradients as they are, each other with one
+    of the round's gradients turned round.
+    """
+    picks = np.unique(np.linspace(0, steps - 1, PICKS).astype(int))
+    step = _steps_of_copies(optimizer, net)
 
-    def step(number, carried, first):
-        """Local step ``number`` of a run, of a round that began at ``first``."""
-        nets, states, changed = carried
-        sign = jnp.where(picks == number - first, -1, 1)
+    def run(nets, states, first, last, picks):
+        """Steps ``first`` to ``last``, until all copies have had an update of their own."""
+        changed = np.zeros(len(picks), bool)
+        for number in range(first, last):
+            signs = np.where(picks == number, -1.0, 1.0)
+            nets, states, differs = step(nets, states, number % BANK, np.append(1.0, signs))
+            changed |= np.asarray(differs)
+            if changed.all():
+                break
+        return jax.tree.map(lambda leaf: leaf[0], (nets, states)), changed
 
-        def turned(leaf):
-            every = jnp.broadcast_to(leaf[number % BANK], (len(picks) + 1, *leaf.shape[1:]))
-            by = jnp.append(1, sign).reshape(-1, *(1,) * (leaf.ndim - 1))
-            return every * by.astype(leaf.dtype)
+    copies = lambda tree: jax.tree.map(lambda leaf: jnp.stack([leaf] * (len(picks) + 1)), tree)
+    begin = jax.jit(lambda net, rested: copies((net, memory.resume(net, rested))))
+    now, rested = net, memory.rest(optimizer.init(net))
+    for first in range(0, HORIZON, steps):
+        (now, state), changed = run(*begin(now, rested), first, first + steps, first + picks)
+        if changed.all():
+            return False
+        rested = memory.rest(state)
+    _, later = run(copies(net), copies(optimizer.init(net)), 0, HORIZON, picks)
+    return bool((later & ~changed).any())
 
-        gradients = jax.tree.map(turned, bank)
-        value = jnp.full(len(picks) + 1, 1 / (1 + number), jnp.float32)
-        updates, states = update(gradients, states, nets, value=value, grad=gradients)
-        differs = [
-            (leaf[1:] != leaf[:1]).reshape(len(picks), -1).any(axis=1)
-            for leaf in jax.tree.leaves(updates)
+
+def _steps_of_copies(optimizer: optax.GradientTransformation, net: PyTree) -> Callable[..., Any]:
+    """A step of copies of a net, with the sign of the gradient of each, and whose update differs
+    from the first one's."""
+    draw = np.random.default_rng(1)
+    bank = jax.tree.map(lambda leaf: draw.normal(size=(BANK, *leaf.shape)).astype(leaf.dtype), net)
+
+    @jax.jit
+    def step(nets, states, number, signs):
+        turn = lambda leaf: jnp.multiply.outer(signs.astype(leaf.dtype), leaf[number])
+        gradients = jax.tree.map(lambda leaf: turn(jnp.asarray(leaf)), bank)
+        value = 1 / (1.0 + number)
+        update = lambda gradient, state, net: local.update(
+            optimizer, gradient, state, net, value, lambda net: value
+        )
+        updates, states = jax.vmap(update)(gradients, states, nets)
+        differ = [
+            (leaf != leaf[:1]).reshape(len(leaf), -1).any(1) for leaf in jax.tree.leaves(updates)
         ]
-        changed = changed | jnp.stack(differs).any(axis=0)
-        return jax.vmap(optax.apply_updates)(nets, updates), states, changed
+        return jax.vmap(optax.apply_updates)(nets, updates), states, jnp.stack(differ).any(0)[1:]
 
-    def a_round(carried):
-        first, net, rested, _ = carried
-        start = copies(net), copies(memory.resume(net, rested)), jnp.zeros(len(picks), bool)
-        run = lambda number, carried: step(number, carried, first)
-        nets, states, changed = lax.fori_loop(first, first + steps, run, start)
-        net, state = jax.tree.map(lambda leaf: leaf[0], (nets, states))
-        return first + steps, net, memory.rest(state), changed
-
-    def lost(carried):
-        return ~carried[-1].all() & (carried[0] < HORIZON)
-
-    begin = 0, net, memory.rest(optimizer.init(net)), jnp.zeros(len(picks), bool)
-    changed = lax.while_loop(lost, a_round, begin)[-1]
-    on = lambda carried: (carried[0] + 1, *step(carried[0], carried[1:], 0))
-    begin = 0, copies(net), copies(optimizer.init(net)), jnp.zeros(len(picks), bool)
-    later = lax.while_loop(lost, on, begin)[-1]
-    return (later & ~changed).any()
+    return step
 
 
 def _begin(optimizer: optax.GradientTransformation, params: PyTree) -> PyTree:
@@ -183,12 +186,12 @@ def _take_a_step(
     optimizer: optax.GradientTransformation, net: PyTree, state: PyTree, told: bool
 ) -> None:
     """Complains about a step that fails, or gives something else than updates and a state."""
-    update = optax.with_extra_args_support(optimizer).update
 
     def step(net, state):
         value = jnp.zeros((), jnp.float32)
-        more = {"value": value, "grad": net, "value_fn": lambda net: value} if told else {}
-        return update(net, state, net, **more)
+        if not told:
+            return optimizer.update(net, state, net)
+        return local.update(optimizer, net, state, net, value, lambda net: value)
 
     try:
         found = jax.eval_shape(step, net, state)
@@ -251,11 +254,10 @@ def _check_estimates(
         return
     net = _trial(params)
     begin = state = optimizer.init(net)
-    update = optax.with_extra_args_support(optimizer).update
-    for value in (1.0, 0.5):
-        gradient = _trial(params, seed=int(2 / value))
-        more = {"value": jnp.float32(value), "grad": gradient, "value_fn": jnp.float32}
-        updates, state = update(gradient, state, net, **more)
+    for seed, value in ((2, jnp.float32(1)), (4, jnp.float32(0.5))):
+        gradient = _trial(params, seed)
+        loss_of = lambda net, value=value: value
+        updates, state = local.update(optimizer, gradient, state, net, value, loss_of)
         net = optax.apply_updates(net, updates)
     old, new = jax.tree.leaves(begin), jax.tree.leaves(state)
     copies = _nodes_with_a_copy(entries, old, _trial(params))

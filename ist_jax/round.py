@@ -291,7 +291,7 @@ def build(
                 devices.place(told, mesh, devices.SPLIT),
                 devices.place(common, mesh),
             )
-        except (TypeError, ValueError):  # most often the loss, as it is traced
+        except Exception:  # most often the loss, as it is traced
             check_loss(loss_check.example_of(batches, devices.in_group(mesh), common, holds))
             raise
         # Where groups are given, this waits for the round.

@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, Key
 
 from ist_jax import door
-from ist_jax.axes import same_structure
 from ist_jax import workers as devices
+from ist_jax.axes import same_structure
 from ist_jax.errors import InputError
 from ist_jax.layout import Layout
 from ist_jax.partition import Assignment

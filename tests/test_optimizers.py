@@ -1,0 +1,362 @@
+"""Every optimizer of optax and optax.contrib: carried exactly, or refused.
+
+*Exactly* is what is written down here: every worker runs the bare optimizer for J steps on its
+subnet, in a plain loop; then the subnets, and what outlives the round of the optimizer's state, are
+put together. Which that is, is said here by a table of state types and by the ends of paths, and
+not by the library's rule.
+"""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from optax import contrib
+
+from ist_jax import method, round
+from ist_jax.errors import InputError
+from ist_jax.keys import fold
+
+S, J, B, ROUNDS = 2, 4, 8, 3
+KEY = jax.random.key(3)
+SCHEDULE = optax.linear_schedule(0.1, 0.01, 9)
+SOME = {"a": True, "b": False, "s": True}
+ADAM = optax.adam(0.01)
+
+
+def net():
+    draw = np.random.default_rng(0)
+    shapes = {"a": (3, 8), "b": (8, 2), "s": (2,)}
+    params = {k: jnp.asarray(draw.normal(size=n) / 2, jnp.float32) for k, n in shapes.items()}
+    return params, {"a": (None, "h"), "b": ("h", None), "s": (None,)}
+
+
+def loss(net, batch, key):
+    return jnp.mean((jnp.tanh(batch["x"] @ net["a"]) @ net["b"] + net["s"] - batch["y"]) ** 2)
+
+
+def batches(number):
+    x = np.random.default_rng(number).normal(size=(S, J, B, 3)).astype(np.float32)
+    return {"x": x, "y": np.stack([x.sum(-1), x[..., 0]], -1)}
+
+
+# How each optimizer is made; those that are not here are made with the learning rate alone.
+RATE = 0.05
+MAKE = {
+    "adaptive_grad_clip": lambda: optax.chain(optax.adaptive_grad_clip(0.1), optax.sgd(RATE)),
+    "add_decayed_weights": lambda: optax.chain(optax.add_decayed_weights(0.1), optax.sgd(RATE)),
+    "add_noise": lambda: optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(1)), optax.sgd(RATE)),
+    "apply_every": lambda: optax.chain(optax.apply_every(2), optax.sgd(RATE)),
+    "apply_if_finite": lambda: optax.apply_if_finite(ADAM, 3),
+    "chain": lambda: optax.chain(optax.clip(1.0), optax.trace(0.9), optax.scale(-RATE)),
+    "clip": lambda: optax.chain(optax.clip(0.1), optax.sgd(RATE)),
+    "clip_by_block_rms": lambda: optax.chain(optax.clip_by_block_rms(0.1), optax.sgd(RATE)),
+    "clip_by_global_norm": lambda: optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(RATE)),
+    "conditionally_mask": lambda: optax.conditionally_mask(ADAM, lambda step, **_: step < 6),
+    "conditionally_transform": lambda: optax.conditionally_transform(
+        ADAM, lambda step, **_: step < 6
+    ),
+    "ema": lambda: optax.chain(optax.ema(0.9), optax.scale(-RATE)),
+    "flatten": lambda: optax.flatten(ADAM),
+    "freeze": lambda: optax.chain(optax.sgd(RATE), optax.freeze(SOME)),
+    "inject_hyperparams": lambda: optax.inject_hyperparams(optax.adam)(SCHEDULE),
+    "inject_stateful_hyperparams": lambda: optax.inject_stateful_hyperparams(optax.adam)(SCHEDULE),
+    "keep_params_nonnegative": lambda: optax.chain(
+        optax.sgd(RATE), optax.keep_params_nonnegative()
+    ),
+    "lbfgs": lambda: optax.lbfgs(RATE),
+    "lookahead": lambda: optax.lookahead(ADAM, 2, 0.5),
+    "masked": lambda: optax.chain(optax.masked(optax.trace(0.9), SOME), optax.scale(-RATE)),
+    "measure_with_ema": lambda: optax.chain(
+        optax.measure_with_ema(optax.global_norm, 0.9), optax.sgd(RATE)
+    ),
+    "monitor": lambda: optax.chain(optax.monitor({"norm": optax.global_norm}), optax.sgd(RATE)),
+    "multi_transform": lambda: optax.multi_transform(
+        {True: ADAM, False: optax.sgd(RATE, momentum=0.9)}, SOME
+    ),
+    "named_chain": lambda: optax.named_chain(("clip", optax.clip(1.0)), ("adam", ADAM)),
+    "partition": lambda: optax.partition({True: ADAM, False: optax.sgd(SCHEDULE, 0.9)}, SOME),
+    "polyak_sgd": lambda: optax.polyak_sgd(RATE),
+    "scale": lambda: optax.scale(-RATE),
+    "scale_by_backtracking_linesearch": lambda: optax.chain(
+        optax.sgd(RATE), optax.scale_by_backtracking_linesearch(5)
+    ),
+    "scale_by_learning_rate": lambda: optax.scale_by_learning_rate(SCHEDULE),
+    "scale_by_schedule": lambda: optax.scale_by_schedule(lambda count: -SCHEDULE(count)),
+    "scale_by_zoom_linesearch": lambda: optax.chain(
+        optax.sgd(RATE), optax.scale_by_zoom_linesearch(5)
+    ),
+    "selective_transform": lambda: optax.selective_transform(ADAM, freeze_mask=SOME),
+    "snapshot": lambda: optax.chain(optax.snapshot("norm", optax.global_norm), optax.sgd(RATE)),
+    "stateless": lambda: optax.stateless(
+        lambda updates, params: jax.tree.map(lambda u: -RATE * u, updates)
+    ),
+    "stateless_with_tree_map": lambda: optax.stateless_with_tree_map(lambda u, p: -RATE * u),
+    "trace": lambda: optax.chain(optax.trace(0.9), optax.scale(-RATE)),
+    "with_extra_args_support": lambda: optax.with_extra_args_support(ADAM),
+    "noisy_sgd": lambda: optax.noisy_sgd(RATE, eta=0.1, key=jax.random.key(1)),
+    "MultiSteps": lambda: optax.MultiSteps(ADAM, 2).gradient_transformation(),
+    "contrib.differentially_private_aggregate": lambda: optax.chain(
+        contrib.differentially_private_aggregate(1.0, 0.1, jax.random.key(1)), optax.sgd(RATE)
+    ),
+    "contrib.dpsgd": lambda: contrib.dpsgd(RATE, 1.0, 0.1, seed=1),
+    "contrib.mechanize": lambda: contrib.mechanize(ADAM),
+    "contrib.reduce_on_plateau": lambda: optax.chain(
+        ADAM, contrib.reduce_on_plateau(factor=0.5, patience=1)
+    ),
+    "contrib.sam": lambda: contrib.sam(optax.sgd(RATE), optax.sgd(0.01), sync_period=2),
+    "contrib.schedule_free": lambda: contrib.schedule_free(optax.sgd(RATE), RATE),
+    "contrib.galore": lambda: contrib.galore(RATE, rank=2),
+    "contrib.hutchinson_estimator_diag_hessian": lambda: optax.chain(
+        contrib.hutchinson_estimator_diag_hessian(), optax.sgd(RATE)
+    ),
+    "contrib.scale_by_madgrad": lambda: contrib.scale_by_madgrad(RATE),
+    "contrib.split_real_and_imaginary": lambda: contrib.split_real_and_imaginary(ADAM),
+}
+
+
+def made(name):
+    """An optimizer that moves the net, by its name."""
+    if name in MAKE:
+        return MAKE[name]()
+    function = getattr(contrib if name.startswith("contrib.") else optax, name.split(".")[-1])
+    if "learning_rate" in inspect.signature(function).parameters:
+        return function(learning_rate=RATE)
+    return optax.chain(function(), optax.scale(-RATE))
+
+
+# Functions that do not say what they return, and make no optimizer.
+NO_OPTIMIZERS = {
+    "matrix_inverse_pth_root",
+    "schedule_free_eval_params",
+    "sigmoid_binary_cross_entropy",
+    "update_infinity_moment",
+    "update_moment",
+    "update_moment_per_elem_norm",
+}
+
+
+def names():
+    """All of optax and contrib that makes a gradient transformation."""
+    found = ["MultiSteps"]
+    for module, prefix in ((optax, ""), (contrib, "contrib.")):
+        for name in vars(module):
+            function = getattr(module, name)
+            if name.startswith("_") or not inspect.isfunction(function):
+                continue
+            gives = str(inspect.signature(function).return_annotation)
+            if "GradientTransformation" in gives or (
+                "empty" in gives and name not in NO_OPTIMIZERS
+            ):
+                found.append(prefix + name)
+    return sorted(found)
+
+
+def bundled(names):
+    """Many optimizers as one, each with a net of its own: a program for all of them."""
+    if len(names) == 1:
+        return made(names[0])
+    return optax.partition({name: made(name) for name in names}, {name: name for name in names})
+
+
+def nets_of(names):
+    return {name: net()[0] for name in names}, {name: net()[1] for name in names}
+
+
+def total_loss(nets, batch, key):
+    return sum(loss(one, batch, key) for one in nets.values())
+
+
+def is_key(leaf):
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def groups_of(path, leaf):
+    """The groups of a leaf's axes: a parameter's, if its path ends as that one's, and it fits."""
+    params, names = net()
+    for name, parameter in params.items():
+        if path.endswith(f"['{name}']") and leaf.shape == parameter.shape:
+            return names[name]
+    return (None,) * leaf.ndim
+
+
+def where(path, leaf, who, worker):
+    """Where a worker's part of a leaf is."""
+    groups = groups_of(jax.tree_util.keystr(path), leaf)
+    cut = [g in who for g in groups]
+    return any(cut), np.ix_(
+        *(
+            who[g][worker] if is_cut else np.arange(n)
+            for g, n, is_cut in zip(groups, leaf.shape, cut, strict=True)
+        )
+    )
+
+
+def take(tree, who, worker):
+    """A worker's part of a tree of arrays."""
+
+    def one(path, leaf):
+        if is_key(leaf) or leaf.ndim == 0:
+            return leaf
+        return jnp.asarray(np.asarray(leaf)[where(path, leaf, who, worker)[1]])
+
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def merge(tree, parts, who):
+    """The tree with the workers' parts in it: each neuron has one holder, all else all workers."""
+
+    def one(path, leaf, *pieces):
+        if is_key(leaf) or not where(path, leaf, who, 0)[0]:
+            floats = not is_key(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
+            mean = lambda: jnp.asarray(np.mean(pieces, axis=0, dtype=np.float64), leaf.dtype)
+            return mean() if floats else pieces[0]
+        out = np.array(leaf)
+        for worker, piece in enumerate(pieces):
+            out[where(path, leaf, who, worker)[1]] = piece
+        return jnp.asarray(out)
+
+    return jax.tree_util.tree_map_with_path(one, tree, *parts)
+
+
+# Types of states that have no moments: what ``reset`` carries.
+CARRIED = {
+    "AddNoiseState",
+    "ApplyIfFiniteState",
+    "ConditionallyMaskState",
+    "ConditionallyTransformState",
+    "InjectStatefulHyperparamsState",
+    "ReduceLROnPlateauState",
+    "ScaleByScheduleState",
+    "WrappedScheduleState",
+}
+
+
+def owner_of_each(tree, owner=""):
+    """The type of the state that each leaf stands in."""
+    if jax.tree_util.all_leaves([tree]):
+        return [owner]
+    children = jax.tree.leaves(tree, is_leaf=lambda child: child is not tree)
+    owner = type(tree).__name__ if hasattr(tree, "_fields") else owner
+    return [name for child in children for name in owner_of_each(child, owner)]
+
+
+def begin(optimizer, policy, mine, state, key):
+    """The state with which a worker begins a round."""
+    fresh = jax.tree.leaves(optimizer.init(mine))
+    out = []
+    owners = zip(fresh, jax.tree.leaves(state), owner_of_each(state), strict=True)
+    for n, (new, old, owner) in enumerate(owners):
+        if is_key(new):
+            out.append(jax.random.fold_in(old, jax.random.bits(fold(key, "optimizer", n))))
+        else:
+            out.append(old if policy == "keep" or owner in CARRIED else new)
+    return jax.tree.unflatten(jax.tree.structure(state), out)
+
+
+def by_hand(optimizer, params, policy, assignments):
+    """The net after some rounds, in plain loops over the bare optimizer."""
+
+    @jax.jit
+    def train(params, state, batches):
+        def step(carry, batch):
+            params, state = carry
+            value, gradient = jax.value_and_grad(total_loss)(params, batch, None)
+            more = {"value": value, "grad": gradient, "value_fn": None}
+            updates, state = update(gradient, state, params, **more)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, state), batches)[0]
+
+    update = optax.with_extra_args_support(optimizer).update
+    if name_of_sam(optimizer):
+        update = lambda gradient, state, params, **_: optimizer.update(gradient, state, params)
+    state = optimizer.init(params)
+    for number, who in enumerate(assignments):
+        of_round, key = batches(number), fold(KEY, "train", number)
+        done = []
+        for worker in range(S):
+            mine = take(params, who, worker)
+            start = begin(optimizer, policy, mine, take(state, who, worker), fold(key, worker))
+            done.append(train(mine, start, jax.tree.map(lambda leaf, w=worker: leaf[w], of_round)))
+        nets, states = zip(*done, strict=True)
+        params, state = merge(params, nets, who), merge(state, states, who)
+    return params
+
+
+METHODS = {"ist": method.ist, "local_sgd": method.local_sgd}
+ESTIMATE = "would lose what this optimizer learns"
+SHAPE = "cannot travel with the neurons"
+STEP = "cannot take a step"
+BEGIN = "cannot begin on these parameters"
+UNTOLD = "cannot be told which numbers of this optimizer are moments"
+
+# Why an optimizer is refused, by the policy, and by the method where that matters.
+REFUSED = {
+    "adafactor": {"keep ist": SHAPE},
+    "contrib.dadapt_adamw": {"reset": ESTIMATE},
+    "contrib.differentially_private_aggregate": {"reset": STEP, "keep": STEP},
+    "contrib.dog": {"reset": ESTIMATE},
+    "contrib.dowg": {"reset": ESTIMATE},
+    "contrib.dpsgd": {"reset": STEP, "keep": STEP},
+    "contrib.galore": {"keep ist": SHAPE},
+    "contrib.hutchinson_estimator_diag_hessian": {"reset": STEP, "keep": STEP},
+    "contrib.mechanize": {"reset": ESTIMATE},
+    "contrib.momo": {"reset": ESTIMATE},
+    "contrib.momo_adam": {"reset": ESTIMATE},
+    "contrib.prodigy": {"reset": ESTIMATE},
+}
+ALONE = {"MultiSteps"}  # in a bundle
+
+
+def why_refused(name, policy, how):
+    reasons = REFUSED.get(name, {})
+    return reasons.get(policy) or reasons.get(f"{policy} {how}")
+
+
+def built(names, how, policy):
+    params, axes = nets_of(names)
+    return params, round.build(
+        total_loss, bundled(names), params, axes, method=METHODS[how](), workers=S,
+        optimiser_state=policy,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", ["reset", "keep"])
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_cannot_be_carried_is_refused_by_name(name, policy):
+    for how in METHODS:
+        if reason := why_refused(name, policy, how):
+            with pytest.raises(InputError, match=reason):
+                built([name], how, policy)
+
+
+COUNT = 6  # bundles
+CARRIED_EXACTLY = sorted(set(names()) - ALONE)
+
+
+@pytest.mark.parametrize("number", range(COUNT))
+@pytest.mark.parametrize("policy", ["reset", "keep"])
+@pytest.mark.parametrize("how", METHODS)
+def test_every_optimizer_is_carried_exactly_or_refused(how, policy, number):
+    """Three rounds, beside plain loops; of all that is not refused above."""
+    every = [name for name in CARRIED_EXACTLY if not why_refused(name, policy, how)]
+    exact(every[number::COUNT], how, policy)
+
+
+def exact(names, how, policy):
+    params, trainer = built(names, how, policy)
+    state = trainer.init(params, KEY)
+    assignments = []
+    for number in range(ROUNDS):
+        assignments.append(jax.tree.map(np.asarray, dict(state.who)))
+        state, _ = trainer.round(state, batches(number))
+    expected = by_hand(bundled(names), params, policy, assignments)
+    for name in names:
+        for leaf in params[name]:
+            np.testing.assert_allclose(
+                state.params[name][leaf], expected[name][leaf], rtol=2e-4, atol=2e-6, err_msg=name
+            )
+            still = same_bits(state.params[name][leaf], params[name][leaf])
+            assert still == (name in STILL), f"{name} moved {leaf}: {not still}"
