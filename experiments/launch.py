@@ -2,10 +2,10 @@
 
     python -m experiments.launch --processes=4 -- --config=configs/quickstart.py --workdir=runs/four
 
-They meet on a free port of this machine. Process 0 prints as usual; of the others, only what they
-write to standard error is shown, behind their number. If one fails the rest are stopped, and the
-exit code is that of the first that failed. SIGTERM and Ctrl-C have all of them save and stop, with
-75; the second time they end at once.
+They meet on a free port of this machine's loopback, which no other machine sees. Process 0 prints
+as usual; of the others, only what they write to standard error is shown, behind their number. If
+one fails the rest are stopped, and the exit code is that of the first that failed. SIGTERM and
+Ctrl-C have all of them save and stop, with 75; the second time they end at once.
 """
 
 import argparse
@@ -19,46 +19,68 @@ import threading
 import time
 from signal import SIGINT, SIGKILL, SIGTERM
 
+from experiments.meeting import Address
+
 SAVED = os.EX_TEMPFAIL  # 75, as experiments.stop has it
+MOST = 1000  # processes on one machine
+GIVEN = ("distributed", "coordinator", "processes", "process")  # flags that are not the user's here
 GRACE = 10.0  # seconds for the rest to end by themselves: most often all fail for one reason
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.launch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--processes", type=int, required=True, help="how many, at least 1")
-    parser.add_argument("flags", nargs="+", help="of experiments.main, after --")
-    options = parser.parse_args()
-    if options.processes < 1:
-        parser.error(f"--processes must be at least 1, found {options.processes}")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{found.getsockname()[1]}"
-    shared = ["--distributed", f"--coordinator={address}", f"--processes={options.processes}"]
+    options, coordinator = _asked()
+    shared = ["--distributed", f"--coordinator={coordinator}", f"--processes={options.processes}"]
     command = [sys.executable, "-m", "experiments.main", *options.flags, *shared]
-    processes = [
-        subprocess.Popen(
-            [*command, f"--process={number}"],
-            stdout=None if number == 0 else subprocess.DEVNULL,
-            stderr=None if number == 0 else subprocess.PIPE,
-            text=True,
-        )
-        for number in range(options.processes)
-    ]
-    for number, process in enumerate(processes[1:], start=1):
-        threading.Thread(target=_repeat, args=(number, process.stderr), daemon=True).start()
     asked: list[int] = []
-    for number in (SIGTERM, SIGINT):  # of Ctrl-C, a terminal tells them too
-        signal.signal(number, lambda number, _: asked.append(number))
+    for what in (SIGTERM, SIGINT):  # of Ctrl-C, a terminal tells them too
+        signal.signal(what, lambda number, _: asked.append(number))
+    processes: list[subprocess.Popen] = []
     try:
+        for number in range(options.processes):
+            process = subprocess.Popen(
+                [*command, f"--process={number}"],
+                stdout=None if number == 0 else subprocess.DEVNULL,
+                stderr=None if number == 0 else subprocess.PIPE,
+                text=True,
+            )
+            processes.append(process)
+            if number:
+                threading.Thread(target=_repeat, args=(number, process.stderr), daemon=True).start()
         return _wait(processes, asked)
     finally:
         _tell(processes, SIGKILL)
         for process in processes:
             process.wait()
+
+
+def _asked() -> tuple[argparse.Namespace, Address]:
+    """What was asked for, and where the processes are to meet."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.launch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--processes", type=int, required=True, help=f"how many, 1 to {MOST}")
+    parser.add_argument("--address", default="127.0.0.1", help="where they meet, such as ::1")
+    parser.add_argument("flags", nargs="+", help="of experiments.main, after --")
+    options = parser.parse_args()
+    if not 1 <= options.processes <= MOST:
+        parser.error(f"--processes must be 1 to {MOST}, found {options.processes}")
+    for flag in options.flags:
+        if flag.lstrip("-").partition("=")[0] in GIVEN:
+            parser.error(f"{flag} is what launch gives itself: leave it out")
+    try:
+        return options, _free(options.address)
+    except (OSError, UnicodeError) as error:
+        parser.error(f"--address={options.address} is no address of this machine ({error})")
+
+
+def _free(host: str) -> Address:
+    """A port of that host that nobody listens at."""
+    family, _, _, _, where = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family) as found:
+        found.bind(where)
+        return Address(host, found.getsockname()[1])
 
 
 def _wait(processes: list[subprocess.Popen], asked: list[int]) -> int:

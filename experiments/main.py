@@ -38,7 +38,7 @@ COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port where process 
 PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
 PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
 PATIENCE = flags.DEFINE_integer(
-    "patience", 60, "Seconds to wait for the other processes.", lower_bound=1
+    "patience", 60, "Seconds to wait for the other processes.", 1, 7 * 24 * 3600
 )
 DETERMINISTIC = flags.DEFINE_bool(
     "deterministic",

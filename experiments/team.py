@@ -9,21 +9,27 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
-import socket
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from jax._src import distributed  # its key-value store is the only way to talk before compiling
+from jax._src import xla_bridge as clients
+from jax._src.lib import _jax as jaxlib
+from jax.extend.backend import register_backend_factory
 from ml_collections import ConfigDict
 
 from experiments import compare
+from experiments.meeting import Address, meet
 from ist_jax.errors import InputError
 
-GO = b"go"
+MOST = 2**16  # processes
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -46,13 +52,12 @@ class Team(NamedTuple):
         _store().key_value_set(f"ist_jax/{topic}/{self.number}", json.dumps(value))
         told = []
         for other in range(self.size):
-            try:
-                text = _store().blocking_key_value_get(f"ist_jax/{topic}/{other}", 1000 * patience)
-            except jax.errors.JaxRuntimeError:
+            text = _word_of(f"ist_jax/{topic}/{other}", patience)
+            if text is None:
                 raise InputError(
                     f"process {self.number} waited {patience} s for process {other} "
                     f"({topic}). Is it running? Its own output says what became of it."
-                ) from None
+                )
             told.append(json.loads(text))
         return told
 
@@ -118,6 +123,18 @@ def _store() -> Any:
     return distributed.global_state.client
 
 
+def _word_of(name: str, patience: float) -> str | None:
+    """Waits for it, a second at a time: JAX hears no Ctrl-C while it waits."""
+    ends = time.monotonic() + patience
+    while (left := ends - time.monotonic()) > 0:
+        try:
+            return _store().blocking_key_value_get(name, max(1, int(1000 * min(left, 1))))
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+    return None
+
+
 def join(coordinator: str | None, count: int | None, number: int | None, patience: int) -> Team:
     """Meets the other processes.
 
@@ -133,17 +150,28 @@ def join(coordinator: str | None, count: int | None, number: int | None, patienc
     given = [value is not None for value in (coordinator, count, number)]
     if any(given) and not all(given):
         raise InputError("--coordinator, --processes and --process belong together: give all three")
+    listen = None
     if coordinator is not None and count is not None and number is not None:
-        if count < 1:
-            raise InputError(f"--processes must be at least 1, found {count}")
+        if not 1 <= count <= MOST:
+            raise InputError(f"--processes must be at least 1 and at most {MOST}, found {count}")
         if not 0 <= number < count:
             raise InputError(f"--process must be 0 to {count - 1}, found {number}")
-        host, _, port = coordinator.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            raise InputError(f"--coordinator must be host:port, found {coordinator!r}")
-        _meet(host, int(port), count, number, patience)
+        address = Address.read(coordinator, "--coordinator")
+        coordinator = str(address)
+        listen = str(address.to_listen_at()) if number == 0 else None
+        meet(address, count, number, patience)
+        if address.is_loopback:
+            _stay_on(address.host)
+    os.environ.update(grpc_proxy="")  # for gRPC alone, before http_proxy and https_proxy: none
+    jax.config.update("jax_check_proxy_envs", False)  # a warning of what cannot be now
     try:
-        jax.distributed.initialize(coordinator, count, number, initialization_timeout=patience)
+        _initialise(
+            patience,
+            coordinator_address=coordinator,
+            num_processes=count,
+            process_id=number,
+            coordinator_bind_address=listen,
+        )
     except ValueError as error:
         raise InputError(
             f"--distributed found no cluster that says where to meet ({error}). Give "
@@ -151,11 +179,49 @@ def join(coordinator: str | None, count: int | None, number: int | None, patienc
         ) from None
     except jax.errors.JaxRuntimeError as error:
         raise InputError(
-            f"the processes did not come together within {patience} s: "
-            f"{str(error).splitlines()[0]}. Are all started, with the same --coordinator?"
+            f"the processes did not come together: {str(error).splitlines()[0]}. Are all started, "
+            "with the same --coordinator?"
         ) from None
     found = distributed.global_state  # jax.process_index() would start the devices too early
     return Team(found.process_id, found.num_processes, patience)
+
+
+def _initialise(patience: int, **how: Any) -> None:
+    """JAX's own meeting, in a thread, for it listens to no Ctrl-C and aborts when time is over."""
+    raised: list[Exception] = []
+
+    def work() -> None:
+        try:
+            jax.distributed.initialize(**how, initialization_timeout=patience + 60)
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(patience)
+    if thread.is_alive():
+        print(
+            f"error: the processes did not come together within {patience} s: one of them has "
+            "gone. Its own output says what became of it.",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(2)  # JAX cannot be stopped otherwise
+    if raised:
+        raise raised[0]
+
+
+def _stay_on(host: str) -> None:
+    """Has the processes send each other arrays over this host; else JAX asks what the name of the
+    machine stands for, which may be an address that other machines see, or nothing.
+    """
+
+    def client() -> Any:
+        gloo = jaxlib.make_gloo_tcp_collectives(distributed_client=_store(), hostname=host)
+        return clients.make_cpu_client(collectives=gloo)
+
+    if jax.config.values["jax_cpu_collectives_implementation"] == "gloo":
+        register_backend_factory("cpu", client, priority=0, fail_quietly=False)
 
 
 def agree(team: Team, config: ConfigDict, flags: Mapping[str, Any]) -> None:
@@ -188,69 +254,3 @@ def source() -> str:
         for path in sorted((root / part).rglob("*.py")):
             found.update(path.read_bytes())
     return found.hexdigest()[:16]
-
-
-def _meet(host: str, port: int, count: int, number: int, patience: int) -> None:
-    """Waits until all are there, on JAX's own port: it would abort if one were missing."""
-    ends = time.monotonic() + patience
-    if number:
-        return _knock(host, port, count, number, ends, patience)
-    with contextlib.ExitStack() as opened:
-        try:
-            door = opened.enter_context(socket.create_server(("", port), backlog=count))
-        except OSError as error:
-            raise InputError(f"process 0 cannot listen on port {port}: {error}") from None
-        guests: dict[int, socket.socket] = {}
-        while missing := sorted(set(range(1, count)) - guests.keys()):
-            door.settimeout(max(0.01, ends - time.monotonic()))
-            try:
-                guest, _ = door.accept()
-            except TimeoutError:
-                raise InputError(
-                    f"the processes did not come together within {patience} s: no word of "
-                    f"{', '.join(map(str, missing))}. Are all started, with the same --coordinator?"
-                ) from None
-            opened.enter_context(guest)
-            guest.settimeout(1)
-            try:
-                theirs, expected = map(int, guest.recv(32).split())
-            except (OSError, ValueError):  # a stranger who says nothing, or noise
-                continue
-            if expected != count:
-                with contextlib.suppress(OSError):  # it has hung up
-                    guest.sendall(b"%d" % count)
-                raise InputError(_differ(count, theirs, expected))
-            guests[theirs] = guest
-        for guest in guests.values():
-            guest.sendall(GO)
-            guest.settimeout(1)
-            with contextlib.suppress(OSError):
-                guest.recv(1)  # the guest hangs up first, so that the port is free at once
-
-
-def _differ(count: int, number: int, expected: int) -> str:
-    return (
-        f"the processes were not started alike: --processes is {count} in process 0 and {expected} "
-        f"in process {number}"
-    )
-
-
-def _knock(host: str, port: int, count: int, number: int, ends: float, patience: int) -> None:
-    problem: object = "it does not let us in"
-    while time.monotonic() < ends:
-        try:
-            with socket.create_connection((host, port), timeout=1) as door:
-                door.sendall(b"%d %d" % (number, count))
-                door.settimeout(max(0.01, ends - time.monotonic()))
-                answer = door.recv(16)
-                if answer == GO:
-                    return
-                if answer.isdigit():
-                    raise InputError(_differ(int(answer), number, count))
-        except OSError as error:
-            problem = error
-        time.sleep(0.1)
-    raise InputError(
-        f"no coordinator at {host}:{port} within {patience} s ({problem}). Start process 0 first, "
-        "or check the address, the port, and what lies between."
-    )

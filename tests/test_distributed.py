@@ -1,5 +1,6 @@
 """Several processes: the same bits, their own data, and failures that all of them hear of."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -7,17 +8,29 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from conftest import ROOT
 from test_graph_data import planetoid
 
+from experiments import launch, meeting
+from experiments import team as teams
+from experiments.meeting import Address
+from ist_jax.errors import InputError
+
 
 def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
+
+
+def has_ipv6():
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
 
 
 def environment(**changes):
@@ -27,6 +40,45 @@ def environment(**changes):
         "JAX_PLATFORMS": "cpu",
         **changes,
     }
+
+
+def connect(address, seconds=30):
+    """A connection, once somebody listens."""
+    ends = time.monotonic() + seconds
+    while True:
+        try:
+            return socket.create_connection(address, timeout=2)
+        except ConnectionRefusedError:
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def strangers(address, says, hold=300, pause=0.001):
+    """Who connect again and again, and hold on to so many connections; all that have been."""
+    over, held, been = threading.Event(), [], []
+
+    def come():
+        while not over.is_set():
+            try:
+                held.append(socket.create_connection(address, timeout=2))
+                held[-1].sendall(says)
+                been.append(says)
+            except OSError:  # nobody listens, or hangs up
+                pass
+            time.sleep(pause)
+            while len(held) > hold:
+                held.pop(0).close()
+
+    thread = threading.Thread(target=come)
+    thread.start()
+    try:
+        yield been
+    finally:
+        over.set()
+        thread.join()
+        for one in held:
+            one.close()
 
 
 def start_command(*command, **changes):
@@ -80,6 +132,7 @@ def test_unequal_machines_give_the_same_bits_with_as_many_threads():
     assert digests(2, 2, pinned=(0,), NPROC="4") == digests(1, 2, NPROC="4")
 
 
+IPV6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 loopback on this machine")
 TINY = ["--config=configs/quickstart.py:tiny", "--config.methods=('ist',)"]
 PIN = "import os, runpy; os.sched_setaffinity(0, {0}); "
 MAIN = "runpy.run_module('experiments.main', run_name='__main__')"
@@ -89,9 +142,9 @@ def main(*flags):
     return ["-m", "experiments.main", *TINY, *flags]
 
 
-def team(tmp_path, per_process=((), ()), patience=20):
+def team(tmp_path, per_process=((), ()), patience=20, address=None):
     """Commands of processes that meet, with flags of their own."""
-    address = f"--coordinator=127.0.0.1:{free_port()}"
+    address = f"--coordinator={address or Address('127.0.0.1', free_port())}"
     shared = [f"--workdir={tmp_path / 'run'}", "--distributed", address, f"--patience={patience}"]
     shared += [f"--processes={len(per_process)}", "--config.mesh.workers=4"]
     return [
@@ -109,11 +162,39 @@ def test_a_team_of_processes_gives_what_one_gives_and_only_the_first_writes(tmp_
     flags = [*TINY, "--deterministic"]
     results = run_all([["-m", "experiments.main", *flags, f"--workdir={tmp_path / 'alone'}"]])
     launch = ["-m", "experiments.launch", "--processes=2", "--", *flags]
-    results += run_all([[*launch, f"--workdir={tmp_path / 'two'}", "--config.mesh.workers=4"]])
+    launch += [f"--workdir={tmp_path / 'two'}", "--config.mesh.workers=4"]
+    results += run_all([launch], http_proxy="http://127.0.0.1:9")  # where nobody listens
     assert [code for code, _ in results] == [0, 0], results
     assert results[1][1].count("| ist ") == 1, "one table"
     assert metrics(tmp_path / "two") == metrics(tmp_path / "alone")
     assert metrics(tmp_path / "two")[0].count("\n") == 4
+
+
+SUM = """
+import sys, jax
+from experiments import team
+from jax.sharding import NamedSharding, PartitionSpec
+jax.config.update("jax_num_cpu_devices", 1)
+joined = team.join(sys.argv[1], 2, int(sys.argv[2]), 30)
+mesh = jax.make_mesh((2,), ("worker",), axis_types=(jax.sharding.AxisType.Auto,))
+split = NamedSharding(mesh, PartitionSpec("worker"))
+ones = jax.make_array_from_callback((2,), split, lambda _: jax.numpy.ones(1))
+print("sum", jax.jit(sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(ones), flush=True)
+"""
+
+
+@pytest.mark.parametrize("host", [pytest.param("::1", marks=IPV6), "localhost"])
+def test_a_team_works_with_a_proxy_that_is_not_there_and_among_strangers(host):
+    """gRPC would ask the proxy for every host; those who speak no gRPC come to its port too."""
+    address, nobody = Address(host, free_port()), f"http://127.0.0.1:{free_port()}"
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY"), nobody)
+    says = b"GET / HTTP/1.1\r\n\r\n" if host == "localhost" else bytes(range(256))
+    with strangers(address, says, hold=20, pause=0.02):
+        results = run_all([["-c", SUM, str(address), str(n)] for n in range(2)], **proxies)
+    for code, text in results:
+        assert code == 0, text
+        assert "sum 2.0" in text
+        assert "proxy" not in text, "JAX warns of one, but none is asked"
 
 
 @pytest.mark.slow
@@ -206,10 +287,25 @@ def test_a_dry_run_of_several_processes(tmp_path):
     assert "hidden0" not in results[1][1]
 
 
+def listening(pid):
+    """Addresses at which a process waits for connections."""
+    links = [path.readlink() for path in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
+    own = {str(link)[8:-1] for link in links if str(link).startswith("socket:[")}
+    found = []
+    for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
+        for line in pathlib.Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and inode in own:
+                words = re.findall("........", local.partition(":")[0])
+                raw = b"".join(bytes.fromhex(word)[::-1] for word in words)  # little-endian
+                found.append(socket.inet_ntop(family, raw))
+    return found
+
+
 @pytest.mark.parametrize("how", ["one is killed", "interrupted twice"])
 def test_launch_ends_all(tmp_path, how):
     flags = [*TINY, f"--workdir={tmp_path / 'run'}", "--config.rounds=100000"]
-    command = ["-m", "experiments.launch", "--processes=2", "--", *flags]
+    command = ["-m", "experiments.launch", "--processes=2", "--address=127.0.0.2", "--", *flags]
     launcher = subprocess.Popen(
         [sys.executable, *command, "--config.mesh.workers=4"],
         cwd=ROOT,
@@ -226,6 +322,9 @@ def test_launch_ends_all(tmp_path, how):
         told = pathlib.Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text()
         children = [int(pid) for pid in told.split()]
         assert len(children) == 2
+        heard = [address for pid in children for address in listening(pid)]
+        assert len(heard) >= 3, "JAX's service, and a socket or more of each process for arrays"
+        assert all(re.fullmatch(r"(::ffff:)?127.0.0.2", one) for one in heard), heard
         if how == "one is killed":
             os.kill(children[1], signal.SIGKILL)
             assert launcher.wait(timeout=40) not in (0, 2)
@@ -238,6 +337,46 @@ def test_launch_ends_all(tmp_path, how):
     finally:
         launcher.terminate()
         launcher.wait(timeout=40)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_that_goes_between_the_meeting_and_jax_ends_the_other_with_a_word(number):
+    """Where JAX aborts with a stack of C++."""
+    address = Address("127.0.0.1", free_port())
+    join = f"from experiments import team; team.join('{address}', 2, {number}, 3)"
+    process = start_command("-c", join)
+    try:
+        meeting.meet(address, 2, 1 - number, 30)
+        text = process.communicate(timeout=20)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 2, text
+    assert "did not come together within 3 s: one of them has gone" in text
+    assert "stack trace" not in text
+
+
+@pytest.mark.parametrize(
+    ("number", "met"), [(0, "nobody"), (1, "nobody"), (1, "all, but not in JAX")]
+)
+def test_ctrl_c_ends_one_that_waits(tmp_path, number, met):
+    address = Address("127.0.0.1", free_port())
+    process = start_command(*team(tmp_path, patience=60, address=address)[number])
+    try:
+        if met == "nobody" and number == 0:
+            with contextlib.closing(connect(address)):
+                pass
+        elif met == "nobody":
+            with socket.create_server(address) as other:
+                other.accept()[0].close()
+        else:
+            meeting.meet(address, 2, 1 - number, 30)
+            time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        text = process.communicate(timeout=10)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 130, text
+    assert text.strip() == "interrupted"
 
 
 def test_a_coordinator_that_is_not_there():
@@ -291,3 +430,43 @@ def test_meshes_and_teams_that_cannot_be(tmp_path, flags, said):
     assert code == 2, text
     assert re.search(said, text), text
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "count", "number", "said"),
+    [
+        ("host:80", 0, 0, "--processes must be at least 1 and at most 65536, found 0"),
+        ("host:80", -1, 0, "--processes must be at least 1 and at most 65536, found -1"),
+        ("host:80", 10**30, 0, "--processes must be at least 1 and at most 65536, found 1000"),
+        ("host:80", 2, -1, "--process must be 0 to 1, found -1"),
+        ("host:80", 2, 10**30, "--process must be 0 to 1, found 1000"),
+        ("::1:80", 2, 0, "with brackets around an IPv6 address"),
+        ("host:99999", 2, 0, "with a port from 1 to 65535, found 'host:99999'"),
+        ("no.such.host.invalid:80", 2, 0, "there is no host 'no.such.host.invalid'"),
+        (None, 2, 0, "give all three"),
+    ],
+)
+def test_a_team_that_cannot_be_is_refused(coordinator, count, number, said):
+    with pytest.raises(InputError, match=said) as raised:
+        teams.join(coordinator, count, number, 1)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--processes=0"], "--processes must be 1 to 1000, found 0"),
+        (["--processes=-1"], "--processes must be 1 to 1000, found -1"),
+        ([f"--processes={10**30}"], "--processes must be 1 to 1000, found 1000"),
+        (["--processes=two"], "invalid int value: 'two'"),
+        (["--processes=2", "--address=192.0.2.77"], "no address of this machine"),
+        (["--processes=2", "--address=a..b"], "no address of this machine"),
+        (["--processes=2", "--", "--process=1"], "--process=1 is what launch gives itself"),
+        (["--processes=2", "--", "--coordinator", "x:1"], "--coordinator is what launch gives"),
+    ],
+)
+def test_what_launch_cannot_start_is_refused(monkeypatch, capsys, flags, said):
+    monkeypatch.setattr(sys, "argv", ["launch", *flags, *([] if "--" in flags else ["--", "x"])])
+    with pytest.raises(SystemExit, match="2"):
+        launch.main()
+    assert said in capsys.readouterr().err
