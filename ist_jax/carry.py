@@ -19,7 +19,7 @@ them with its own key of the round, so that no two draw the same noise.
 """
 
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -62,7 +62,6 @@ class Entry(NamedTuple):
       names: of its axes: a parameter's if it belongs to that one and has its shape, else none.
       parameter: the path of that parameter; empty if it is the node's own, or of all together.
       shaped: it has that parameter's shape.
-      parameter_names: of the axes of that parameter.
     """
 
     node: Node
@@ -70,7 +69,6 @@ class Entry(NamedTuple):
     names: axes.AxisNames
     parameter: str = ""
     shaped: bool = False
-    parameter_names: axes.AxisNames = ()
 
 
 class _Part:
@@ -131,8 +129,9 @@ def entries(optimizer: optax.GradientTransformation, params: PyTree, names: PyTr
     except InputError:  # ``optimizer_check`` allows that only where nothing is cut
         whole = Node("", "")
         return [Entry(whole, False, (None,) * leaf.ndim) for leaf in jax.tree.leaves(shapes)]
-    walked, tree = axes.walk(params, names), jax.tree.structure(params)
-    return [entry for node, part in parts for entry in _entries(node, part, walked, tree)]
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    places = {place: of for (place, _), of in zip(leaves, axes.walk(params, names), strict=True)}
+    return [entry for node, part in parts for entry in _entries(node, part, places)]
 
 
 def is_key(leaf: Any) -> bool:
@@ -140,19 +139,21 @@ def is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _entries(node: Node, part: _Part, walked: list, tree: Any) -> list[Entry]:
-    none = [Entry(node, part.own, (None,) * leaf.ndim) for leaf in part.leaves]
-    try:
-        pieces = [] if part.own else tree.flatten_up_to(part.tree)
-    except (ValueError, TypeError, KeyError):  # it is of all parameters, in some other structure
-        return none
-    found = []
-    for piece, (path, parameter, names) in zip(pieces, walked, strict=False):
-        for leaf in jax.tree.leaves(piece):
-            shaped = leaf is piece and leaf.shape == parameter.shape
-            named = names if shaped else (None,) * leaf.ndim
-            found.append(Entry(node, False, named, path, shaped, names))
-    return found or none
+def _entries(node: Node, part: _Part, places: Mapping[Any, tuple]) -> Iterator[Entry]:
+    """Of one part of a state; ``places``: path, leaf and names of each parameter, by its place.
+
+    A leaf belongs to the parameter at whose place it stands, or under whose place (a list for each
+    axis). A part may lack parameters, as where an optimizer is masked.
+    """
+    for place, leaf in jax.tree_util.tree_leaves_with_path(part.tree):
+        none = (None,) * leaf.ndim
+        of = [n for n in range(len(place) + 1) if not part.own and place[:n] in places]
+        if not of:
+            yield Entry(node, part.own, none)
+            continue
+        path, parameter, names = places[place[: of[0]]]
+        shaped = of[0] == len(place) and leaf.shape == parameter.shape
+        yield Entry(node, False, names if shaped else none, path, shaped)
 
 
 def _outlive(optimizer: optax.GradientTransformation, state: PyTree) -> list[bool]:

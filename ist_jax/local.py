@@ -85,10 +85,10 @@ def update(
 ) -> tuple[PyTree, PyTree]:
     """The optimizer's updates and state; it is told as much of the loss as it takes.
 
-    Optax calls the loss ``value``, a function of the net that computes it ``value_fn`` or
-    ``obj_fn``, and the gradient, for a line search in a chain, ``grad``.
+    Optax calls the loss ``value``, a function of the net that computes it ``value_fn``, and the
+    gradient, for a line search in a chain, ``grad``.
     """
-    more = {"value": loss, "value_fn": loss_of, "obj_fn": loss_of, "grad": gradient}
+    more = {"value": loss, "value_fn": loss_of, "grad": gradient}
     taken = inspect.signature(optimizer.update).parameters
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values()):
         more = {name: value for name, value in more.items() if name in taken}

@@ -141,7 +141,8 @@ def _waits(
     begin = jax.jit(lambda net, rested: copies((net, memory.resume(net, rested))))
     now, rested = net, memory.rest(optimizer.init(net))
     for first in range(0, HORIZON, steps):
-        (now, state), changed = run(*begin(now, rested), first, first + steps, first + picks)
+        nets, states = begin(now, rested)
+        (now, state), changed = run(nets, states, first, first + steps, first + picks)
         if changed.all():
             return False
         rested = memory.rest(state)
@@ -295,4 +296,4 @@ def _trial(params: PyTree, seed: int = 0) -> PyTree:
 
 
 def _at(entry: Entry) -> str:
-    return f"{entry.node.kind} (opt_state{entry.node.path})"
+    return f"{entry.node.kind or 'its state'} (opt_state{entry.node.path})"

@@ -81,7 +81,9 @@ def test_a_bias_without_a_name_in_a_net_of_nobodys_framework():
 
 def test_what_fails_for_another_reason_keeps_its_own_error():
     params, names = {"a": jnp.ones((6, 16))}, {"a": (None, "h")}
-    loss = lambda net, batch, key: jnp.mean(batch["x"] @ net["a"]) + jnp.sum(batch["x"] + jnp.ones(5))
+    loss = lambda net, batch, key: (
+        jnp.mean(batch["x"] @ net["a"]) + jnp.sum(batch["x"] + jnp.ones(5))
+    )
     trainer = round.build(loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4)
     with pytest.raises(ValueError, match="Incompatible shapes for broadcasting"):
         trainer.round(trainer.init(params, jax.random.key(0)), BATCHES)
