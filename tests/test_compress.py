@@ -145,7 +145,22 @@ def test_who_sends_nothing_while_training_loses_nothing(how, size):
         assert same_bits(on_host(states[0]), on_host(states[1]))
 
 
-@pytest.mark.parametrize("name", ["16bit", "bit", "top", "top0", "top2", "gzip", "3.5bit"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("16bit", "bit", "top", "top0", "top2", "gzip", "3.5bit"),
+        *(
+            "\u0668bit",
+            "top\u0660.\u0661",
+            " 8bit",
+            "top 0.1",
+            "8_bit",
+            "top0_1",
+            "topnan",
+            "topinf",
+        ),
+    ],
+)
 def test_unknown_codes_are_refused(name):
     with pytest.raises(InputError, match=r"compress must be|8 or 4 bits|must be in .0, 1."):
         compress.named(name)

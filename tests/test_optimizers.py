@@ -16,7 +16,7 @@ import pytest
 from conftest import same_bits
 from optax import contrib
 
-from ist_jax import method, round
+from ist_jax import carry, method, optimizer_check, round
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
 
@@ -413,3 +413,72 @@ def exact(names, how, policy):
             still = same_bits(state.params[name][leaf], params[name][leaf])
             frozen = name == "set_to_zero" or (name in FROZEN and SOME[leaf])
             assert still == frozen, f"{name} moved {leaf}: {not still}"
+
+
+@pytest.mark.parametrize("policy", ["reset", "keep"])
+def test_noise_differs_from_worker_to_worker_and_from_round_to_round(policy):
+    """Of deviation 1 in every worker: the mean over four has 1/2, and rounds are not alike."""
+    params, names = {"w": jnp.zeros((200, 4))}, {"w": (None, "h")}
+    noise = optax.add_noise(1.0, 0.0, jax.random.key(0))
+    still = lambda net, batch, key: 0.0 * (net["w"].sum() + batch.sum())
+    trainer = round.build(
+        still, optax.chain(noise, optax.scale(1.0)), params, names, method=method.local_sgd(),
+        workers=4, optimiser_state=policy,
+    )  # fmt: skip
+    state, moves = trainer.init(params, jax.random.key(1)), []
+    for _ in range(4):
+        before = np.asarray(trainer.whole(state).params["w"])
+        state, _ = trainer.round(state, np.zeros((4, 1, 1), np.float32))
+        moves.append(np.asarray(trainer.whole(state).params["w"]) - before)
+    assert np.std(moves) == pytest.approx(0.5, rel=0.05)
+    alike = np.corrcoef([move.ravel() for move in moves]) - np.eye(4)
+    assert np.abs(alike).max() < 0.15
+
+
+@pytest.mark.parametrize("policy", ["reset", "keep"])
+def test_noise_of_one_worker_is_that_of_ordinary_training(policy):
+    params, names = {"w": jnp.zeros((5, 4))}, {"w": (None, "h")}
+    noise = lambda: optax.add_noise(1.0, 0.0, jax.random.key(0))
+    still = lambda net, batch, key: 0.0 * (net["w"].sum() + batch.sum())
+    trainer = round.build(
+        still, noise(), params, names, method=method.local_sgd(), workers=1, optimiser_state=policy
+    )
+    state = trainer.init(params, jax.random.key(1))
+    expected, opt_state = params, noise().init(params)
+    for _ in range(3):
+        state, _ = trainer.round(state, np.zeros((1, 2, 1), np.float32))
+        for _ in range(2):
+            zeros = jax.tree.map(jnp.zeros_like, params)
+            updates, opt_state = noise().update(zeros, opt_state)
+            expected = optax.apply_updates(expected, updates)
+    np.testing.assert_allclose(state.params["w"], expected["w"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "steps", "lost"),
+    [
+        (lambda: optax.MultiSteps(optax.sgd(0.1), 8).gradient_transformation(), 4, True),
+        (lambda: optax.MultiSteps(optax.sgd(0.1), 8).gradient_transformation(), 12, True),
+        (lambda: optax.MultiSteps(optax.sgd(0.1), 8).gradient_transformation(), 16, False),
+        (lambda: optax.MultiSteps(optax.adam(0.1), 500).gradient_transformation(), 4, True),
+        (lambda: optax.chain(optax.apply_every(8), optax.sgd(0.1)), 4, True),
+        (lambda: optax.chain(optax.apply_every(8), optax.sgd(0.1)), 8, False),
+        (lambda: optax.adam(optax.linear_schedule(0.0, 0.1, 50)), 1, False),
+        (lambda: optax.adam(optax.join_schedules([lambda c: 0.0, lambda c: 0.1], [30])), 4, False),
+        (lambda: optax.adam(0.0), 4, False),
+        (lambda: optax.adam(0.1), 300, False),
+        (lambda: optax.signum(0.1), 7, False),
+        (lambda: optax.lion(0.1), 7, False),
+        (lambda: optax.rprop(0.1), 7, False),
+    ],
+)  # fmt: skip
+def test_gradients_that_wait_for_a_later_round_are_not_lost_in_silence(make, steps, lost):
+    """Under ``reset``; a rate that begins at zero, or stays there, is no reason to refuse."""
+    params, names = net()
+    optimizer = make()
+    memory = carry.memory(optimizer, "reset")
+    ask = lambda: optimizer_check.check_steps(optimizer, memory, params, names, steps)
+    if not lost:
+        return ask()
+    with pytest.raises(InputError, match=f"(MultiStepsState|ApplyEvery) .*the {steps} local steps"):
+        ask()

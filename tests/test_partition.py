@@ -137,6 +137,12 @@ def test_a_new_group_leaves_the_draws_of_the_others_alone(key):
     assert (small["b"] == large["b"]).all()
 
 
+def test_large_shares_are_shares_too(key):
+    """Their sum is beyond all floats."""
+    who = partition.permutation(key, {"h": 64}, 4, shares=(1e308, 1e308, 1e308, 1e308))["h"]
+    assert sorted(np.asarray(who).ravel()) == list(range(64))
+
+
 def test_one_program_serves_all_rounds(key):
     draw = jax.jit(lambda round: partition.permutation(key, {"h": 64}, 4, round))
     for round in range(3):
@@ -170,6 +176,18 @@ def test_sub_widths(key):
         (
             lambda k: partition.permutation(k, {"h": 8}, 2, shares=(1, 99)),
             "worker 0 leaves it no neuron",
+        ),
+        (
+            lambda k: partition.permutation(k, {"h": 8}, 2, shares=(1e308, 1e-308)),
+            "worker 1 leaves it no neuron",
+        ),
+        (
+            lambda k: partition.permutation(k, {"h": 8}, 2, shares=(1, np.inf)),
+            "must be 2 positive numbers",
+        ),
+        (
+            lambda k: partition.permutation(k, {"h": 8}, 2, shares=(1, np.nan)),
+            "must be 2 positive numbers",
         ),
         (lambda k: partition.balanced(k, {"h": 8}, 2, shards=0), "at least one home shard"),
     ],
