@@ -271,6 +271,7 @@ def _batches(config: ConfigDict, data: Any, count: int, seed: int, own: Sequence
         data.train_x,
         data.train_y,
         workers=count,
+        classes=data.classes,
         of=own,
         batch=config.data.batch,
         local_steps=config.local_steps,

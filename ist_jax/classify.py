@@ -20,13 +20,17 @@ PyTree = Any
 def cross_entropy(model: nn.Module) -> Loss:
     """``loss(params, batch, key)``: mean cross entropy of ``batch = {"x": [B, ...], "y": [B]}``.
 
+    NaN if a label is not from 0 to classes - 1: values cannot be refused in a compiled program.
+
     Args:
       model: ``apply(params, x, train=True, rngs={"dropout": key})`` gives logits ``[B, classes]``.
     """
 
     def loss(params, batch, key):
-        logits = model.apply(params, batch["x"], train=True, rngs={"dropout": key})
-        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"]).mean()
+        logits: Any = model.apply(params, batch["x"], train=True, rngs={"dropout": key})
+        y = jnp.asarray(batch["y"], jnp.int32)
+        y = jnp.where(y < 0, logits.shape[-1], y)  # optax takes -1 for the last class
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
     return loss
 
@@ -45,7 +49,7 @@ def accuracy(
     it lies: with ``compiled=trainer.over`` the parameters are ``trainer.home(state)``.
 
     Raises:
-      InputError: from ``evaluate``, labels that are not ``int [n]``.
+      InputError: from ``evaluate``, labels that are not ``int [n]`` from 0 to classes - 1.
     """
     of_tops = accuracies(model, statistics_from, (1,), batch, compiled)
     return lambda params, x, y: of_tops(params, x, y)[1]
@@ -66,14 +70,16 @@ def accuracies(
         logits: Any = model.apply({**params, **statistics}, x, train=False)
         most = min(max(tops), logits.shape[-1])
         best = jnp.argmax(logits, axis=-1)[:, None] if most == 1 else lax.top_k(logits, most)[1]
-        return jnp.stack([jnp.sum(best[:, :k] == y[:, None]) for k in tops])
+        counts = [jnp.sum(best[:, :k] == y[:, None]) for k in tops]
+        return jnp.stack([*counts, jnp.full_like(counts[0], logits.shape[-1])])
 
     def evaluate(params: PyTree, x: Any, y: np.ndarray) -> dict[int, float]:
         check_labels(x, y)
         statistics = recompute(params, statistics_from)
         starts = range(0, len(x), batch)
         found = [right(params, statistics, x[i : i + batch], y[i : i + batch]) for i in starts]
-        total = np.sum([np.asarray(part, np.int64) for part in found], axis=0)
+        check_labels(x, y, classes=int(found[0][-1]))
+        total = np.sum([np.asarray(part[:-1], np.int64) for part in found], axis=0)
         return {k: float(n) / len(x) for k, n in zip(tops, total, strict=True)}
 
     return evaluate

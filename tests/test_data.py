@@ -1,12 +1,16 @@
 import gzip
+import os
 import struct
+import tracemalloc
 
+import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ist_jax import data
+from ist_jax import classify, data
 from ist_jax.data import Batches, batches, fashion_mnist, idx
 from ist_jax.data.dataset import Dataset
 from ist_jax.errors import InputError
@@ -15,6 +19,10 @@ from ist_jax.errors import InputError
 def idx_bytes(array):
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     return header + array.astype(np.uint8).tobytes()
+
+
+def header(*shape):
+    return gzip.compress(struct.pack(">BBBBIII", 0, 0, 8, 3, *shape))
 
 
 @pytest.fixture
@@ -102,10 +110,15 @@ def test_a_folder_without_data_says_what_to_install(tmp_path):
         (lambda raw: gzip.compress(b"\0\0\x08\x01" + b"\0" * 20), "expected 00000803"),
         (lambda raw: gzip.compress(gzip.decompress(raw)[:-1]), "should hold 15680 values"),
         (lambda raw: gzip.compress(gzip.decompress(raw) + b"x"), "found more: it is damaged"),
+        (lambda raw: header(2**32 - 1, 2**32 - 1, 2**32 - 1), "claims"),
+        (lambda raw: header(0, 2**32 - 1, 2**32 - 1), "claims"),
+        (lambda raw: header(2**32 - 1, 2**32 - 1, 0), "claims"),
         (
-            lambda raw: gzip.compress(struct.pack(">BBBBIII", 0, 0, 8, 3, *[2**32 - 1] * 3)),
-            "claims",
+            lambda raw: header(5, 56, 56) + gzip.compress(bytes(5 * 56**2)),
+            r"\[56, 56\] pixels, exp",
         ),
+        (lambda raw: header(20, 14, 56) + gzip.compress(bytes(15_680)), r"\[14, 56\] pixels, exp"),
+        (lambda raw: header(20, 28, 0), r"\[28, 0\] pixels, expected \[28, 28\]"),
     ],
 )
 def test_damaged_files_are_named(folder, damage, message):
@@ -122,11 +135,64 @@ def test_a_missing_file_of_four_is_named(folder):
         data.load("fashion_mnist", str(folder))
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_without_the_four_files_is_told_their_names(tmp_path):
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(b"unpacked")
+    with pytest.raises(InputError, match="none of its files is there") as error:
+        data.load("fashion_mnist", str(tmp_path))
+    assert all(name in str(error.value) for name in (str(tmp_path), *fashion_mnist.FILES))
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder):
+    file = folder / "t10k-labels-idx1-ubyte.gz"
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(InputError, match=r"but not t10k-labels-idx1-ubyte\.gz"):
+        data.load("fashion_mnist", str(folder))
+    with pytest.raises(InputError, match="is no regular file"):
+        idx.read(file, 1)
+
+
+GOOD = {"image": np.zeros((28, 28, 1), np.uint8), "label": 9}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (
+            {"image": np.zeros((14, 56, 1), np.uint8)},
+            r"it is uint8\[14, 56, 1\], not uint8\[28, 28",
+        ),
+        ({"image": np.zeros((1, 1, 1), np.uint8)}, "it is uint8"),
+        ({"image": np.zeros((28, 28, 1), np.int64)}, "it is int64"),
+        ({"label": 10}, "its label is 10"),
+        ({"label": 2**32 + 3}, "its label is 4294967299"),
+        ({"image": None}, "'NoneType' object has no attribute"),
+    ],
+)
+def test_a_prepared_example_that_is_another_is_named(bad, message):
+    assert fashion_mnist._stack([GOOD, GOOD], "test")[1].tolist() == [9, 9]
+    with pytest.raises(InputError, match=f"test part: example 1 cannot be read .*{message}"):
+        fashion_mnist._stack([GOOD, GOOD | bad], "test")
+
+
 def test_labels_that_do_not_fit_are_named(folder):
     labels = idx_bytes(np.full(20, 11))
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
     with pytest.raises(InputError, match="training part: example 0 has label 11, expected 0 to 9"):
         data.load("fashion_mnist", str(folder))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3), (2**14, 2**7, 2**7 + 1)])
+def test_a_file_that_unpacks_to_gigabytes_takes_no_memory_that_it_does_not_declare(tmp_path, shape):
+    file = tmp_path / "images.gz"
+    file.write_bytes(header(*shape) + gzip.compress(bytes(2**26), 1) * 32)
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"should hold 18 values .* found more|claims"):
+        idx.read(file, 3)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**22
 
 
 @given(st.binary(max_size=300))
@@ -153,6 +219,27 @@ def test_nan_is_refused_before_training():
     with pytest.raises(InputError, match="898 examples but 897 labels"):
         good._replace(train_y=good.train_y[1:]).checked()
     assert isinstance(good.checked(), Dataset)
+
+
+@pytest.mark.parametrize("wrong", [-1, 10, 255, -100])
+def test_a_label_that_is_no_class_is_refused_in_either_part(wrong):
+    good = data.load("digits")
+    for part, name in (("train_y", "training"), ("test_y", "test")):
+        y = getattr(good, part).copy()
+        y[[7, 9]] = wrong
+        with pytest.raises(InputError, match=f"digits, {name} part: example 7 has label {wrong}, "):
+            good._replace(**{part: y}).checked()
+        with pytest.raises(InputError, match=r"labels must be int\["):
+            good._replace(**{part: y.astype(np.float32)}).checked()
+
+
+def test_training_and_test_examples_of_unlike_shapes_are_refused():
+    good = data.load("digits")
+    for x in (good.test_x[:, :7], good.test_x[..., 0], good.test_x.reshape(-1, 4, 16, 1)):
+        with pytest.raises(InputError, match=r"training part is \[8, 8, 1\], one of the test part"):
+            good._replace(test_x=x).checked()
+    with pytest.raises(InputError, match="must be alike, and not empty"):
+        good._replace(train_x=good.train_x[:, :0], test_x=good.test_x[:, :0]).checked()
 
 
 def test_unknown_names_are_listed():
@@ -249,6 +336,63 @@ def test_bad_input_of_batches(options, message):
 def test_labels_are_one_integer_for_each_example(labels):
     with pytest.raises(InputError, match=r"labels must be int\[500\]"):
         Batches(X, labels, workers=4, batch=8, local_steps=3, seed=1)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int32, np.int64])
+@pytest.mark.parametrize("wrong", [-1, -100])
+def test_a_negative_label_is_not_trained_as_the_last_class(wrong, kind):
+    labels = Y.astype(kind)
+    labels[[17, 18]] = wrong
+    with pytest.raises(
+        InputError, match=f"example 17 has label {wrong}, expected 0 to classes - 1"
+    ):
+        Batches(X, labels, workers=4, batch=8, local_steps=3, seed=1)
+
+
+@pytest.mark.parametrize(("wrong", "kind"), [(10, np.int32), (255, np.uint8), (2**40, np.int64)])
+def test_a_label_that_is_no_class_is_refused_where_the_classes_are_known(wrong, kind):
+    labels = Y.astype(kind)
+    labels[17] = wrong
+    assert len(of(classes=10).shards) == 4
+    with pytest.raises(InputError, match=f"example 17 has label {wrong}, expected 0 to 9"):
+        Batches(X, labels, workers=4, batch=8, local_steps=3, seed=1, classes=10)
+
+
+class Logits(nn.Module):
+    """Ten classes, 300 more if asked for."""
+
+    more: int = 0
+
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dense(10 + self.more)(x)
+
+
+@pytest.mark.parametrize(("wrong", "kind"), [(-1, np.int8), (10, np.int32), (255, np.uint8)])
+def test_a_label_that_is_no_class_makes_the_loss_nan_and_no_test_accuracy(wrong, kind):
+    net = Logits()
+    params = net.init(jax.random.key(0), X[:1], False)
+    loss = classify.cross_entropy(net)
+    labels = Y.astype(kind)
+    assert np.isfinite(loss(params, {"x": X, "y": labels}, jax.random.key(1)))
+    assert 0 <= classify.accuracy(net, X[:1])(params, X, labels) <= 1
+    labels[17] = wrong
+    assert np.isnan(loss(params, {"x": X, "y": labels}, jax.random.key(1)))
+    with pytest.raises(InputError, match=f"example 17 has label {wrong}, expected 0 to "):
+        classify.accuracy(net, X[:1])(params, X, labels)
+
+
+def test_labels_of_one_byte_serve_more_classes_than_a_byte_has():
+    net = Logits(more=300)
+    params = net.init(jax.random.key(0), X[:1], False)
+    same = [
+        classify.cross_entropy(net)(params, {"x": X, "y": Y.astype(kind)}, jax.random.key(1))
+        for kind in (np.int8, np.uint8, np.int32)
+    ]
+    assert np.isfinite(same).all()
+    assert len(set(map(float, same))) == 1
+    none = {"x": X, "y": np.full(len(X), -1, np.int8)}
+    assert np.isnan(classify.cross_entropy(net)(params, none, jax.random.key(1)))
 
 
 class OnDisk(np.ndarray):

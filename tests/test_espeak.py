@@ -49,8 +49,12 @@ def test_synthetic_speech_needs_its_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(InputError, match=r"pip install 'ist_jax\[speech\]'.*GPL-3.*data\.path"):
         speech.load_synthetic(cache=str(tmp_path))
-    for clips in (0, 36, 140):
-        with pytest.raises(InputError, match=f"a multiple of 35, at least 175; found {clips}"):
+    assert {clip.part for clip in espeak.plan(0, espeak.LEAST, VARIANTS)} == {
+        *espeak.SHARES,
+        "train",
+    }
+    for clips in (0, 36, 175, 350.0, "350"):
+        with pytest.raises(InputError, match=f"a multiple of 35, at least 210; found {clips!r}"):
             speech.load_synthetic(cache=str(tmp_path), clips=clips)
 
 

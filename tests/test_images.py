@@ -1,6 +1,8 @@
 """CIFAR10 and ImageNet from prepared folders: mock data, and sets prepared here."""
 
 import io
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +187,35 @@ def test_a_label_out_of_range_is_named(monkeypatch):
     given(monkeypatch, {"image": GREY, "label": 1}, {"image": GREY, "label": 3})
     with pytest.raises(InputError, match="example 1 has label 3, expected 0 to 2"):
         data.load("cifar10", skip_bad=True)
+
+
+def test_an_image_of_far_too_many_pixels_is_not_unpacked(monkeypatch):
+    file = io.BytesIO()
+    Image.new("1", (2**13, 2**13 + 1)).save(file, "PNG")
+    given(monkeypatch, {"image": file.getvalue(), "label": 0})
+    with pytest.raises(
+        InputError, match=r"example 0 cannot be read \(8192 x 8193 pixels, more than"
+    ):
+        data.load("cifar10")
+
+
+def test_a_pipe_in_a_prepared_folder_is_not_waited_for(folder, tmp_path):
+    for at in ("", "imagenet2012/5.1.0"):
+        place = tmp_path / "sets" / at
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+        (place / "features.json").unlink()
+        os.mkfifo(place / "features.json")
+        with pytest.raises(InputError, match=r"features\.json is no regular file"):
+            data.load("imagenet", str(tmp_path / "sets"), cache=str(tmp_path))
+        shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("size", [0, -3, 8.0, "8", True, 2**20])
+def test_a_size_that_is_none_is_refused(folder, tmp_path, size):
+    with pytest.raises(
+        InputError, match=f"size must be a whole number from 1 to 4096, found {size!r}"
+    ):
+        data.load("imagenet", folder, size=size, cache=str(tmp_path))
 
 
 def test_missing_folders_are_told(tmp_path):

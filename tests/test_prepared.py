@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 
@@ -27,9 +28,9 @@ def made(tmp_path):
     """Prepares the set, and tells whether it was made."""
     CALLS.clear()
 
-    def prepare(source="a", check=False):
+    def prepare(source="a"):
         before = len(CALLS)
-        place, told = prepared.folder(str(tmp_path), "set", source, fill, check)
+        place, told = prepared.folder(str(tmp_path), "set", source, fill)
         assert told == {"count": 5}
         assert np.load(place / "more" / "x.npy").tolist() == [0, 1, 2, 3, 4]
         assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".set-")] == []
@@ -42,14 +43,71 @@ def test_a_set_is_made_once_and_anew_from_another_source(made):
     assert [made(), made(), made("b"), made("b"), made()] == [True, False, True, False, True]
 
 
-@pytest.mark.parametrize("told", ["", "{}", "[]", "[" * 5000, '{"format": 1, "source": "a"}'])
-def test_a_set_that_does_not_tell_what_it_is_is_made_anew(made, tmp_path, told):
+@pytest.mark.parametrize("told", ["", "{}", "[]", "[" * 5000, '{"format": 2, "source": "a"}'])
+def test_a_set_that_does_not_tell_what_it_is_is_made_anew(made, tmp_path, told, capfd):
     made()
     (tmp_path / "set" / "set.json").write_text(told)
     assert made()
+    assert capfd.readouterr().err.count("set.json is damaged, or of another version") == 1
     told = json.loads((tmp_path / "set" / "set.json").read_text())
     (tmp_path / "set" / "set.json").write_text(json.dumps(told | {"files": ["y.npy"]}))
     assert made()
+
+
+def edits(told):
+    """Every value of a set's description, changed to another that would be taken."""
+    for at, value in ((k, v) for k, v in told.items() if k != "seal"):
+        if isinstance(value, dict):
+            for name, changed in edits(value):
+                yield f"{at}/{name}", {**told, at: changed}
+            yield f"less of {at}", {**told, at: dict(list(value.items())[1:])}
+        else:
+            yield at, {**told, at: [1, "0" * 64] if isinstance(value, list) else value * 2}
+
+
+def test_a_description_that_was_edited_is_not_believed(made, tmp_path):
+    made()
+    file = tmp_path / "set" / "set.json"
+    changed = dict(edits(json.loads(file.read_text())))
+    assert len(changed) == 7
+    for what, told in changed.items():
+        file.write_text(json.dumps(told))
+        assert made(), what
+
+
+def test_a_cache_with_any_byte_changed_is_made_anew(made, tmp_path, capfd):
+    """Every byte of every file, cut there or with one bit flipped."""
+    made()
+    files = [path for path in (tmp_path / "set").rglob("*") if path.is_file()]
+    good = {path: path.read_bytes() for path in files}
+    assert len(good) == 3
+    draw = np.random.default_rng(0)
+    for path, content in good.items():
+        for at in range(0, len(content) - 1, 3):
+            flipped = bytearray(content)
+            flipped[at] ^= 1 << draw.integers(8)
+            path.write_bytes(content[:at] if at % 2 else flipped)
+            capfd.readouterr()
+            if json_alike(content, path):
+                assert not made(), "other blanks tell the same"
+            else:
+                assert made(), (path, at)
+                assert capfd.readouterr().err.count("is damaged, or of another version") == 1
+
+
+def json_alike(content, path):
+    try:
+        return json.loads(content) == json.loads(path.read_bytes())
+    except ValueError:
+        return False
+
+
+def test_a_pipe_in_a_cache_is_not_waited_for(made, tmp_path):
+    for name in ("set.json", "y.npy"):
+        made()
+        (tmp_path / "set" / name).unlink()
+        os.mkfifo(tmp_path / "set" / name)
+        assert made()
 
 
 def test_damage_is_told_and_the_set_made_anew(made, tmp_path, capfd):
@@ -58,12 +116,12 @@ def test_damage_is_told_and_the_set_made_anew(made, tmp_path, capfd):
     good = file.read_bytes()
     file.write_bytes(good[:-1])
     assert made()
-    assert "y.npy is damaged: the set is made anew" in capfd.readouterr().err
+    assert "y.npy is damaged, or of another version: the set is made anew" in capfd.readouterr().err
     file.unlink()
     assert made()
     file.write_bytes(good[:-1] + b"\7")
-    assert not made(), "of the same size: only the digest would tell"
-    assert made(check=True)
+    assert made(), "of the same size: only the digest tells"
+    assert not made()
 
 
 def test_a_preparation_that_fails_leaves_nothing(tmp_path):
@@ -145,8 +203,7 @@ def test_progress_tells_how_long_still(monkeypatch, capfd):
     ]
 
 
-def test_sizes_are_looked_at_in_all_folders_of_a_set(tmp_path):
-    """Also of a set whose digests take too long."""
+def test_digests_are_looked_at_in_all_folders_of_a_set(tmp_path):
     filled = itertools.count()
 
     def fill(folder):
@@ -154,11 +211,10 @@ def test_sizes_are_looked_at_in_all_folders_of_a_set(tmp_path):
         (folder / "cat" / "0.wav").write_bytes(b"meow")
         return {"time": next(filled)}
 
-    for harm, time_ in ((None, 0), (None, 0), (b"me", 1), (b"", 2), (b"wool", 2)):
+    for harm, time_ in ((None, 0), (None, 0), (b"me", 1), (b"", 2), (b"wool", 3)):
         if harm is not None:
             (tmp_path / "cats" / "cat" / "0.wav").write_bytes(harm)
         assert prepared.folder(str(tmp_path), "cats", "s", fill)[1] == {"time": time_}
-    assert prepared.folder(str(tmp_path), "cats", "s", fill, check=True)[1] == {"time": 3}
 
 
 def test_progress_is_told_with_an_estimate(monkeypatch, capsys):

@@ -32,12 +32,15 @@ class Batches:
       skew: 0 for shards that are alike; otherwise the concentration of the Dirichlet law from which
         each class draws its shares of the workers, so that a small value means few classes a worker
         (Hsu et al., 2019). Shards then differ in size.
+      classes: how many labels there are. Without it, a label that is too large is not found here;
+        ``classify.cross_entropy`` is NaN then.
       of: the workers whose batches are wanted, in place of all; of ``x``, only their examples are
         read (it may lie in a file: ``numpy.memmap``).
 
     Raises:
-      InputError: labels that are not ``int [n]``, numbers below one, an unknown split, fewer
-        examples than workers, or a skew so strong that a worker is left with nothing.
+      InputError: labels that are not ``int [n]`` from 0 to classes - 1, numbers below one, an
+        unknown split, fewer examples than workers, or a skew so strong that a worker is left with
+        nothing.
     """
 
     def __init__(
@@ -51,13 +54,14 @@ class Batches:
         seed: int,
         split: str = "disjoint",
         skew: float = 0.0,
+        classes: int | None = None,
         of: Sequence[int] | None = None,
     ):
         for name, value in (("workers", workers), ("batch", batch), ("local_steps", local_steps)):
             if value < 1:
                 raise InputError(f"{name} must be at least 1, found {value}")
         if not hasattr(y, "blank"):
-            check_labels(x, y)
+            check_labels(x, y, classes)
         self._x, self._y = x, y
         self._batch, self.local_steps, self.seed = batch, local_steps, seed
         self.of = range(workers) if of is None else tuple(of)

@@ -11,12 +11,23 @@ from ist_jax.errors import InputError
 AT_ONCE = 2**24  # numbers
 
 
-def check_labels(x: Any, y: np.ndarray) -> None:
-    """Complains about labels that are not one integer for each example."""
-    if np.ndim(y) != 1 or len(x) != len(y) or not np.issubdtype(np.asarray(y).dtype, np.integer):
+def check_labels(x: Any, y: Any, classes: int | None = None) -> None:
+    """Complains about labels that are not one integer for each example, from 0 to classes - 1.
+
+    Args:
+      classes: how many there are; without it, only labels below 0 can be told from right ones.
+    """
+    y = np.asarray(y)
+    if y.ndim != 1 or len(x) != len(y) or not np.issubdtype(y.dtype, np.integer):
         raise InputError(
-            f"labels must be int[{len(x)}], one for each example; found {np.asarray(y).dtype}"
-            f"{list(np.shape(y))}"
+            f"labels must be int[{len(x)}], one for each example; found {y.dtype}{list(y.shape)}"
+        )
+    wrong = np.flatnonzero((y < 0) | (y >= (np.inf if classes is None else classes)))
+    if wrong.size:
+        most = "classes - 1" if classes is None else classes - 1
+        raise InputError(
+            f"example {wrong[0]} has label {y[wrong[0]]}, expected 0 to {most} (one of "
+            f"{wrong.size} such examples). Leave examples without a label out."
         )
 
 
@@ -49,11 +60,17 @@ class Dataset(NamedTuple):
         return len(self.train_x)
 
     def checked(self) -> "Dataset":
-        """Itself, if its parts agree and every number is finite.
+        """Itself, if its parts agree, all numbers are finite and all labels below ``classes``.
 
         Raises:
           InputError: naming the part, the example and what was found.
         """
+        one, other = self.train_x.shape[1:], self.test_x.shape[1:]
+        if one != other or 0 in one:
+            raise InputError(
+                f"{self.name}: an example of the training part is {list(one)}, one of the test "
+                f"part {list(other)}; they must be alike, and not empty"
+            )
         for part, x, y in (
             ("training", self.train_x, self.train_y),
             ("test", self.test_x, self.test_y),
@@ -63,18 +80,16 @@ class Dataset(NamedTuple):
                 raise InputError(
                     f"{where}: {len(x)} examples but {len(y)} labels; need as many, >= 1"
                 )
+            try:
+                check_labels(x, y, self.classes)
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from None
             finite = _finite(x) if isinstance(x, np.ndarray) else np.True_
             if not finite.all():
                 first = int(np.argmin(finite))
                 raise InputError(
                     f"{where}: example {first} holds a value that is not finite (one of "
                     f"{int((~finite).sum())} such examples). Mend or drop them before training."
-                )
-            wrong = np.flatnonzero((y < 0) | (y >= self.classes))
-            if wrong.size:
-                raise InputError(
-                    f"{where}: example {wrong[0]} has label {y[wrong[0]]}, expected 0 to "
-                    f"{self.classes - 1}"
                 )
         parts = (self.train_x, self.train_y, self.test_x, self.test_y)
         if self.sha256 or not all(isinstance(part, np.ndarray) for part in parts):

@@ -36,7 +36,7 @@ NO_SPEECH = ("whisper", "robosoft", "UniRobot", "anikaRobot", "Demonic", "croak"
 RATES, PITCHES = (130, 230), (15, 85)  # words a minute; espeak-ng's percentages
 NOISE_DB = (-35.0, -12.0)  # of the noise, from the loudness of the word
 SHARES = {"test": 0.2, "validation": 0.1}  # of voices and of clips; the rest is for training
-LEAST = 5  # clips of a word, for one in the test part
+LEAST = 6  # clips of a word, for one in every part
 AT_ONCE = 2  # processes; the result does not depend on it
 SYNCHRONOUS, DONT_EXIT, UTF8, CHARACTER = 2, 0x8000, 1, 1  # of espeak-ng's speak_lib.h
 RATE, PITCH = 1, 3
@@ -54,13 +54,13 @@ def synthesise(cache: str = "", clips: int = 35_000) -> Path:
     """A folder as the archive's, with as many clips of each word; made if it is not in the cache.
 
     Raises:
-      InputError: the library is not installed, or ``clips`` is not a multiple of 35, at least 175.
+      InputError: the library is not installed, or ``clips`` is not a multiple of 35, at least 210.
     """
-    each, rest = divmod(clips, len(speech.WORDS))
+    each, rest = divmod(clips, len(speech.WORDS)) if type(clips) is int else (0, 0)
     if rest or each < LEAST:
         raise InputError(
             f"data.options.clips must be a multiple of {len(speech.WORDS)}, at least "
-            f"{LEAST * len(speech.WORDS)}; found {clips}"
+            f"{LEAST * len(speech.WORDS)}; found {clips!r}"
         )
     settings = {"version": VERSION, "clips": clips, "library": _loader()[2]}
 

@@ -5,13 +5,15 @@ in a prepared TensorFlow Datasets folder (read without TensorFlow, through ``tfd
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ist_jax.data import idx
+from ist_jax.data import idx, images
 from ist_jax.data.dataset import Dataset
 from ist_jax.errors import InputError
 
+SHAPE, CLASSES = (28, 28, 1), 10
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 FILES = (
     "train-images-idx3-ubyte.gz",
@@ -30,62 +32,83 @@ def load(path: str = "") -> Dataset:
     Raises:
       InputError: nothing there, or damaged files; the message says what to install.
     """
-    folders = [Path(path).expanduser()] if path else [DEBIAN]
-    for folder in folders:
-        present = [name for name in FILES if (folder / name).is_file()]
-        if len(present) == len(FILES):
-            return _from_idx(folder)
-        if present:
-            missing = sorted(set(FILES) - set(present))
-            raise InputError(f"{folder} has {present[0]} but not {', '.join(missing)}")
-    found = _from_tfds(path or None)
-    if found is None:
-        tried = f"{path}" if path else f"{DEBIAN} and ~/tensorflow_datasets"
-        raise InputError(
-            f"Fashion-MNIST was not found in {tried}. Install Debian's package (apt-get install "
-            f"dataset-fashion-mnist), or point data.path at a folder with {', '.join(FILES)}, or "
-            "at a folder prepared by TensorFlow Datasets (fashion_mnist, array_record)."
-        )
-    return found
+    folder = Path(path).expanduser() if path else DEBIAN
+    present = [name for name in FILES if (folder / name).is_file()]
+    if len(present) == len(FILES):
+        return _from_idx(folder)
+    if present:
+        missing = sorted(set(FILES) - set(present))
+        raise InputError(f"{folder} has {present[0]} but not {', '.join(missing)}")
+    return _from_tfds(path)
 
 
 def _from_idx(folder: Path) -> Dataset:
     train_x, train_y, test_x, test_y = (
         idx.read(folder / name, ndim) for name, ndim in zip(FILES, (3, 1, 3, 1), strict=True)
     )
+    for name, x in ((FILES[0], train_x), (FILES[2], test_x)):
+        if x.shape[1:] != SHAPE[:2]:
+            raise InputError(
+                f"{folder / name} holds images of {list(x.shape[1:])} pixels, expected "
+                f"{list(SHAPE[:2])}: it is damaged or of another set"
+            )
     return _dataset(train_x[..., None], train_y, test_x[..., None], test_y)
 
 
-def _from_tfds(folder: str | None) -> Dataset | None:
-    if not Path(folder or "~/tensorflow_datasets").expanduser().is_dir():
-        return None
+def _from_tfds(path: str) -> Dataset:
+    tried = path or f"{DEBIAN} and {images.USUAL}"
+    how = (
+        f"Give data.path a folder with {', '.join(FILES)} (apt-get install dataset-fashion-mnist "
+        f"puts them in {DEBIAN}), or one prepared by TensorFlow Datasets (fashion_mnist, "
+        "file_format='array_record')."
+    )
+    folder = Path(path or images.USUAL).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"Fashion-MNIST was not found in {tried}. {how}")
+    images.check_files(folder, "fashion_mnist")
     import tensorflow_datasets as tfds  # seconds to import, and seldom needed
 
     try:
         # Asking the builder first keeps tfds from preparing, which would download.
-        builder = tfds.builder("fashion_mnist", data_dir=folder, file_format="array_record")
+        builder = tfds.builder("fashion_mnist", data_dir=str(folder), file_format="array_record")
         splits = [builder.as_data_source(split=split) for split in ("train", "test")]
     except Exception as error:
         # tfds reports missing data by many exception types (registration, assertion, value, OS).
         raise InputError(
-            f"TensorFlow Datasets could not read fashion_mnist from {folder or 'its folder'}: "
-            f"{str(error).splitlines()[0]}. Prepare it there with file_format='array_record', or "
-            "apt-get install dataset-fashion-mnist."
+            f"Fashion-MNIST was not found in {tried}: none of its files is there, and TensorFlow "
+            f"Datasets says: {images.first_line(error)}. {how}"
         ) from None
-    (train_x, train_y), (test_x, test_y) = map(_stack, splits)
+    (train_x, train_y), (test_x, test_y) = map(_stack, splits, ("training", "test"))
     return _dataset(train_x, train_y, test_x, test_y)
 
 
-def _stack(source) -> tuple[np.ndarray, np.ndarray]:
-    examples = [source[i] for i in range(len(source))]
-    return np.stack([e["image"] for e in examples]), np.stack([e["label"] for e in examples])
+def _stack(source: Any, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """All images, uint8 [n, 28, 28, 1], and their labels."""
+    x, y = np.empty((len(source), *SHAPE), np.uint8), np.empty(len(source), np.int64)
+    for number in range(len(source)):
+        try:
+            example = source[number]
+            image, y[number] = example["image"], example["label"]
+            if not 0 <= y[number] < CLASSES:
+                raise ValueError(f"its label is {y[number]}, expected 0 to {CLASSES - 1}")
+            if (image.dtype, image.shape) != (x.dtype, SHAPE):
+                raise ValueError(f"it is {image.dtype}{list(image.shape)}, not uint8{list(SHAPE)}")
+        except Exception as error:  # of the decoder, of the record, of the file
+            raise InputError(
+                f"Fashion-MNIST, {part} part: example {number} cannot be read "
+                f"({images.first_line(error)}). Prepare it again."
+            ) from None
+        x[number] = image
+    return x, y
 
 
-def _dataset(train_x, train_y, test_x, test_y) -> Dataset:
-    def scaled(x):
-        return (x / np.float32(255)).astype(np.float32)
+def _dataset(
+    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray
+) -> Dataset:
+    def scaled(x: np.ndarray) -> np.ndarray:
+        return np.divide(x, np.float32(255), dtype=np.float32)
 
-    def labels(y):
+    def labels(y: np.ndarray) -> np.ndarray:
         return y.astype(np.int32)
 
     return Dataset(
@@ -94,5 +117,5 @@ def _dataset(train_x, train_y, test_x, test_y) -> Dataset:
         labels(train_y),
         scaled(test_x),
         labels(test_y),
-        classes=10,
+        classes=CLASSES,
     )

@@ -18,6 +18,8 @@ from ist_jax.errors import InputError
 
 PARTS = ("train", "test")
 USUAL = "~/tensorflow_datasets"
+LARGEST_SIDE = 2**12  # pixels that an image is resized to
+LARGEST = 2**26  # pixels of an image; ImageNet's largest has 61 million
 
 
 class Images:
@@ -122,6 +124,10 @@ def imagenet(
     Raises:
       InputError: as ``cifar10``.
     """
+    if type(size) is not int or not 1 <= size <= LARGEST_SIDE:
+        raise InputError(
+            f"data.options.size must be a whole number from 1 to {LARGEST_SIDE}, found {size!r}"
+        )
     opened = _open("imagenet2012", path, ("train", "validation"))
 
     def fill(folder: Path) -> dict[str, Any]:
@@ -163,6 +169,7 @@ def _open(name: str, path: str, parts: tuple[str, str]) -> Opened:
     )
     if not folder.is_dir():
         raise InputError(f"{name} was not found: there is no folder {folder}. {how}")
+    check_files(folder, name)
     import tensorflow_datasets as tfds  # seconds to import, and seldom needed
 
     try:
@@ -185,8 +192,15 @@ def _open(name: str, path: str, parts: tuple[str, str]) -> Opened:
     except Exception as error:
         # tfds reports missing data by many exception types (registration, assertion, value, OS).
         raise InputError(
-            f"TensorFlow Datasets could not read {name} from {folder}: {_first_line(error)}. {how}"
+            f"TensorFlow Datasets could not read {name} from {folder}: {first_line(error)}. {how}"
         ) from None
+
+
+def check_files(folder: Path, name: str) -> None:
+    """Complains about a pipe or a device in a prepared set, which would be waited for."""
+    for file in (*folder.glob("*"), *(folder / name).glob("**/*")):
+        if file.exists() and not file.is_dir() and not file.is_file():
+            raise InputError(f"{file} is no regular file. Prepare {name} again.")
 
 
 def _packed(builder: Any, part: str) -> Any:
@@ -231,16 +245,20 @@ def _example(source: Any, number: int, where: str, decode: bool) -> tuple[Any, i
         example = source[number]
         image = example["image"]
         if decode and isinstance(image, bytes):
-            image = Image.open(io.BytesIO(image)).convert("RGB")
+            image = Image.open(io.BytesIO(image))
+            if image.width * image.height > LARGEST:  # before it is unpacked
+                raise ValueError(f"{image.width} x {image.height} pixels, more than {LARGEST}")
+            image = image.convert("RGB")
         elif decode:
             image = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)))
         return image, int(example["label"])
     except Exception as error:  # of the decoder, of the record, of the file
         raise InputError(
-            f"{where}: example {number} cannot be read ({_first_line(error)}). Leave such examples "
+            f"{where}: example {number} cannot be read ({first_line(error)}). Leave such examples "
             "out with data.skip_bad=True."
         ) from None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of a library says, in one line."""
     return (str(error).splitlines() or [type(error).__name__])[0]

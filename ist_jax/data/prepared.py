@@ -1,11 +1,11 @@
 """Sets that are prepared once, and mapped from files ever after.
 
 A set is a folder with arrays (``.npy``) and ``set.json``, which tells what it was made from and the
-size and digest of every array. It is made under another name and renamed when it is whole, so that
-a preparation that was killed leaves nothing that could be taken for a set; of several processes
-that need it at once, one prepares it and the others wait. A set that was made from something else,
-or whose files are not those it was made with, is made anew. (Sizes are always looked at; digests
-only with ``check=True``, as reading a large set would take as long as some preparations.)
+size and digest of every array, and has a seal: the digest of all that it tells. It is made under
+another name and renamed when it is whole, so that a preparation that was killed leaves nothing that
+could be taken for a set; of several processes that need it at once, one prepares it and the others
+wait. A set that was made from something else, or whose files are not those it was made with, is
+made anew. All digests are looked at whenever it is opened: a gigabyte takes about a second.
 """
 
 import contextlib
@@ -22,18 +22,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from ist_jax.data import files
 from ist_jax.errors import InputError
 
-FORMAT = 1
+FORMAT = 2  # 1 had no seal
 TOLD = "set.json"
 CACHE = Path("~/.cache/ist_jax")
 HEADER = 128  # bytes of an .npy file with few axes
 LEFT_S = 24 * 3600.0  # a preparation that has made nothing for so long is dead
+LARGEST_TOLD = 2**27  # bytes; 35,000 clips need 4 million
 EVERY_S = 5.0  # between two lines of progress
 
 
@@ -42,7 +45,6 @@ def folder(
     name: str,
     source: str,
     fill: Callable[[Path], dict[str, Any]],
-    check: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """The folder of a prepared set, and what ``fill`` told when it was made.
 
@@ -51,19 +53,18 @@ def folder(
       name: of the set.
       source: digest of what it is made from; another one makes the set anew.
       fill: writes the arrays into an empty folder.
-      check: also compare the digests of the arrays.
 
     Raises:
       InputError: the folder cannot be made or written, or a file that ``fill`` reads not be read.
     """
     place = (Path(cache) if cache else CACHE).expanduser() / name
-    if (told := _told(place, source, check)) is not None:
+    if (told := _told(place, source)) is not None:
         return place, told
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with place.with_name(f".{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one prepares, the others wait
-            return place, _made(place, source, fill, check)
+            return place, _made(place, source, fill)
     except OSError as error:
         source_file = Path(error.filename or place)
         if not source_file.is_relative_to(place.parent):
@@ -71,22 +72,21 @@ def folder(
         raise InputError(f"{place} cannot be written: {error}. Set data.cache elsewhere.") from None
 
 
-def _made(
-    place: Path, source: str, fill: Callable[[Path], dict[str, Any]], check: bool
-) -> dict[str, Any]:
-    if (told := _told(place, source, check)) is not None:
+def _made(place: Path, source: str, fill: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    if (told := _told(place, source, aloud=True)) is not None:
         return told  # another process was faster
     fresh = place.with_name(f".{place.name}-{secrets.token_hex(8)}")
     try:
         fresh.mkdir(parents=True)
         _sweep(place)
         told = json.loads(json.dumps(fill(fresh)))
-        files = {
+        arrays = {
             str(path.relative_to(fresh)): [path.stat().st_size, digest_of(path)]
             for path in sorted(fresh.rglob("*"))
             if path.is_file()
         }
-        text = json.dumps({"format": FORMAT, "source": source, "files": files, "told": told})
+        about = {"format": FORMAT, "source": source, "files": arrays, "told": told}
+        text = json.dumps({**about, "seal": _seal(about)})
         with (fresh / TOLD).open("w") as file:
             file.write(text + "\n")
             file.flush()
@@ -106,10 +106,10 @@ def name_of(name: str, place: Path) -> str:
     return f"{name}_{hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:12]}"
 
 
-def digest(files: Sequence[Path], also: Mapping[str, Any] | None = None) -> str:
+def digest(sources: Sequence[Path], also: Mapping[str, Any] | None = None) -> str:
     """Of the names, sizes and times of files, and of settings: what a set is made from."""
     found = []
-    for path in files:
+    for path in sources:
         try:
             stat = path.stat()
         except OSError as error:
@@ -121,14 +121,13 @@ def digest(files: Sequence[Path], also: Mapping[str, Any] | None = None) -> str:
 
 def digest_of_set(place: Path) -> str:
     """SHA-256 of a prepared set: of the names, sizes and digests of its files."""
-    files = json.loads((place / TOLD).read_text())["files"]
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return _seal(json.loads((place / TOLD).read_text())["files"])
 
 
 def digest_of(path: Path) -> str:
     """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with files.opened(path, "") as file:
+        return hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()
 
 
 def aside(function: str, job: Any) -> Any:
@@ -228,17 +227,31 @@ def _sweep(place: Path) -> None:
                 shutil.rmtree(left)
 
 
-def _told(place: Path, source: str, check: bool) -> dict[str, Any] | None:
-    """What was told of a set, if it is whole and made from that source."""
-    try:
-        found = json.loads((place / TOLD).read_text())
-        same = found["format"] == FORMAT and found["source"] == source
-        for name, (size, sha) in found["files"].items() if same else ():
-            file = place / name
-            damaged = not file.exists() or file.stat().st_size != size
-            if damaged or (check and digest_of(file) != sha):
-                print(f"{file} is damaged: the set is made anew", file=sys.stderr)
-                return None
-        return dict(found["told"]) if same else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+def _told(place: Path, source: str, aloud: bool = False) -> dict[str, Any] | None:
+    """What was told of a set, if it is whole and made from that source; ``aloud``, of damage."""
+    if not place.exists():
         return None
+    file = place / TOLD
+    try:
+        if file.stat().st_size > LARGEST_TOLD:
+            raise ValueError
+        found = json.loads(files.read(file, ""))
+        if found["format"] != FORMAT or found.pop("seal") != _seal(found):
+            raise ValueError
+        if found["source"] != source:
+            return None
+        for name, (size, sha) in found["files"].items():
+            file = place / name
+            if file.stat().st_size != size or digest_of(file) != sha:
+                raise ValueError
+        return dict(found["told"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if aloud:
+            print(
+                f"{file} is damaged, or of another version: the set is made anew", file=sys.stderr
+            )
+        return None
+
+
+def _seal(told: Any) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -14,6 +14,7 @@ in the same way. It is another data set: results on it are not results on Speech
 
 import hashlib
 import os
+import posixpath
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ist_jax.data import prepared, wav
+from ist_jax.data import files, prepared, wav
 from ist_jax.data.dataset import Dataset
 from ist_jax.errors import InputError
 
@@ -34,7 +35,7 @@ WORDS = tuple(_WORDS.split())
 VALIDATION, TEST = "validation_list.txt", "testing_list.txt"
 HOLDOUTS = ("lists", "speakers")
 TEST_PERCENT = 20
-LONGEST_LIST = 2**26  # bytes; the archive's have 250,000
+LONGEST_NAME = 200  # letters of a listed name that a message shows
 AT_ONCE = 64  # clips; the last ones are filled up, so that one program serves all
 READERS = 8  # threads, for folders that are far away
 
@@ -58,8 +59,8 @@ def load(
         ``"speakers"``, a fifth of the speakers.
 
     Raises:
-      InputError: there is no such folder, a word or list is missing, a word has no clip, or a clip
-        is bad. The file is named.
+      InputError: there is no such folder, a word or list is missing, a word has no clip, a list is
+        empty or names what is no clip or is named before, or a clip is bad. The file is named.
     """
     return _load("speech_commands", "real", path, skip_bad, cache, holdout)
 
@@ -90,13 +91,13 @@ def _load(name: str, origin: str, path: str, skip_bad: bool, cache: str, holdout
         raise InputError(f"data.options.holdout must be one of {HOLDOUTS}, found {holdout!r}")
     root = _root(path)
     parts = _split(root, _listing(root), holdout)
-    files = [VALIDATION, TEST] if holdout == "lists" else []
-    files += [clip.name for its in parts.values() for clip in its]
+    read = [VALIDATION, TEST] if holdout == "lists" else []
+    read += [clip.name for its in parts.values() for clip in its]
     settings = {
         "features": VERSION,
         "holdout": holdout,
         "skip_bad": skip_bad,
-        "files": [[file, *_stamp(root / file)] for file in files],
+        "files": [[file, *_stamp(root / file)] for file in read],
     }
     job = {"name": name, "root": str(root), "skip_bad": skip_bad, "parts": parts}
 
@@ -104,7 +105,7 @@ def _load(name: str, origin: str, path: str, skip_bad: bool, cache: str, holdout
         return prepared.aside(f"{__name__}:_prepare", {**job, "folder": str(folder)})
 
     source, kept_as = prepared.digest([], settings), prepared.name_of(f"{name}_{holdout}", root)
-    folder, told = prepared.folder(cache, kept_as, source, fill, check=True)
+    folder, told = prepared.folder(cache, kept_as, source, fill)
     if told["skipped"]:
         print(
             f"{name}: {told['skipped']} bad clips were left out, the first: {told['first_bad']}",
@@ -150,17 +151,15 @@ def _listing(root: Path) -> list[Clip]:
 
 
 def _split(root: Path, clips: list[Clip], holdout: str) -> dict[str, list[Clip]]:
-    parts: dict[str, list[Clip]] = {"train": [], "test": []}
+    parts: dict[str, list[Clip]] = {"train": [], "validation": [], "test": []}
     if holdout == "lists":
-        test, neither = _names(root / TEST), _names(root / VALIDATION)
+        held = _listed(root, clips)
         for clip in clips:
-            if clip.name in test:
-                parts["test"].append(clip)
-            elif clip.name not in neither:
-                parts["train"].append(clip)
+            parts[held.get(clip.name, "train")].append(clip)
     else:
         for clip in clips:
             parts["test" if held_out(clip.name) else "train"].append(clip)
+    del parts["validation"]
     for part, its in parts.items():
         if not its:
             raise InputError(
@@ -180,18 +179,39 @@ def held_out(name: str) -> bool:
     return digest % 2**27 * 100 < TEST_PERCENT * (2**27 - 1)
 
 
-def _names(path: Path) -> set[str]:
+def _listed(root: Path, clips: list[Clip]) -> dict[str, str]:
+    """The part of each clip that a list names."""
+    known = {clip.name for clip in clips}
+    held: dict[str, str] = {}
     try:
-        with path.open("rb") as file:
-            text = file.read(LONGEST_LIST + 1)
-        if len(text) > LONGEST_LIST:
-            raise InputError(f"{path} is longer than {LONGEST_LIST} bytes: it is no list of clips")
-        return set(text.decode().splitlines())
-    except (OSError, UnicodeDecodeError) as error:
+        for part, name in (("test", TEST), ("validation", VALIDATION)):
+            _hold(root / name, part, known, held)
+    except InputError as error:
         raise InputError(
-            f"{path} cannot be read ({error}). The archive has it; without it, "
+            f"{error}. Copy the archive's folders and lists again; without its lists, "
             "data.options.holdout='speakers' splits by speaker."
         ) from None
+    return held
+
+
+def _hold(path: Path, part: str, known: set[str], held: dict[str, str]) -> None:
+    """Adds the clips that a list names to ``held``; one that is missed would be trained on.
+
+    Other programs' lists are understood: "./cat/a.wav", backslashes, blanks around a name.
+    """
+    before = len(held)
+    for number, line in enumerate(files.lines(path, ""), start=1):
+        name = line.decode(errors="surrogateescape").strip().replace("\\", "/")
+        if not name:
+            continue
+        name, where = posixpath.normpath(name), f"{path}, line {number}: {name[:LONGEST_NAME]!r}"
+        if name not in known:
+            raise InputError(f"{where} is no clip in {path.parent}")
+        if name in held:
+            raise InputError(f"{where} is named before, for {held[name]}")
+        held[name] = part
+    if len(held) == before:
+        raise InputError(f"{path} names no clip")
 
 
 def _stamp(path: Path) -> list[int]:
@@ -213,12 +233,12 @@ def _prepare(job: dict[str, Any]) -> dict[str, Any]:
     show = prepared.Progress(job["name"], sum(map(len, job["parts"].values())), "clips")
     features, done, bad = jax.jit(mel.features), 0, []
     used = np.zeros(len(WORDS), np.int64)
-    with ThreadPoolExecutor(READERS) as pool, ExitStack() as files:
+    with ThreadPoolExecutor(READERS) as pool, ExitStack() as outputs:
         for part, clips in job["parts"].items():
             x_file = prepared.Growing(folder / f"{part}_x.npy", np.float32, (mel.WIDTH,))
             y_file = prepared.Growing(folder / f"{part}_y.npy", np.int32)
-            files.callback(x_file.close)
-            files.callback(y_file.close)
+            outputs.callback(x_file.close)
+            outputs.callback(y_file.close)
             for begin in range(0, len(clips), AT_ONCE):
                 some = clips[begin : begin + AT_ONCE]
                 found = list(pool.map(_read, [root / name for name, _ in some]))

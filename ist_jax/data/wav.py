@@ -3,8 +3,12 @@
 A wave file is a list of chunks, each with a name of four bytes, a size as little-endian uint32, and
 as many bytes (one more if that is odd): ``fmt `` says what the samples are, ``data`` has them, and
 others may be anything (IBM and Microsoft, Multimedia Programming Interface and Data Specifications
-1.0, 1991). A file is never read further than a recording of the expected length can be long, so
-that a damaged or foreign one takes no memory.
+1.0, 1991). Two newer habits are understood. A longer ``fmt `` names the format by a GUID
+(``WAVE_FORMAT_EXTENSIBLE``). A program that writes into a pipe does not know the size yet and
+writes the largest one: its samples go on to the end of the file.
+
+A file is never read further than a recording of the expected length can be long, so that a damaged
+or foreign one takes no memory.
 """
 
 import struct
@@ -13,9 +17,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int16
 
+from ist_jax.data import files
 from ist_jax.errors import InputError
 
-PCM = 1
+PCM, EXTENSIBLE = 1, 0xFFFE
+PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
+STREAMED = 0x7FFFF000  # and above: sox and espeak-ng write this for a size not known, ffmpeg 2^32-1
 OTHER_CHUNKS = 2**16  # bytes that a file may have besides its samples
 
 
@@ -27,11 +34,8 @@ def read(path: Path, rate: int = 16_000, samples: int = 16_000) -> Int16[np.ndar
         than one channel of 16-bit PCM with that rate and length. It is named.
     """
     most = 2 * samples + OTHER_CHUNKS
-    try:
-        with path.open("rb") as file:
-            content = file.read(most + 1)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    with files.opened(path, "") as file:
+        content = file.read(most + 1)
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         raise InputError(
             f"{path} is not a wave file: it begins with {content[:12].hex() or 'nothing'}, "
@@ -43,6 +47,8 @@ def read(path: Path, rate: int = 16_000, samples: int = 16_000) -> Int16[np.ndar
         )
     found = _chunks(content, path)
     kind, channels, its_rate, _, _, bits = struct.unpack("<HHIIHH", found[b"fmt "][:16])
+    if kind == EXTENSIBLE and _is_pcm(found[b"fmt "]):
+        kind = PCM
     if (kind, channels, bits) != (PCM, 1, 16):
         raise InputError(
             f"{path} should hold one channel of 16-bit PCM (format {PCM}), found {channels} of "
@@ -66,12 +72,19 @@ def write(path: Path, clip: Int16[np.ndarray, " samples"], rate: int = 16_000) -
     path.write_bytes(b"RIFF" + struct.pack("<I", len(chunks)) + chunks)
 
 
+def _is_pcm(about: bytes) -> bool:
+    """Whether an extensible format is plain PCM, all 16 bits of which count."""
+    return about[18:20] == struct.pack("<H", 16) and about[24:40] == PCM_GUID
+
+
 def _chunks(content: bytes, path: Path) -> dict[bytes, bytes]:
     """The first ``fmt `` and the first ``data``, both whole."""
     found: dict[bytes, bytes] = {}
     at = 12
     while at + 8 <= len(content) and len(found) < 2:
         name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+        if name == b"data" and size >= STREAMED:
+            size = len(content) - at - 8
         if name in (b"fmt ", b"data") and name not in found:
             found[name] = content[at + 8 : at + 8 + size]
             if len(found[name]) < size:
