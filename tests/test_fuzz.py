@@ -6,9 +6,12 @@ Thousands of changes to a good input, most of them small. A hundred thousand eac
 
 import gzip
 import json
+import random
 import struct
 import tracemalloc
 
+import fields
+import numpy as np
 import pytest
 from etils import epath
 from hypothesis import given, settings
@@ -16,7 +19,7 @@ from hypothesis import strategies as st
 
 from experiments import metrics, report
 from ist_jax import faults, stored
-from ist_jax.data import idx, sparse_text, wav
+from ist_jax.data import clusters, graph, idx, sparse_text, wav
 from ist_jax.errors import CheckpointError, InputError
 
 HARD = (b"", b"\0", b"\xff" * 4, b"[" * 5000, b"9" * 5000, b"NaN", b"1e999", b"-1", b"null", b"{}")
@@ -164,3 +167,86 @@ def test_any_input_is_read_or_refused_with_a_clear_error(tmp_path, reader, count
     one()
     assert max(refused, default=0) < 1000
     assert len(refused) > count / 200 or reader == "lines_to_go_on_from"
+
+
+def tried(read, *args):
+    """What a reader gives, or None if it refuses in less than 1,000 characters; in 32 MB."""
+    found, refused = None, ""
+    tracemalloc.start()
+    try:
+        found = read(*args)
+    except InputError as error:
+        refused = str(error)
+    finally:
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert len(refused) < 1000
+    assert most < 2**25
+    return found
+
+
+@pytest.fixture
+def build(monkeypatch):
+    monkeypatch.setattr(graph, "split", lambda keys: np.arange(len(keys)) % 3)
+    return fields.Recorded(monkeypatch)
+
+
+SETS = pytest.mark.parametrize("name", fields.KINDS)
+COUNT = pytest.mark.parametrize("count", [150, pytest.param(20_000, marks=pytest.mark.slow)])
+
+
+@SETS
+@COUNT
+def test_a_field_that_is_changed_is_refused_or_is_all_that_is_different(
+    tmp_path, build, name, count
+):
+    """Held against what a few lines of code that do not know the readers make of it."""
+    kind, draw, read = fields.KINDS[name], random.Random(0), 0
+    kind.write(tmp_path / "in", kind.tables)
+    assert kind.read(tmp_path / "in", build) == kind.right(kind.tables)
+    for _ in range(count):
+        tables = fields.with_one_changed(kind, draw)
+        try:
+            kind.write(tmp_path / "in", tables)
+        except (TypeError, ValueError, OverflowError):
+            continue  # no file can say so
+        found = tried(kind.read, tmp_path / "in", build)
+        if found is not None:
+            read += 1
+            assert found == kind.right(tables)
+    assert read > count / 10
+
+
+@SETS
+@COUNT
+def test_any_file_of_a_set_is_read_or_refused_with_a_clear_error(tmp_path, build, name, count):
+    kind = fields.KINDS[name]
+    kind.write(tmp_path / "in", kind.tables)
+    good = {path: path.read_bytes() for path in sorted((tmp_path / "in").rglob("*.*"))}
+    good |= {path: path.read_bytes() for path in sorted((tmp_path / "in").glob("*Packages"))}
+
+    @settings(max_examples=count, deadline=None, database=None)
+    @given(st.sampled_from([*good]), CHANGES, st.booleans())
+    def one(path, changes, unpacked):
+        if unpacked and path.suffix == ".gz":
+            path.write_bytes(gzip.compress(changed(gzip.decompress(good[path]), changes), 1))
+        else:
+            path.write_bytes(changed(good[path], changes))
+        tried(kind.read, tmp_path / "in", build)
+        path.write_bytes(good[path])
+
+    one()
+
+
+def test_clusters_that_were_kept_and_damaged_are_found_again(tmp_path):
+    pytest.importorskip("pymetis")
+    labels, part = np.array(fields.LABELS), np.array(fields.PART)
+    made = graph.build("g", np.eye(12), np.array(fields.ENDS).T, labels, part)
+    expected = clusters.metis(made, 3, str(tmp_path))
+    (path,) = tmp_path.glob("*/clusters.npy")
+    good, draw = path.read_bytes(), random.Random(0)
+    for _ in range(100):
+        data = bytearray(good)
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        path.write_bytes(data)
+        np.testing.assert_array_equal(tried(clusters.metis, made, 3, str(tmp_path)), expected)

@@ -1,15 +1,21 @@
 """Graphs from texts, from WordNet and from the files that others publish; clean, or refused."""
 
+import codecs
 import gzip
+import io
 import json
+import os
 import pickle
 import shutil
+import time
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
 import scipy.sparse
 
-from ist_jax.data import debian, debian_graph, graph, graph_files, pickled, wordnet
+from ist_jax.data import debian, debian_graph, files, graph, graph_files, pickled, wordnet
 from ist_jax.data.prepared import digest_of
 from ist_jax.errors import InputError
 
@@ -146,7 +152,7 @@ def test_files_of_wordnet_that_are_empty_or_no_text_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"not a single synset in data\.noun"):
         wordnet.read(folder)
     (folder / "data.noun").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=r"data\.noun is no text"):
+    with pytest.raises(InputError, match=r"data\.noun, line 1 is no text"):
         wordnet.read(folder)
 
 
@@ -338,3 +344,198 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path):
     (tmp_path / "in/ind.toy.x").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(InputError, match=r"ind\.toy\.x is no file of Planetoid: builtins\.print"):
         graph_files.planetoid(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("file", "rows", "message"),
+    [
+        ("raw/node-label", [*LABELS[:-1], 2**32 + 1], "line 12: label 4294967297, expected"),
+        (
+            "raw/node-label",
+            [*LABELS[:-1], 10**30],
+            "line 12: expected 1 whole numbers, found",
+        ),
+        ("raw/node-label", ["0,1"] * 6, "line 1: expected 1 whole numbers, found '0,1'"),
+        ("raw/node-label", LABELS[:-1], "has 11 lines, .*node-feat.csv.gz has 12"),
+        ("raw/node-label", ["# labels", *LABELS], "line 1: expected 1 whole numbers, found '# lab"),
+        ("raw/node-label", [*LABELS[:3], "", *LABELS[3:]], "line 4: .*found a blank line"),
+        ("raw/node-label", [*LABELS, "# the end"], "line 13: .*found '# the end'"),
+        ("raw/node-label", [*LABELS[:-1], "1.5"], "line 12: .*found '1.5'"),
+        ("raw/edge", ["0,1", "1,12"], "line 2: node 12, expected 0 to 11"),
+        ("raw/edge", ["0,1", "1,2,3"], "line 2: expected 2 whole numbers, found '1,2,3'"),
+        ("raw/node-feat", ["1,2"] * 11 + ["1"], "line 12: expected 2 numbers, found '1'"),
+        ("split/time/train", [0, 1, 2, 0], "line 4: node 0 stands there twice"),
+        ("split/time/train", [0, 1, "#2", 3], "line 3: .*found '#2'"),
+        ("split/time/train", [0, 1, "", 3], "line 3: .*found a blank line"),
+        ("split/time/train", [0, -1], "line 2: node -1, expected 0 to 11"),
+        ("split/time/test", [11, 0], "line 2: node 0 is in two parts"),
+        ("split/time/test", range(6), "line 1: node 0 is in two parts"),
+        ("split/time/test", ["node11"], "line 1: .*found 'node11'"),
+    ],
+)
+def test_a_line_of_ogb_that_is_wrong_is_named_with_its_file(tmp_path, file, rows, message):
+    ogb(tmp_path / "in")
+    written(tmp_path / f"in/{file}.csv.gz", [[row] for row in rows])
+    with pytest.raises(InputError, match=message) as refused:
+        graph_files.ogb(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
+    assert f"{file}.csv.gz" in str(refused.value)
+
+
+def test_marks_and_blanks_that_editors_leave_in_lists_of_nodes_are_understood(tmp_path):
+    ogb(tmp_path / "in")
+    expected = graph_files.ogb(str(tmp_path / "in"), cache=str(tmp_path / "cache")).part
+    with gzip.open(tmp_path / "in/split/time/train.csv.gz", "wb") as file:
+        file.write(b"\xef\xbb\xbf0\r\n1 \r\n 2\r\n3\t\r\n4\r\n5")
+    found = graph_files.ogb(str(tmp_path / "in"), cache=str(tmp_path / "cache")).part
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("what", ["y", "ty", "ally"])
+@pytest.mark.parametrize("row", [[0, np.nan, 0], [1, 1, 0], [0, 2, 0], [-1, 0, 1]])
+def test_labels_of_planetoid_that_are_not_one_hot_are_refused(tmp_path, what, row):
+    planetoid(tmp_path / "in")
+    labels = pickle.loads((tmp_path / f"in/ind.toy.{what}").read_bytes()).astype(float)
+    labels[2] = row
+    (tmp_path / f"in/ind.toy.{what}").write_bytes(pickle.dumps(labels, protocol=2))
+    with pytest.raises(InputError, match=rf"ind\.toy\.{what}, row 3: a label is one 1 among"):
+        graph_files.planetoid(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("node", [10**30, 2**63, -1, 12, "3", 1.0])
+def test_a_neighbour_that_is_no_node_is_refused(tmp_path, node):
+    planetoid(tmp_path / "in")
+    lists = {n: [] for n in range(N)} | {3: [node]}
+    (tmp_path / "in/ind.toy.graph").write_bytes(pickle.dumps(lists, protocol=2))
+    with pytest.raises(InputError, match="numbers from 0 to 11; found"):
+        graph_files.planetoid(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
+
+
+def planetoid_with(**parts):
+    def make(folder):
+        planetoid(folder)
+        for name, data in parts.items():
+            (folder / f"ind.toy.{name}").write_bytes(data)
+
+    return make
+
+
+def wide(shape):
+    matrix = scipy.sparse.csr_matrix(FEATURES[:6])
+    matrix._shape = shape
+    return pickle.dumps(matrix, protocol=2)
+
+
+def ogb_with(**parts):
+    def make(folder):
+        ogb(folder)
+        for name, data in parts.items():
+            (folder / f"raw/{name.replace('_', '-')}.csv.gz").write_bytes(gzip.compress(data))
+
+    return make
+
+
+def reddit_with(declared, size):
+    def make(folder):
+        reddit(folder)
+        header = io.BytesIO()
+        told = {"descr": "<f4", "fortran_order": False, "shape": declared}
+        np.lib.format.write_array_header_1_0(header, told)
+        with zipfile.ZipFile(folder / "reddit_data.npz", "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("feature.npy", header.getvalue() + bytes(size))
+
+    return make
+
+
+class Coded:
+    def __init__(self, text):
+        self.text = text
+
+    def __reduce__(self):
+        return codecs.encode, (self.text, "punycode")
+
+
+TEXT = b"X" + (2**16).to_bytes(4, "little") + b"a" * 2**16 + b"q\x00"  # remembered as number 0
+AGAIN = b"h\x01h\0X\6\0\0\0latin1\x86R"  # what number 1 makes of it
+ENCODED = b"(c_codecs\nencode\nq\x01" + AGAIN * 4000 + b"t."
+GREEDY = {
+    "a place far away": ("planetoid", planetoid_with(y=b"\x80\x02]r" + b"\0\0\0\x10" + b".")),
+    "a length": ("planetoid", planetoid_with(y=b"\x80\x02T\xff\xff\xff\x7fab.")),
+    "a text many times": ("planetoid", planetoid_with(y=b"\x80\x02" + TEXT + ENCODED)),
+    "punycode": (
+        "planetoid",
+        planetoid_with(y=pickle.dumps(Coded("a" * 10**5 + "\xe4" * 10**5), protocol=2)),
+    ),
+    "a width": ("planetoid", planetoid_with(**{n: wide((6, 2**30)) for n in ("x", "tx", "allx")})),
+    "edges": ("ogb", ogb_with(edge=b"0,0\n" * 2**18)),
+    "zeros": ("ogb", ogb_with(node_feat=b"0" * 2**24)),
+    "rows of zeros": ("ogb", ogb_with(node_feat=b"0,0\n" * 2**18)),
+    "a shape": ("reddit", reddit_with((2**34,), 10)),
+    "an array": ("reddit", reddit_with((2**24,), 2**26)),
+}
+
+
+@pytest.mark.parametrize("what", GREEDY)
+def test_a_small_file_takes_no_large_memory_and_no_long_time(tmp_path, monkeypatch, what):
+    """With bounds a sixteenth of the real ones, so that the test is short."""
+    for bound in ("LEAST", "LONGEST"):
+        monkeypatch.setattr(files, bound, 2**20)
+    kind, make = GREEDY[what]
+    make(tmp_path / "in")
+    size = sum(path.stat().st_size for path in (tmp_path / "in").rglob("*") if path.is_file())
+    assert size < 500_000
+    tracemalloc.start()
+    start = time.process_time()
+    try:
+        with pytest.raises(InputError):
+            KINDS[kind][0](str(tmp_path / "in"), cache=str(tmp_path / "cache"))
+        assert tracemalloc.get_traced_memory()[1] < 2**23  # 2 MB, and what it takes to read
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pipe_among_the_files_is_refused_and_not_waited_for(tmp_path, kind):
+    load, make = KINDS[kind]
+    make(tmp_path / "in")
+    for file in sorted(path for path in (tmp_path / "in").rglob("*") if path.is_file()):
+        kept = file.read_bytes()
+        file.unlink()
+        os.mkfifo(file)
+        with pytest.raises(InputError, match=rf"{file} cannot be read: it is no regular file"):
+            load(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
+        file.unlink()
+        file.write_bytes(kept)
+
+
+def test_a_pipe_in_place_of_a_list_of_wordnet_or_apt_is_refused(tmp_path):
+    folder = wordnet_folder(tmp_path / "in")
+    (folder / "data.verb").unlink()
+    os.mkfifo(folder / "data.verb")
+    with pytest.raises(InputError, match=r"data\.verb cannot be read: it is no regular file"):
+        wordnet.load(str(folder), cache=str(tmp_path / "cache"))
+    start = "mirror_dists_bookworm_main_"
+    for name in ("binary-amd64_Packages.lz4", "i18n_Translation-en"):
+        os.mkfifo(tmp_path / f"{start}{name}")
+    with pytest.raises(InputError, match=r"Packages\.lz4 cannot be read: it is no regular file"):
+        debian_graph.load(str(tmp_path), cache=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("00000001 03 n 01 thing 0 001 ~ 00000002 n 0000 + 00000001 n 0101 | a", "more or fewer"),
+        ("00000001 03 v 01 thing 0 000 | a", "words of kind 'v'"),
+        ("00000002 03 n 01 thing 0 000 | a", "line 3: synset 00000002 again"),
+    ],
+)
+def test_a_synset_that_would_lose_a_pointer_or_hide_another_is_refused(tmp_path, line, message):
+    lines = [line, LINES["data.noun"][1]]
+    with pytest.raises(InputError, match=message):
+        wordnet.read(wordnet_folder(tmp_path / "in", **{"data.noun": lines}))
+
+
+@pytest.mark.parametrize("texts", [[], ["a b"], ["word", "word", "word"], ["one two", "three"]])
+def test_texts_without_words_in_common_are_refused(texts):
+    with pytest.raises(InputError, match="features cannot be made of"):
+        graph.of_texts(texts)

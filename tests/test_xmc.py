@@ -1,8 +1,11 @@
 """Extreme classification: the text format, Debian's packages, the measures, a run."""
 
+import contextlib
 import gzip
 import hashlib
 import json
+import os
+import time
 
 import jax
 import numpy as np
@@ -11,7 +14,7 @@ from conftest import same_bits, tiny
 
 from experiments import train
 from ist_jax import data, multilabel, normalise
-from ist_jax.data import debian, sparse_text
+from ist_jax.data import debian, files, sparse_text
 from ist_jax.errors import InputError
 from ist_jax.models.xmc import XMC
 
@@ -87,9 +90,117 @@ def test_a_file_that_is_not_what_it_says_is_refused(tmp_path, text, message, ski
 
 
 def test_a_line_without_an_end_takes_no_more_memory_than_a_line_may(tmp_path, monkeypatch):
-    monkeypatch.setattr(sparse_text, "LONGEST", 1000)
+    monkeypatch.setattr(files, "LONGEST", 1000)
     with pytest.raises(InputError, match="line 2 is longer than 1000 bytes"):
         load(tmp_path, train="1 6 4\n0 " + "1:1 " * 1000 + "\n")
+
+
+LONG = {  # what a line may be full of, and what ends it
+    "whole numbers": (b" 1:1111111111", b" x"),
+    "one number": (b"1111111111", b"x"),
+    "one fraction": (b"1.11111111", b"x"),
+    "blanks": (b"          ", b"x"),
+    "labels": (b"1,1,1,1,1,", b"x"),
+    "words": (b" a b c d e", b""),
+    "signs": (b" 1:-1e-1e-", b"x"),
+    "features": (b" 1:1.5 2:.5", b""),
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_a_line_twice_as_long_takes_twice_as_long(what):
+    part, end = LONG[what]
+
+    def seconds(times):
+        line = b"0 1:" + part * times + end + b"\n"
+        found = []
+        for _ in range(3):
+            start = time.process_time()
+            with contextlib.suppress(ValueError):
+                sparse_text.parse(line, 9, 9)
+            found.append(time.process_time() - start)
+        return min(found)
+
+    assert seconds(80_000) < 0.05 + 8 * seconds(20_000)
+
+
+@pytest.mark.parametrize("blanks", ["\n", "\n\n", "  \n", " \r\n\n", " "])
+def test_blank_lines_at_the_end_are_no_examples(tmp_path, blanks):
+    assert len(load(tmp_path, train=GOOD + blanks).train_x) == 3
+    for skip_bad in (False, True):
+        with pytest.raises(InputError, match="should hold 4 examples, found 3: it is cut short"):
+            load(tmp_path, train=GOOD.replace("3 6 4", "4 6 4") + blanks, skip_bad=skip_bad)
+
+
+def test_a_blank_line_between_examples_is_a_bad_one(tmp_path):
+    text = GOOD.replace("3 6 4", "4 6 4").replace("2 \n", "\n2 \n")
+    with pytest.raises(InputError, match="line 4: the line is blank; an example has labels or"):
+        load(tmp_path, train=text)
+    assert load(tmp_path, train=text, skip_bad=True).skipped == 1
+
+
+def test_a_text_with_a_byte_order_mark_is_read(tmp_path):
+    expected = load(tmp_path).train_x[:]
+    found = load(tmp_path, train="\ufeff" + GOOD.replace("\n", "\r\n")).train_x[:]
+    np.testing.assert_array_equal(found["ids"], expected["ids"])
+
+
+def test_several_files_of_a_part_are_named_and_one_is_not_both_parts(tmp_path, capfd):
+    folder = tmp_path / "set"
+    put(tmp_path)
+    (folder / "more_train.txt").write_text(GOOD)
+    with pytest.raises(InputError, match=r"found more_train\.txt, train\.txt$"):
+        data.load("xmc", str(folder))
+    (folder / "train.txt").unlink()
+    (folder / "test.txt").unlink()
+    (folder / "more_train.txt").rename(folder / "latest_train.txt")
+    with pytest.raises(InputError, match=r"latest_train\.txt is both \*train\*\.txt and \*test"):
+        data.load("xmc", str(folder))
+    (folder / "latest_train.txt").unlink()
+    load(tmp_path)
+    assert "hold the same lines" in capfd.readouterr().err
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    folder = put(tmp_path)
+    (tmp_path / "set/train.txt").unlink()
+    os.mkfifo(tmp_path / "set/train.txt")
+    with pytest.raises(InputError, match=r"train\.txt cannot be read: it is no regular file"):
+        data.load("xmc", folder, cache=str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("Depends: libc6", "Depends libc6"), "Packages, line 3 is no field"),
+        (("Suggests: two", "Depends: two"), "Packages, line 4 is a field that is there twice"),
+        (("Package: one", " Package: one"), "Packages, line 1 is no field"),
+    ],
+)
+def test_a_list_of_packages_that_is_damaged_is_refused(tmp_path, change, message):
+    folder = lists(tmp_path)
+    path = folder / "mirror_dists_bookworm_main_binary-amd64_Packages"
+    path.write_text(PACKAGES.replace(*change))
+    with pytest.raises(InputError, match=message):
+        debian.read(folder)
+
+
+def test_a_long_description_takes_no_longer_a_line_than_a_short_one(tmp_path):
+    def seconds(lines):
+        text = b"Package: a\n" + b" some more words\n" * lines
+        start = time.process_time()
+        list(debian._stanzas(text, tmp_path))
+        return time.process_time() - start
+
+    assert seconds(200_000) < 0.1 + 8 * min(seconds(50_000) for _ in range(3))
+
+
+def test_packages_that_are_left_out_are_counted_and_an_empty_source_is_the_package(tmp_path, capfd):
+    folder = lists(tmp_path)
+    path = folder / "mirror_dists_bookworm_main_binary-amd64_Packages"
+    path.write_text(PACKAGES.replace("src (1.2)", ""))
+    assert debian.read(folder).sources == ["one", "two"]
+    assert "1 packages without a description" in capfd.readouterr().err
 
 
 def test_what_is_missing_is_told(tmp_path):

@@ -43,7 +43,8 @@ def metis(graph: Graph, count: int, cache: str = "") -> np.ndarray:
         return {"edges_cut": int(cut)}
 
     source = f"{graph.sha256} {count} pymetis {pymetis.version}"
-    place, _ = prepared.folder(cache, f"{graph.name}_{count}_clusters", source, fill)
+    name = f"{graph.name}_{count}_clusters"
+    place, _ = prepared.folder(cache, name, source, fill, check=True)  # a few bytes a node
     return np.asarray(np.load(place / "clusters.npy"))
 
 
@@ -64,6 +65,8 @@ class Clusters:
                 f"{graph.name} has {len(graph.features)} nodes, the clusters {len(of)}: they are "
                 "of another graph"
             )
+        if of.max(initial=0) >= len(of):
+            raise InputError(f"{graph.name}: cluster {of.max()} of {len(of)} nodes")
         self._graph, self._of, self._sizes = graph, of, np.bincount(of)
         self._order, self._ends = np.argsort(of, kind="stable"), np.cumsum(self._sizes)
         self._starts = np.searchsorted(graph.receivers, np.arange(len(of) + 1))

@@ -10,18 +10,19 @@ written in their text format. It changes with Debian's point releases: the diges
 was made of are written beside it, and belong to every result.
 """
 
-import gzip
 import hashlib
+import io
 import json
-import lzma
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ist_jax.data import files
 from ist_jax.data.graph import WORD
 from ist_jax.errors import InputError
 
@@ -30,6 +31,7 @@ LISTS = Path("/var/lib/apt/lists")
 PACKAGES = "*_dists_bookworm_main_binary-amd64_Packages*"
 DESCRIPTIONS = "*_dists_bookworm_main_i18n_Translation-en*"
 RELATIONS = ("Pre-Depends", "Depends", "Recommends", "Suggests")
+UNPACK = ("/usr/lib/apt/apt-helper", "cat-file")  # apt's own tool for its own packing
 HOW = (
     "Fetch them, without root and into a folder of your own, with\n"
     "  mkdir -p LISTS/lists/partial && apt-get update -o Acquire::Languages=en "
@@ -71,7 +73,7 @@ def read(lists: Path = LISTS, lonely: bool = False) -> Documents:
     unpacked = [_unpacked(path) for path in found]
     described = {
         (s["Package"], s["Description-md5"]): s["Description-en"]
-        for s in _stanzas(unpacked[1])
+        for s in _stanzas(unpacked[1], found[1])
         if {"Package", "Description-md5", "Description-en"} <= s.keys()
     }
     digests = {
@@ -79,16 +81,20 @@ def read(lists: Path = LISTS, lonely: bool = False) -> Documents:
         for path, data in zip(found, unpacked, strict=True)
     }
     documents = Documents([], [], [], digests, [], [])
-    for package in _stanzas(unpacked[0]):
+    left_out = 0
+    for package in _stanzas(unpacked[0], found[0]):
         name = package.get("Package", "")
         text = described.get((name, package.get("Description-md5", "")))
+        left_out += not text
         needed = _needed(package)
-        if text and (needed or lonely):
+        if name and text and (needed or lonely):
             documents.texts.append(f"{name} {text}")
             documents.labels.append(needed)
-            documents.sources.append(package.get("Source", name).split()[0])
+            documents.sources.append((package.get("Source") or name).split()[0])
             documents.names.append(name)
             documents.sections.append(package.get("Section", ""))
+    if left_out:
+        print(f"{found[0].name}: {left_out} packages without a description", file=sys.stderr)
     if not documents.texts:
         raise InputError(f"{found[0]} lists no package with a description in {found[1]}")
     return documents
@@ -100,10 +106,14 @@ def write(documents: Documents, folder: Path) -> None:
 
     test = np.array([_is_test(source) for source in documents.sources])
     weigh = TfidfVectorizer(min_df=2, sublinear_tf=True, token_pattern=WORD)
-    weigh.fit([text for text, held_out in zip(documents.texts, test, strict=True) if not held_out])
+    seen = [text for text, held_out in zip(documents.texts, test, strict=True) if not held_out]
+    try:
+        weigh.fit(seen)
+    except ValueError as error:  # not a word is left
+        raise InputError(f"{len(seen)} descriptions make no features: {error}") from None
     x = weigh.transform(documents.texts)
     number = {name: n for n, name in enumerate(sorted({n for of in documents.labels for n in of}))}
-    files = {}
+    written = {}
     for part, chosen in (("train", np.flatnonzero(~test)), ("test", np.flatnonzero(test))):
         path = folder / f"{part}.txt"
         with path.open("w") as file:
@@ -113,10 +123,10 @@ def write(documents: Documents, folder: Path) -> None:
                 entries = zip(x.indices[begin:end], x.data[begin:end], strict=True)
                 labels = ",".join(str(number[name]) for name in documents.labels[row])
                 file.write(labels + "".join(f" {i}:{v:.6g}" for i, v in entries) + "\n")
-        files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        written[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     about = {
         "lists": documents.digests,
-        "sha256": files,
+        "sha256": written,
         "words": list(map(str, weigh.get_feature_names_out())),
         "labels": list(number),
     }
@@ -124,38 +134,50 @@ def write(documents: Documents, folder: Path) -> None:
 
 
 def _unpacked(path: Path) -> bytes:
+    if path.suffix != ".lz4":
+        return files.read(path)
+    with files.opened(path):  # which complains of what is no file
+        allowed = files.most(path)
     try:
-        if path.suffix == ".lz4":  # apt's own packing, and apt's own tool for it
-            command = ["/usr/lib/apt/apt-helper", "cat-file", str(path)]
-            return subprocess.run(command, capture_output=True, check=True).stdout
-        if path.suffix == ".gz":
-            return gzip.decompress(path.read_bytes())
-        if path.suffix == ".xz":
-            return lzma.decompress(path.read_bytes())
-        return path.read_bytes()
-    except (OSError, EOFError, lzma.LZMAError, subprocess.SubprocessError) as error:
+        with subprocess.Popen(
+            [*UNPACK, str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as helper:
+            assert helper.stdout is not None
+            data = helper.stdout.read(allowed + 1)
+            helper.stdout.close()  # it ends, though it may have more to say
+    except OSError as error:
         raise InputError(f"{path} cannot be unpacked ({error}). {HOW}") from None
+    if helper.returncode or len(data) > allowed:
+        raise InputError(f"{path} cannot be unpacked, or only to over {allowed} bytes. {HOW}")
+    return data
 
 
-def _stanzas(data: bytes) -> Iterator[dict[str, str]]:
+def _stanzas(data: bytes, path: Path) -> Iterator[dict[str, str]]:
     """Paragraphs of ``Key: value`` lines; a line that begins with a space goes on."""
-    for paragraph in data.decode("utf-8", "replace").split("\n\n"):
-        found: dict[str, str] = {}
-        key = ""
-        for line in paragraph.splitlines():
-            if line[:1].isspace():
-                found[key] = found.get(key, "") + "\n" + line[1:]
-            else:
-                key, _, value = line.partition(":")
-                found[key] = value.strip()
-        if found:
-            yield found
+    found: dict[str, list[str]] = {}
+    key = ""
+    for number, raw in enumerate(io.BytesIO(data), start=1):
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        if not line:
+            if found:
+                yield {key: "\n".join(lines) for key, lines in found.items()}
+            found = {}
+        elif line[0].isspace() and found:
+            found[key].append(line[1:])
+        else:
+            key, colon, value = line.partition(":")
+            if not colon or key in found or key.split() != [key]:
+                what = "a field that is there twice" if key in found else "no field (Key: value)"
+                raise InputError(f"{path}, line {number} is {what}: {key[:40]!r}")
+            found[key] = [value.strip()]
+    if found:
+        yield {key: "\n".join(lines) for key, lines in found.items()}
 
 
 def _needed(package: dict[str, str]) -> list[str]:
     """Names of other packages, in their order, each once."""
     items = (item.strip() for field in RELATIONS for item in package.get(field, "").split(","))
-    names = (re.split(r"[\s(:|]", item)[0] for item in items)
+    names = (re.split(r"[\s(:|]", item, maxsplit=1)[0] for item in items)
     return list(dict.fromkeys(name for name in names if name))
 
 

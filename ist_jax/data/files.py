@@ -19,7 +19,7 @@ from ist_jax.errors import InputError
 LONGEST = 2**24  # bytes of a line
 LEAST = 2**24  # bytes that any file may take in memory, and
 SPREAD = 128  # times its own size that a larger one may: numbers as text, mostly 0, take 80
-AT_ONCE = 2**20  # bytes that are unpacked at once
+AT_ONCE = 2**18  # bytes that are unpacked at once
 MARK = b"\xef\xbb\xbf"  # which some editors put before a text (a byte order mark)
 UNPACK: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 
@@ -69,15 +69,35 @@ def read(path: Path, suffix: str | None = None) -> bytes:
 
 
 def lines(path: Path, suffix: str | None = None) -> Iterator[bytes]:
-    """The lines of a file with their ends, one by one; a byte order mark before them is dropped.
+    """The lines of a file without their ends; see ``blocks``."""
+    for block in blocks(path, suffix):
+        yield from block
+
+
+def blocks(path: Path, suffix: str | None = None) -> Iterator[list[bytes]]:
+    """The lines of a file without their ends, many at a time; a byte order mark is dropped.
 
     Raises:
       InputError: it cannot be read, or a line is longer than ``LONGEST``.
     """
     with opened(path, suffix) as file:
-        number = 0
-        while line := file.readline(LONGEST):
-            number += 1
-            if len(line) == LONGEST:
+        number, rest = 0, b""
+        while some := file.read(AT_ONCE):
+            if number == 0 and not rest:
+                some = some.removeprefix(MARK)
+            *whole, rest = (rest + some).split(b"\n")
+            sizes = [*map(len, whole), len(rest)]
+            if max(sizes) >= LONGEST:
+                number += 1 + sizes.index(max(sizes))
                 raise InputError(f"{path}, line {number} is longer than {LONGEST} bytes")
-            yield line.removeprefix(MARK) if number == 1 else line
+            number += len(whole)
+            if whole:
+                yield whole
+        if rest:
+            yield [rest]
+
+
+def shown(text: bytes) -> str:
+    """The beginning of a text, for a complaint."""
+    start = text[:40].decode("utf-8", "replace").rstrip()
+    return repr(start + ("..." if len(text) > 40 else ""))

@@ -12,6 +12,7 @@ from ist_jax.errors import InputError
 
 TRAIN, VALID, TEST, NONE = 0, 1, 2, -1  # what a node is for
 PARTS = {"training": TRAIN, "validation": VALID, "test": TEST}
+MOST_CLASSES = 2**31 - 1  # labels are int32
 ARRAYS = ("features", "receivers", "senders", "labels", "part")
 DIMS = 256  # of features made from texts
 WORD = r"\b\w\w+\b"  # so that names are taken apart at their hyphens
@@ -89,7 +90,8 @@ def build(
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
         raise InputError(f"{name}: node {finite.argmin()} has a feature that is not finite")
-    classes = int(labels.max(initial=-1)) + 1 if classes is None else classes
+    if classes is None:
+        classes = min(int(labels.max(initial=-1)) + 1, MOST_CLASSES)
     wrong = np.flatnonzero((labels < -1) | (labels >= classes))
     if wrong.size:
         raise InputError(
@@ -166,10 +168,22 @@ def of_texts(texts: Sequence[str], dims: int = DIMS) -> np.ndarray:
     """Features float32 [n, dims] of texts: tf-idf of words that two have, by truncated SVD.
 
     They are as large as 1 on average. No label is looked at.
+
+    Raises:
+      InputError: texts without two words that two of them have.
     """
     from sklearn.decomposition import TruncatedSVD  # slow imports
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    weights = TfidfVectorizer(min_df=2, sublinear_tf=True, token_pattern=WORD).fit_transform(texts)
+    try:
+        find = TfidfVectorizer(min_df=2, sublinear_tf=True, token_pattern=WORD)
+        weights = find.fit_transform(texts)
+    except ValueError as error:  # not a word is left
+        raise InputError(f"features cannot be made of {len(texts)} texts: {error}") from None
+    if min(weights.shape) < 2:
+        raise InputError(
+            f"features cannot be made of {len(texts)} texts with {weights.shape[1]} words that two "
+            "of them have: it takes two of each"
+        )
     found = TruncatedSVD(min(dims, weights.shape[1] - 1), random_state=0).fit_transform(weights)
     return (found / np.sqrt(np.mean(np.square(found)))).astype(np.float32)

@@ -5,21 +5,23 @@ Its first line is ``N D L`` (examples, features, labels), and then there is a li
 than 16 MB of memory.
 """
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 
-from ist_jax.data import prepared
+from ist_jax.data import files, prepared
 from ist_jax.errors import InputError
 
-LONGEST = 2**24  # bytes of a line
-AT_ONCE = 4096  # examples, until they are written
-NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?"
-LINE = re.compile(rb"(\d{1,10}(?:,\d{1,10})*)?((?: +\d{1,10}:" + NUMBER + rb")*)[ \t]*\r?\n?")
-ENTRY = re.compile(rb"\d{1,10}:" + NUMBER)
+AT_ONCE = 2**18  # numbers that wait until they are written
+AN_EXAMPLE = 64  # numbers that an example counts for besides its own: its arrays take memory too
+# No part gives back what it has taken (++, *+), so that a line is gone through once.
+NUMBER = rb"[-+]?(?:\d{1,99}+(?:\.\d{0,99}+)?+|\.\d{1,99}+)(?:[eE][-+]?\d{1,3})?+"
+LABELS = rb"\d{1,10}+(?:,\d{1,10}+)*+"
+LINE = re.compile(rb"(" + LABELS + rb")?+((?: ++\d{1,10}+:" + NUMBER + rb"(?![^ \t\r\n]))*+)")
 
 
 class Arrays:
@@ -38,6 +40,7 @@ class Arrays:
             what: prepared.Growing(folder / f"{part}_{what}.npy", kind) for what, kind in self.TYPES
         }
         self._waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._numbers = 0  # that wait
         self._ends = dict.fromkeys(("label_starts", "starts"), 0)
         for starts in self._ends:
             self._files[starts].append(np.zeros(1))
@@ -52,7 +55,8 @@ class Arrays:
     def append(self, example: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
         """Labels, features and values of one more example."""
         self._waiting.append(example)
-        if len(self._waiting) == AT_ONCE:
+        self._numbers += AN_EXAMPLE + len(example[0]) + len(example[1])
+        if self._numbers >= AT_ONCE:
             self.write()
 
     def write(self) -> None:
@@ -61,6 +65,7 @@ class Arrays:
             return
         labels, ids, values = zip(*self._waiting, strict=True)
         self._waiting.clear()
+        self._numbers = 0
         for what, parts in (("labels", labels), ("ids", ids), ("values", values)):
             self._files[what].append(np.concatenate(parts))
         for starts, parts in (("label_starts", labels), ("starts", ids)):
@@ -79,15 +84,12 @@ def read(source: Path, folder: Path, part: str, skip_bad: bool = False) -> dict[
       InputError: the file cannot be read, is no such file, has another number of lines than it
         says, or (without ``skip_bad``) a line is bad. File and line are named.
     """
-    try:
-        file = source.open("rb")
-    except OSError as error:
-        raise InputError(f"{source} cannot be read: {error}") from None
+    lines = files.lines(source)
+    examples, features, labels = _header(next(lines, b""), source)
+    show = prepared.Progress(source.name, examples, "lines")
     skipped = number = 0
-    with file, Arrays(folder, part) as out:
-        examples, features, labels = _header(file.readline(256), source)
-        show = prepared.Progress(source.name, examples, "lines")
-        for number, line in enumerate(_lines(file, source), start=1):
+    with Arrays(folder, part) as out:
+        for number, line in enumerate(_examples(lines), start=1):
             if number > examples:
                 raise InputError(f"{source} should hold {examples} examples, found more")
             try:
@@ -119,17 +121,18 @@ def parse(line: bytes, features: int, labels: int) -> tuple[np.ndarray, np.ndarr
     Raises:
       ValueError: what is wrong with it.
     """
-    match = LINE.fullmatch(line)
-    if match is None:
-        words = line.split()
-        if words and not line[:1].isspace() and b":" not in words[0]:
-            if not re.fullmatch(rb"\d{1,10}(?:,\d{1,10})*", words[0]):
-                raise ValueError(f"{_short(words[0])} are no labels (l1,l2,...)")
-            words = words[1:]
-        bad = next((word for word in words if not ENTRY.fullmatch(word)), line)
-        raise ValueError(f"{_short(bad)} is no feature and number (f:v)")
-    found = np.array((match[1] or b"").split(b",") if match[1] else [], np.int64)
-    pairs = np.fromstring(match[2].replace(b":", b" "), sep=" ") if match[2] else np.zeros(0)
+    if not line or line.isspace():
+        raise ValueError("the line is blank; an example has labels or features")
+    match: Any = LINE.match(line)
+    end = match.end()
+    if line[end:].strip():
+        first = end if line[end : end + 1].isspace() else line.rfind(b" ", 0, end) + 1
+        word = files.shown(line[first:].split(None, 1)[0])
+        if first:
+            raise ValueError(f"{word} is no feature and number (f:v) after a space")
+        raise ValueError(f"{word} are no labels (l1,l2,...); a line without begins with a space")
+    found = np.fromstring(match[1] or b"", np.int64, sep=",")
+    pairs = np.fromstring(match[2].replace(b":", b" "), sep=" ")
     with np.errstate(over="ignore"):
         ids, values = pairs[::2].astype(np.int64), pairs[1::2].astype(np.float32)
     for what, numbers, count in (("label", found, labels), ("feature", ids, features)):
@@ -147,7 +150,7 @@ def _header(line: bytes, source: Path) -> tuple[int, int, int]:
     match = re.fullmatch(rb"(\d{1,10}) (\d{1,10}) (\d{1,10})[ \t]*\r?\n?", line)
     if match is None:
         raise InputError(
-            f"{source}, line 1: expected 'examples features labels', found {_short(line)}"
+            f"{source}, line 1: expected 'examples features labels', found {files.shown(line)}"
         )
     counts = [int(number) for number in match.groups()]
     if max(counts) >= 2**31 or min(counts[1:]) < 1:
@@ -155,15 +158,13 @@ def _header(line: bytes, source: Path) -> tuple[int, int, int]:
     return counts[0], counts[1], counts[2]
 
 
-def _lines(file: BinaryIO, source: Path) -> Iterator[bytes]:
-    number = 1
-    while line := file.readline(LONGEST):
-        number += 1
-        if len(line) == LONGEST:
-            raise InputError(f"{source}, line {number} is longer than {LONGEST} bytes")
+def _examples(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines, but for blank ones at the end, which are no examples."""
+    blank = 0
+    for line in lines:
+        if not line or line.isspace():
+            blank += 1
+            continue
+        yield from itertools.repeat(b"", blank)
         yield line
-
-
-def _short(text: bytes) -> str:
-    shown = text[:40].decode("utf-8", "replace").rstrip()
-    return repr(shown + ("..." if len(text) > 40 else ""))
+        blank = 0

@@ -82,6 +82,8 @@ def _load(
     name: str, origin: str, place: Path, skip_bad: bool, cache: str, most_features: int
 ) -> MultiLabel:
     files = [_only(place, part) for part in PARTS]
+    if files[0] == files[1]:
+        raise InputError(f"{files[0]} is both *train*.txt and *test*.txt; rename it")
 
     def fill(folder: Path) -> dict[str, Any]:
         told = {
@@ -96,6 +98,12 @@ def _load(
                 )
         return told
 
+    if _alike(*files):
+        print(
+            f"{name}: {files[0]} and {files[1]} hold the same lines; what is measured is what was "
+            "trained on",
+            file=sys.stderr,
+        )
     source = prepared.digest(files, {"skip_bad": skip_bad, "version": VERSION})
     folder, told = prepared.folder(cache, prepared.name_of(name, place), source, fill)
     found = {}
@@ -152,6 +160,14 @@ def _only(folder: Path, part: str) -> Path:
     if len(found) != 1:
         raise InputError(
             f"{folder} should have one file *{part}*.txt in the repository's sparse text format; "
-            f"found {len(found) or 'none'}"
+            f"found {', '.join(file.name for file in found[:5]) or 'none'}"
+            f"{', ...' if len(found) > 5 else ''}"
         )
     return found[0]
+
+
+def _alike(train: Path, test: Path) -> bool:
+    whole = all(path.is_file() for path in (train, test))  # a pipe is refused where it is read
+    if not whole or train.stat().st_size != test.stat().st_size:
+        return False
+    return prepared.digest_of(train) == prepared.digest_of(test)
