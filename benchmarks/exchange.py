@@ -46,8 +46,10 @@ def programs(dims: tuple[int, ...], devices: int) -> tuple[dict[str, Callable], 
     x = draw.normal(size=(WORKERS, STEPS, BATCH, inputs)).astype(np.float32)
     y = np.zeros((WORKERS, STEPS, BATCH), np.int32)
     batches = workers.place({"x": x, "y": y}, mesh, workers.SPLIT)
-    net = lambda key: axes.of(model.init(key, x[0, 0, :1]))[0]
-    shapes, names = axes.of(jax.eval_shape(lambda key: model.init(key, x[0, 0, :1]), key))
+    net = lambda key: axes.of(model.init(key, x[0, 0, :1], train=True))[0]
+    shapes, names = axes.of(
+        jax.eval_shape(lambda key: model.init(key, x[0, 0, :1], train=True), key)
+    )
     memory: Any = None
 
     def rounds(how):

@@ -50,7 +50,7 @@ def ours(graph: Graph, widths: dict[str, int]) -> Callable[[], float]:
     features = jnp.asarray(graph.features)
     none = np.zeros(0, np.int32)
     first = {"features": graph.features[:1], "links": messages.links(none, none, 1)}
-    params, _ = axes.of(model.init(jax.random.key(0), first))
+    params, _ = axes.of(model.init(jax.random.key(0), first, train=True))
     optimizer, slope = optax.adam(LEARNING_RATE), jax.value_and_grad(nodes.loss(model))
 
     @jax.jit

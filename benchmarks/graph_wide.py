@@ -60,7 +60,9 @@ def main() -> int:
     }
     none = np.zeros(0, np.int32)
     one = {"features": np.zeros((1, FEATURES), np.float32), "links": messages.links(none, none, 1)}
-    shapes, names = axes.of(jax.eval_shape(lambda key: model.init(key, one), jax.random.key(0)))
+    shapes, names = axes.of(
+        jax.eval_shape(lambda key: model.init(key, one, train=True), jax.random.key(0))
+    )
     net = lambda key: jax.tree.map(_begun, shapes)
     cut = partition.sub_widths(partition.permutation, widths, size)
     mesh = workers.mesh(size)

@@ -22,7 +22,7 @@ def rows(workers: Sequence[int]) -> list[dict[str, int]]:
     """Data parallel training, then IST with so many workers."""
     model = VGG({"hidden0": 4096, "hidden1": 4096}, CLASSES)
     image = jnp.zeros((1, SIDE, SIDE, 3))
-    init = lambda: model.init(jax.random.key(0), image)
+    init = lambda: model.init(jax.random.key(0), image, train=True)
     shapes, names = axes.of(jax.eval_shape(init))
     optimizer = optax.sgd(0.01)
     memory = carry.memory(optimizer, "reset")

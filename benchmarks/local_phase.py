@@ -63,7 +63,7 @@ def programs(inputs: int, hidden: tuple[int, ...], classes: int, batch: int):
 
     def local_phase(policy: str):
         model = MLP(widths, classes, normalise=policy)
-        params, names = axes.of(model.init(key, x[0, 0, :1]))
+        params, names = axes.of(model.init(key, x[0, 0, :1], train=True))
         who = partition.permutation(key, widths, WORKERS)
         nets = decompose.gather(params, names, who)
         loss = classify.cross_entropy(normalise.subnet(model, sub_widths))

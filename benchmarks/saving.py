@@ -9,6 +9,7 @@ For nets of several sizes, medians over the saves of one process, in millisecond
 * *copy*: the state copied once, as the CPU's memory allows: what no save can do without;
 * *held up*: digests, the copy, and handing it to the threads that write;
 * *written*: until the checkpoint is there, on the disk of ``--folder``;
+* *statistics*: those of the whole net over 2,048 examples, which only checkpoints that stay hold;
 * *checked*: every byte read and compared with the digests, before a run goes on.
 """
 
@@ -26,7 +27,7 @@ from ist_jax import axes, classify, method, normalise, partition, round, workers
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.models.mlp import MLP
 
-WORKERS, STEPS, BATCH = 4, 8, 128
+WORKERS, STEPS, BATCH, EXAMPLES = 4, 8, 128, 2048
 NETS = ((64, 1024, 1024, 10), (2048, 2048, 2048, 35), (4096, 4096, 4096, 35))
 
 
@@ -45,7 +46,7 @@ def measure(dims: tuple[int, ...], devices: int, saves: int, folder: pathlib.Pat
     loss = classify.cross_entropy(normalise.subnet(model, cut))
     x = np.random.default_rng(0).normal(size=(WORKERS, STEPS, BATCH, inputs)).astype(np.float32)
     batches = {"x": x, "y": np.zeros(x.shape[:3], np.int32)}
-    params, names = axes.of(model.init(jax.random.key(0), x[0, 0, :1]))
+    params, names = axes.of(model.init(jax.random.key(0), x[0, 0, :1], train=True))
     trainer = round.build(
         loss,
         optax.sgd(0.01, momentum=0.9),
@@ -57,6 +58,8 @@ def measure(dims: tuple[int, ...], devices: int, saves: int, folder: pathlib.Pat
         mesh=workers.mesh(WORKERS, devices),
     )
     state, kept, rows = trainer.init(params, jax.random.key(0)), Checkpoints(folder), []
+    some = np.random.default_rng(1).normal(size=(EXAMPLES, inputs)).astype(np.float32)
+    statistics = normalise.recompute(model, some, trainer.over)
     megabytes = sum(leaf.nbytes for leaf in jax.tree.leaves(trainer.natural(state))) / 1e6
 
     def one_round():
@@ -70,6 +73,7 @@ def measure(dims: tuple[int, ...], devices: int, saves: int, folder: pathlib.Pat
         row.append(took(lambda n=leaves: [np.array(leaf) for leaf in n]))
         row.append(took(lambda: kept.save(trainer.natural(state), {})))
         row.append(row[-1] + took(kept.close))
+        row.append(took(lambda: statistics(trainer.home(state))))
         row.append(took(lambda n=number: kept.check(n) and None))
         rows.append(row)
     return [megabytes, *np.median(rows[1:], axis=0)]  # the first one compiles
@@ -84,8 +88,8 @@ def main() -> None:
     parser.add_argument("--folder", type=pathlib.Path, help="on the disk to be measured")
     options = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", options.devices)
-    print("| net | MB | round | copy | held up | written | checked |")
-    print("| --- " + "| ---: " * 6 + "|")
+    print("| net | MB | round | copy | held up | written | statistics | checked |")
+    print("| --- " + "| ---: " * 7 + "|")
     for dims in NETS:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             megabytes, *columns = measure(

@@ -45,9 +45,11 @@ class Size(NamedTuple):
 def build(workers: int) -> Size:
     model, optimizer = MLP({"hidden0": WIDTH}, CLASSES), optax.sgd(0.01)
     x = np.random.default_rng(0).normal(size=(workers, STEPS, BATCH, INPUTS)).astype(np.float32)
-    init = lambda key: axes.of(model.init(key, x[0, 0, :1]))[0]
+    init = lambda key: axes.of(model.init(key, x[0, 0, :1], train=True))[0]
     key = jax.random.key(0)
-    shapes, names = axes.of(jax.eval_shape(lambda key: model.init(key, x[0, 0, :1]), key))
+    shapes, names = axes.of(
+        jax.eval_shape(lambda key: model.init(key, x[0, 0, :1], train=True), key)
+    )
     cut = partition.sub_widths(HOW.assign, axes.widths(shapes, names), workers)
     loss = classify.cross_entropy(normalise.subnet(model, cut))
     mesh = devices.mesh(workers, workers)
@@ -63,7 +65,7 @@ def build(workers: int) -> Size:
         jax.block_until_ready((state, report.loss))
 
     net = normalise.subnet(model, cut)
-    subnet, _ = axes.of(jax.eval_shape(lambda key: net.init(key, x[0, 0, :1]), key))
+    subnet, _ = axes.of(jax.eval_shape(lambda key: net.init(key, x[0, 0, :1], train=True), key))
     step = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), batches)
     moved = cost.exchanged(
         shapes, names, HOW, workers, carry.memory(optimizer, "reset"), optimizer, STEPS
@@ -109,7 +111,9 @@ def on_paper(flops_per_s: float, gbps: float, latency: float) -> str:
     """Seconds a round of the speech net for workers that are machines of their own."""
     model, optimizer = MLP({"hidden0": 4096}, CLASSES), optax.sgd(0.01)
     x = np.zeros((1, 4096), np.float32)
-    shapes, names = axes.of(jax.eval_shape(lambda key: model.init(key, x), jax.random.key(0)))
+    shapes, names = axes.of(
+        jax.eval_shape(lambda key: model.init(key, x, train=True), jax.random.key(0))
+    )
     link = cost.Link(gbps * 1e9 / 8, latency)
     lines = [
         "| workers | IST, uniform (s) | IST, balanced (s) | local SGD (s) | data parallel (s) |",

@@ -72,8 +72,10 @@ def main() -> int:
         labels = {"labels": places["labels"], "sure": np.stack(sure), "drawn": np.stack(drawn)}
         batches["y"] = labels
     one = {name: part[0, 0, :1] for name, part in batches["x"].items()}
-    net = lambda key: axes.of(model.init(key, one))[0]
-    shapes, names = axes.of(jax.eval_shape(lambda key: model.init(key, one), jax.random.key(0)))
+    net = lambda key: axes.of(model.init(key, one, train=True))[0]
+    shapes, names = axes.of(
+        jax.eval_shape(lambda key: model.init(key, one, train=True), jax.random.key(0))
+    )
     cut = partition.sub_widths(partition.permutation, {"hidden0": options.hidden}, size) | slots
     mesh = workers.mesh(size)
     trainer = rounds.build(

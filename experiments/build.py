@@ -58,6 +58,8 @@ class Job(NamedTuple):
     own: list[int]  # the workers of this process
     place: Callable[[Any], dict[str, Any]]  # what a round takes of them, on the mesh
     evaluate: Callable[[round.State], dict[str, float]]
+    statistics: Callable[[round.State], Any]  # of the whole net, which it is asked with,
+    gains: dict[str, float]  # and its gains then
     step_s: Callable[[], float]  # measures a local step of one worker, in seconds
     exchanged: Callable[[], cost.Exchanged]  # where every worker is a machine of its own
     plan: Plan
@@ -135,7 +137,7 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
     count = how.workers or config.workers
     number = rounds(config, data)
     task = tasks.of(config, data, how, number)
-    init = lambda key: task.model.init({"params": key, "dropout": key}, task.first)
+    init = lambda key: task.model.init({"params": key, "dropout": key}, task.first, train=True)
     net = lambda key: axes.of(init(key))[0]
     key = jax.random.key(0)  # for shapes only
     shapes, names = axes.of(jax.eval_shape(init, key))
@@ -211,7 +213,8 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
             "common": placed[mesh],
         }
 
-    measure = task.measure(trainer.over)
+    statistics = task.statistics(trainer.over)
+    measure = task.measure(trainer.over, statistics)
     return Job(
         trainer=trainer,
         state=state,
@@ -219,6 +222,8 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
         own=own,
         place=place,
         evaluate=lambda state: measure(trainer.home(state)),
+        statistics=lambda state: statistics(trainer.home(state)),
+        gains=dict(task.gains),
         plan=plan,
         names=names,
         step_s=step_s,

@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import compare
+from experiments.build import Job
 from experiments.team import Team
 from ist_jax import checkpoint, stored
 from ist_jax.checkpoint import Checkpoints
@@ -38,6 +39,63 @@ class Effort:
         return f"{some} held training up for {took}{skipped * bool(self.skipped)}"
 
 
+def folder(config: ConfigDict, workdir: pathlib.Path) -> str:
+    """Where the checkpoints of all its methods and seeds are, each in a folder of its own."""
+    return str(config.checkpoint.folder or workdir / FOLDER)
+
+
+def check_team(team: Team, data: str) -> None:
+    """Makes sure that all processes were given the same data, by their digests.
+
+    Raises:
+      InputError: in every process.
+    """
+    first, *others = team.share("the digest of the data", data)
+    for number, other in enumerate(others, start=1):
+        if other != first:
+            raise InputError(
+                f"the processes were not given the same data: their SHA-256 is {first or 'unknown'}"
+                f" in process 0 and {other or 'unknown'} in process {number}"
+            )
+
+
+def check_data(config: ConfigDict, workdir: pathlib.Path, data: str) -> None:
+    """Makes sure that the checkpoints of an experiment are of the data that it is given now.
+
+    Says so if one does not tell. One that cannot be read, or of another config, is passed over
+    here, as it is refused where it is to be used.
+
+    Raises:
+      InputError: naming both digests.
+    """
+    for kept in checkpoint.within(folder(config, workdir)):
+        found = _digests(config, kept)
+        for number, digest in found.items():
+            if digest and data and digest != data:
+                raise InputError(
+                    f"{kept.folder}: round {number} was trained on other data: their SHA-256 was "
+                    f"{digest}, now it is {data}. Give the data it was trained on (they may lie "
+                    "elsewhere), or choose another --workdir."
+                )
+        if found and not (data and next(iter(found.values()))):
+            print(
+                f"{kept.folder}: the checkpoint of round {next(iter(found))} does not say what "
+                "data it was trained on; they are taken to be the same as now",
+                file=sys.stderr,
+            )
+
+
+def _digests(config: ConfigDict, kept: Checkpoints) -> dict[int, str]:
+    """Of the data of each round's checkpoint, the newest first; empty if it does not say."""
+    found = {}
+    for number in kept.rounds():
+        with contextlib.suppress(CheckpointError, InputError, KeyError, TypeError):
+            about = kept.about(number)["about"]
+            compare.same(config, about["config"], "")
+            found[number] = about.get("data", "")
+    return found
+
+
 class Hindered(CheckpointError):
     """A checkpoint was not begun, in any process; what failed half way only one may know."""
 
@@ -52,6 +110,7 @@ class Keeper:
       rounds: after which it is over.
       effort: what saving takes is added to it.
       team: the processes; all must have one.
+      data: the digest of what is trained on.
     """
 
     def __init__(
@@ -63,13 +122,13 @@ class Keeper:
         rounds: int,
         effort: Effort,
         team: Team,
+        data: str,
     ):
         self._config, self._run, self._rounds = config, f"{name}, seed {seed}", rounds
-        self._team = team
+        self._team, self._data = team, data
         wanted = config.checkpoint
-        folder = wanted.folder or workdir / FOLDER
         keep = checkpoint.Keep(wanted.last, wanted.permanent, wanted.best)
-        self._checkpoints = Checkpoints(f"{folder}/{name}_{seed}", keep)
+        self._checkpoints = Checkpoints(f"{folder(config, workdir)}/{name}_{seed}", keep)
         self._effort = effort
 
     def begin(self, overwrite: bool) -> None:
@@ -98,8 +157,10 @@ class Keeper:
           InputError: there are checkpoints and none is good, or it is of another config.
         """
         there = self._checkpoints.rounds()
-        saving = self._config.checkpoint.every > 0
-        if self._rounds in measured and (self._rounds in there or not saving):
+        if self._rounds in measured and self._rounds in there:
+            return DONE
+        if self._rounds in measured and not self._config.checkpoint.every:
+            print(f"{self._run} is over, and its net was not saved", file=sys.stderr)
             return DONE
         if there and there[0] > self._rounds:
             raise InputError(
@@ -143,11 +204,12 @@ class Keeper:
 
     def due(self, done: int) -> bool:
         every = self._config.checkpoint.every
-        return bool(every) and done > 0 and (done % every == 0 or self._stays(done))
+        between = every > 0 and (done % every == 0 or self._stays(done))
+        return done > 0 and (between or done == self._rounds)
 
     def save(
         self,
-        trainer: Trainer,
+        job: Job,
         state: State,
         tally: dict[str, Any],
         accuracy: float | None,
@@ -156,7 +218,8 @@ class Keeper:
     ) -> None:
         """Begins to save, or says that it could not (``checkpoint.on_error``).
 
-        One that is due while the last is still being written is skipped, unless it is to stay.
+        One that is due while the last is still being written is skipped, unless it is to stay. What
+        stays holds the whole net's statistics; so does what may turn out to be one of the best.
 
         Args:
           last: before the process ends; waits until it is written.
@@ -167,7 +230,7 @@ class Keeper:
         started, done = time.perf_counter(), int(state.round)
         obstacle = self._team.decided(
             f"{self._run}, saved after round {done}",
-            lambda: self._checkpoints.obstacle(trainer.shapes),
+            lambda: self._checkpoints.obstacle(job.trainer.shapes),
         )
         if obstacle is not None:
             where = self._checkpoints.folder
@@ -176,8 +239,19 @@ class Keeper:
         else:
             with self.forgiving(not last and self._alone):
                 if last or self._stays(done) or self._checkpoints.free(done):
-                    about = {"config": self._config.to_json_best_effort(), "tally": tally}
-                    self._checkpoints.save(trainer.natural(state), about, score=accuracy, wait=last)
+                    best = self._config.checkpoint.best > 0 and accuracy is not None
+                    self._checkpoints.save(
+                        job.trainer.natural(state),
+                        {
+                            "config": self._config.to_json_best_effort(),
+                            "tally": tally,
+                            "data": self._data,
+                            "gains": job.gains,
+                        },
+                        job.statistics(state) if best or self._stays(done) else None,
+                        score=accuracy,
+                        wait=last,
+                    )
                     self._effort.begun += 1
                 else:
                     self._effort.skipped += 1

@@ -29,6 +29,7 @@ class Guard(NamedTuple):
     team: Team
     stop: Stop
     dog: Watchdog
+    data: str  # their digest
 
 
 @dataclasses.dataclass
@@ -94,7 +95,7 @@ def run(
             }
         if saving:
             accuracy = measured["accuracy/test"] if measured else None
-            keeper.save(job.trainer, state, dataclasses.asdict(tally), accuracy, last=stopping)
+            keeper.save(job, state, dataclasses.asdict(tally), accuracy, last=stopping)
         if stopping:
             raise Stopped(f"{name}, seed {seed} is saved after round {done}")
         if done == rounds:

@@ -23,9 +23,8 @@ from absl import app, flags, logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from experiments import build, check, command, compare, loop, train
+from experiments import build, check, command, compare, keep, loop, train
 from experiments.command import CONFIG, WORKDIR, mistake
-from experiments.keep import FOLDER
 from experiments.markdown import aligned, spread
 from ist_jax import lottery
 from ist_jax.checkpoint import Checkpoints
@@ -57,6 +56,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     runs = [(name, seed) for name in config.methods for seed in config.seeds]
     kept = {(name, seed): _kept(config, workdir, f"{name}_{seed}") for name, seed in runs}
     data = train.load(config)
+    keep.check_data(config, workdir, data.sha256)
     placed: dict[Mesh, Any] = {}
     jobs = {name: build.build(config, data, name, placed) for name in config.methods}
     tickets = Tickets(config, data, placed)
@@ -183,7 +183,7 @@ def _distances(rankings: dict[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _kept(config: ConfigDict, workdir: pathlib.Path, name: str) -> Checkpoints:
-    kept = Checkpoints(f"{config.checkpoint.folder or workdir / FOLDER}/{name}")
+    kept = Checkpoints(f"{keep.folder(config, workdir)}/{name}")
     if not kept.rounds():
         raise InputError(f"{kept.folder} holds no checkpoint: set config.checkpoint.every")
     return kept

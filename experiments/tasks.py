@@ -10,9 +10,20 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
+from flax.core import FrozenDict
 from ml_collections import ConfigDict
 
-from ist_jax import classify, depth, messages, method, multilabel, nodes, partition, program
+from ist_jax import (
+    classify,
+    depth,
+    messages,
+    method,
+    multilabel,
+    nodes,
+    normalise,
+    partition,
+    program,
+)
 from ist_jax.data import Batches, Dataset, sparse
 from ist_jax.data.clusters import Nodes
 from ist_jax.data.xmc import MultiLabel
@@ -38,6 +49,7 @@ EVALUATED = 2000  # examples that are looked at together, at most
 WIDEST = 2**26  # numbers in an array that an evaluation computes, 256 MiB
 
 Compiled = Callable[..., Any]
+OfNet = Callable[[Any], dict[str, Any]]
 
 
 class Task(NamedTuple):
@@ -49,9 +61,11 @@ class Task(NamedTuple):
       given: the groups whose neurons the batches tell, and how many slots a worker has of each.
       loss: of a subnet's model.
       batches: of a seed and the workers wanted.
-      measure: with a way to compile, what is measured of a net.
+      statistics: with a way to compile, a net's that it is asked with; none of some nets.
+      measure: with a way to compile and the net's statistics, what is measured of a net.
       example: shapes of one local step's batch.
       common: what every step sees beside its batch (``round.build``), or None.
+      gains: of the model where it is asked.
     """
 
     model: nn.Module
@@ -59,9 +73,11 @@ class Task(NamedTuple):
     given: Mapping[str, int]
     loss: Callable[[nn.Module], Loss]
     batches: Callable[[int, Sequence[int]], Any]
-    measure: Callable[[Compiled], Callable[[Any], dict[str, float]]]
+    statistics: Callable[[Compiled], OfNet]
+    measure: Callable[[Compiled, OfNet], OfNet]
     example: Any
     common: Any = None
+    gains: Mapping[str, float] = FrozenDict()
 
 
 def of(config: ConfigDict, data: Any, how: Method, rounds: int) -> Task:
@@ -107,11 +123,11 @@ def _classification(config: ConfigDict, data: Dataset, how: Method, count: int) 
     if how.scaled and count > 1 and config.normalise != "scale":  # which scales while it trains
         whole = model.clone(gains=depth.mean_shares(how.assign, model.widths, count))
 
-    def measure(compiled: Compiled) -> Callable[[Any], dict[str, float]]:
+    def measure(compiled: Compiled, statistics: OfNet) -> OfNet:
         tops = sorted({1, config.top})
         names = {k: "accuracy/test" if k == 1 else f"accuracy_top{k}/test" for k in tops}
         batch = _at_once(model, data.train_x[:1])
-        evaluate = classify.accuracies(whole, some, tops, batch, compiled)
+        evaluate = classify.accuracies(whole, statistics, tops, batch, compiled)
         return lambda net: {
             names[k]: share for k, share in evaluate(net, data.test_x, data.test_y).items()
         }
@@ -122,7 +138,9 @@ def _classification(config: ConfigDict, data: Dataset, how: Method, count: int) 
         given={},
         loss=classify.cross_entropy,
         batches=lambda seed, own: _batches(config, data, count, seed, own),
+        statistics=lambda compiled: normalise.recompute(whole, some, compiled),
         measure=measure,
+        gains=whole.gains,
         example={
             "x": jax.ShapeDtypeStruct((config.data.batch, *shape), data.train_x.dtype),
             "y": jax.ShapeDtypeStruct((config.data.batch,), np.int32),
@@ -154,14 +172,13 @@ def _retrieval(config: ConfigDict, data: MultiLabel, how: Method, count: int, ro
     of_seeds = [slots(seed) for seed in config.seeds] if cuts else []
     given = {group: max(found[group] for found in of_seeds) for group in groups}
 
-    def measure(compiled: Compiled) -> Callable[[Any], dict[str, float]]:
+    def measure(compiled: Compiled, statistics: OfNet) -> OfNet:
         noticed = multilabel.propensities(
             data.train_y.counts(), len(data.train_y), *config.xmc.propensity
         )
-        some = data.train_x[: config.statistics_examples]
         a_row = data.train_x.most * config.model.widths.get("hidden0", 1)  # of the first layer
         batch = max(1, min(500, WIDEST // a_row))
-        evaluate = multilabel.precision(model, some, noticed, batch, compiled=compiled)
+        evaluate = multilabel.precision(model, statistics, noticed, batch, compiled=compiled)
 
         def named(net: Any) -> dict[str, float]:
             found = evaluate(net, data.test_x, data.test_y)
@@ -187,6 +204,9 @@ def _retrieval(config: ConfigDict, data: MultiLabel, how: Method, count: int, ro
             net, data.classes, config.xmc.loss, data.train_y.a_row, config.xmc.block
         ),
         batches=batches,
+        statistics=lambda compiled: normalise.recompute(
+            model, data.train_x[: config.statistics_examples], compiled
+        ),
         measure=measure,
         example=example,
     )
@@ -226,7 +246,8 @@ def _of_nodes(config: ConfigDict, data: Nodes, how: Method, count: int) -> Task:
         given={},
         loss=nodes.loss,
         batches=lambda seed, own: _batches(config, data, count, seed, own),
-        measure=lambda compiled: nodes.measures(model, data.graph, compiled=compiled),
+        statistics=lambda compiled: lambda net: {},
+        measure=lambda compiled, _: nodes.measures(model, data.graph, compiled=compiled),
         example=example,
         common=features,
     )
@@ -255,7 +276,7 @@ def _build(
 def _at_once(model: nn.Module, first: np.ndarray) -> int:
     """How many examples like the first may be looked at together."""
     key = jax.random.key(0)
-    params = jax.eval_shape(model.init, key, first)
+    params = jax.eval_shape(lambda: model.init(key, first, train=True))
     many = jax.ShapeDtypeStruct((EVALUATED, *first.shape[1:]), first.dtype)
     forward = lambda params, x: model.apply(params, x, train=True, rngs={"dropout": key})
     return max(1, min(EVALUATED, EVALUATED * WIDEST // program.widest(forward, params, many)))

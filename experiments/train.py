@@ -50,12 +50,15 @@ def run(
         check.check(config)
         data = load(config)
         boards = tensorboards(workdir / TENSORBOARD, config.tensorboard and team.first)
+    keep.check_team(team, data.sha256)
     jobs = build.jobs(config, data)
     with team.together("folder", A_DAY):
         if team.first:
+            if resume:
+                keep.check_data(config, workdir, data.sha256)
             claim(workdir, config, overwrite, resume)
     with Stop(team.size > 1) as stop, Watchdog(config.round_timeout_s, team) as dog:
-        guard = Guard(config, team, stop, dog)
+        guard = Guard(config, team, stop, dog, data.sha256)
         train(jobs, build.rounds(config, data), workdir, guard, boards, overwrite, resume)
     if not team.first:
         return
@@ -104,7 +107,7 @@ def train(
     costs = [jobs[name].plan.flops * jobs[name].plan.workers * rounds for name, _ in runs]
     progress, effort = Progress(costs), keep.Effort()
     for number, (name, seed) in enumerate(runs):
-        keeper = keep.Keeper(config, workdir, name, seed, rounds, effort, team)
+        keeper = keep.Keeper(config, workdir, name, seed, rounds, effort, team, guard.data)
         measured = metrics.rounds(name, seed)
         find = lambda k=keeper, m=measured: k.find(m) if resume else k.begin(overwrite)
         told = team.decided(f"{name} {seed}", find, patience=A_DAY)

@@ -1,9 +1,10 @@
 """Checkpoints that are whole or not there, and checked before they are used.
 
 A folder holds one folder for each round saved: ``7/state`` with every leaf of a natural state
-(``Trainer.natural``), ``7/about`` with what the caller wants to know of it, a digest of every leaf,
-and a seal on itself. Orbax writes both in one atomic commit. ``docs/checkpoints.md`` says how to
-read one without this library. This is the only file that imports Orbax.
+(``Trainer.natural``), ``7/statistics`` with those of the whole net, if it needs any to be asked,
+and ``7/about`` with what the caller wants to know of it, a digest of every leaf, and a seal on
+itself. Orbax writes them in one atomic commit. ``docs/checkpoints.md`` says how to read one without
+this library. This is the only file that imports Orbax.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from ist_jax import stored
 from ist_jax.errors import CheckpointError
 from ist_jax.state import State
 
+PyTree = Any
 SCORE = "score"
 ROOM = 1 << 16  # bytes on a disk besides the arrays
 LATE = "the checkpoint of round {}, or the one before it, could not be written"
@@ -37,6 +39,14 @@ class Keep(NamedTuple):
     last: int = 2
     every: int = 0
     best: int = 0
+
+
+def within(folder: Any) -> list["Checkpoints"]:
+    """The checkpoints of every run that has a folder of its own in this one."""
+    place = Checkpoints(folder).folder
+    if not place.is_dir():
+        return []
+    return [Checkpoints(path) for path in sorted(place.iterdir()) if path.is_dir()]
 
 
 class _Manager(ocp.CheckpointManager):
@@ -102,6 +112,7 @@ class Checkpoints:
         self,
         state: State,
         about: Mapping[str, Any],
+        statistics: PyTree | None = None,
         *,
         score: float | None = None,
         wait: bool = False,
@@ -111,6 +122,7 @@ class Checkpoints:
         Args:
           state: of ``Trainer.natural``. Never donate it.
           about: anything that JSON can say.
+          statistics: of the whole net (``normalise.statistics``), for ``net`` to give back.
           score: the higher, the better (``Keep.best``).
           wait: until it is written, and not only until the last one begun is.
 
@@ -118,15 +130,18 @@ class Checkpoints:
           CheckpointError: this one, or the last one begun, could not be written.
         """
         number = int(state.round)
-        told = stored.describe(state, about)
+        statistics = statistics or {}
+        told = stored.describe(state, about, statistics)
+        trees = {stored.STATE: state} | ({stored.STATISTICS: statistics} if statistics else {})
+        items = {
+            item: ocp.args.PyTreeSave(jax.tree.map(_local, stored.leaves(tree)))
+            for item, tree in trees.items()
+        }
         with self._telling(LATE.format(number)):
             manager = self._open()
             manager.save(
                 number,
-                args=ocp.args.Composite(
-                    state=ocp.args.PyTreeSave(jax.tree.map(_local, stored.leaves(state))),
-                    about=ocp.args.JsonSave(told),
-                ),
+                args=ocp.args.Composite(about=ocp.args.JsonSave(told), **items),
                 metrics=None if score is None else {SCORE: score},
                 force=True,
             )
@@ -136,6 +151,20 @@ class Checkpoints:
     def check(self, number: int) -> dict[str, Any]:
         """``stored.check`` of a round's checkpoint: what was told of it, if it is as written."""
         return stored.check(self.folder, number)
+
+    def about(self, number: int) -> dict[str, Any]:
+        """``stored.read_about``: as ``check``, but its leaves are not looked at."""
+        return stored.read_about(self.folder, number)
+
+    def net(self, number: int) -> tuple[PyTree, PyTree]:
+        """``stored.net``: parameters and statistics of a round, to ask the net without training.
+
+        Example::
+
+            params, statistics = kept.net(kept.rounds()[0])
+            logits = model.apply({**params, **statistics}, x, train=False)
+        """
+        return stored.net(self.folder, number)
 
     def restore(self, told: Mapping[str, Any], shapes: State) -> State:
         """``stored.restore`` of a checkpoint that was checked."""

@@ -43,9 +43,10 @@ def accuracy(
 ) -> Callable[[PyTree, Any, np.ndarray], float]:
     """``evaluate(params, x, y) -> share of examples classified right``, with the whole net.
 
-    Statistics are recomputed over ``statistics_from`` (training inputs), so that the answer for an
-    example depends on no other test example; ``batch`` only bounds memory. A model without the
-    attribute ``normalise`` has no statistics. A net that is spread over devices is looked at where
+    Statistics are recomputed over ``statistics_from`` (training inputs, or ``params -> statistics``
+    as ``normalise.recompute`` gives it), so that the answer for an example depends on no other test
+    example; ``batch`` only bounds memory. A model without the attribute ``normalise`` has no
+    statistics. A net that is spread over devices is looked at where
     it lies: with ``compiled=trainer.over`` the parameters are ``trainer.home(state)``.
 
     Raises:
@@ -63,7 +64,7 @@ def accuracies(
     compiled: Callable[..., Any] = jax.jit,
 ) -> Callable[[PyTree, Any, np.ndarray], dict[int, float]]:
     """As ``accuracy``, in one pass for several k: the label is among the k largest logits."""
-    recompute = compiled(lambda params, x: normalise.statistics(model, params, x))
+    recompute = normalise.recompute(model, statistics_from, compiled)
 
     @compiled
     def right(params, statistics, x, y):
@@ -75,7 +76,7 @@ def accuracies(
 
     def evaluate(params: PyTree, x: Any, y: np.ndarray) -> dict[int, float]:
         check_labels(x, y)
-        statistics = recompute(params, statistics_from)
+        statistics = recompute(params)
         starts = range(0, len(x), batch)
         found = [right(params, statistics, x[i : i + batch], y[i : i + batch]) for i in starts]
         check_labels(x, y, classes=int(found[0][-1]))

@@ -86,7 +86,7 @@ def precision(
     ``compiled=trainer.over``. No more than ``[batch, block]`` logits exist at once, and
     ``[batch, F, m]`` of the rows of the first layer.
     """
-    recompute = compiled(lambda params, x: normalise.statistics(model, params, x))
+    recompute = normalise.recompute(model, statistics_from, compiled)
 
     @compiled
     def best(params, statistics, x):
@@ -95,7 +95,7 @@ def precision(
         return blockwise.top(hidden, kernel, max(KS), block)
 
     def evaluate(params: PyTree, x: Any, y: Any) -> dict[str, float]:
-        statistics = recompute(params, statistics_from)
+        statistics = recompute(params)
         parts = [range(i, min(i + batch, len(x))) for i in range(0, len(x), batch)]
         found = [np.asarray(best(params, statistics, x[np.asarray(part)])) for part in parts]
         return measures(np.concatenate(found), y[np.arange(len(y))], propensities)

@@ -79,7 +79,9 @@ def logits(
     blocks = _blocks(graph, block or n, n if block else AT_ONCE // widest)
 
     def applied(number: int) -> Callable[..., Any]:
-        return compiled(lambda params, h, of: model.apply(params, h, of, number, method="layer"))
+        return compiled(
+            lambda params, h, of: model.apply(params, h, of, number, train=False, method="layer")
+        )
 
     apply = [applied(number) for number in range(layers)]
 

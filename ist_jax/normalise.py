@@ -11,10 +11,11 @@ A neuron of a subnet sums over fewer inputs than the same neuron of the whole ne
 * ``none``: neither.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -59,8 +60,9 @@ class Standardise(nn.Module):
             variance = self.get_variable("statistics", "variance")
             if mean is None or variance is None:
                 raise InputError(
-                    f"no statistics for {'/'.join(self.path)}: recompute them with the whole net "
-                    "first (normalise.statistics)"
+                    f"no statistics for {'/'.join(self.path)}: with train=False a net is asked "
+                    "with those of the whole net, which a checkpoint that stays holds "
+                    "(Checkpoints.net), or normalise.statistics finds in training data"
                 )
         x, factor = jnp.asarray(x), lax.rsqrt(variance + self.epsilon)
         if self.affine:
@@ -90,6 +92,21 @@ def statistics(model: nn.Module, params: PyTree, x: PyTree) -> PyTree:
         return {}
     _, updated = model.apply(params, x, train=True, mutable=["statistics"])
     return dict(updated)
+
+
+def recompute(
+    model: nn.Module, statistics_from: Any, compiled: Callable[..., Any] = jax.jit
+) -> Callable[[PyTree], PyTree]:
+    """``params -> statistics(model, params, statistics_from)``, in a program of its own.
+
+    Args:
+      statistics_from: training inputs; or such a function, which is given back.
+      compiled: ``trainer.over`` for a net that lies as ``trainer.home(state)``.
+    """
+    if callable(statistics_from):
+        return statistics_from
+    found = compiled(lambda params, x: statistics(model, params, x))
+    return lambda params: found(params, statistics_from)
 
 
 def subnet(model: nn.Module, widths: Mapping[str, int]) -> nn.Module:

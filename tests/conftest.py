@@ -138,7 +138,9 @@ def drawn(model, *inputs, seed=0):
     """Parameters of a Flax model and their names; of its shapes alone, so that nothing compiles."""
     from ist_jax import axes
 
-    shapes, names = axes.of(jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs)))
+    shapes, names = axes.of(
+        jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs, train=True))
+    )
     draw = np.random.default_rng(seed)
 
     def one(leaf):

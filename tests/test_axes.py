@@ -10,7 +10,7 @@ from ist_jax.models.mlp import MLP
 
 def test_flax_names_come_off_the_boxes(key):
     model = MLP({"hidden0": 6, "hidden1": 4}, classes=3)
-    params, names = axes.of(model.init(key, jnp.ones((2, 5))))
+    params, names = axes.of(model.init(key, jnp.ones((2, 5)), train=True))
     assert names["params"]["hidden1"]["kernel"] == ("hidden0", "hidden1")
     assert names["params"]["norm_hidden0"]["scale"] == ("hidden0",)
     assert names["params"]["logits"]["kernel"] == ("hidden1", None)

@@ -1,5 +1,6 @@
 """Checkpoints: to the last bit and for every number of devices, and never a damaged one."""
 
+import contextlib
 import itertools
 import re
 import shutil
@@ -20,6 +21,7 @@ from ist_jax.errors import CheckpointError
 DIMS = (12, 16, 10, 3)  # 4 devices divide the first hidden layer and not the second
 PARAMS, NAMES = mlp_tree(DIMS)
 BATCHES = {size: regression_batches(6, size, 2, 4, DIMS[0], DIMS[-1]) for size in (4, 8)}
+STATISTICS = {"statistics": {"h0": {"mean": np.arange(16.0, dtype=np.float32)}}}
 ADAM = {"optimizer": optax.adam(1e-2), "optimiser_state": "keep"}
 BALANCED = method.ist(partition.balanced)
 
@@ -35,9 +37,9 @@ def go_on(trainer, state, rounds, size=4):
     return state
 
 
-def saved(folder, trainer, state, **about):
+def saved(folder, trainer, state, statistics=None, **about):
     kept = Checkpoints(folder)
-    kept.save(trainer.natural(state), about, wait=True)
+    kept.save(trainer.natural(state), about, statistics, wait=True)
     kept.close()
 
 
@@ -49,7 +51,7 @@ def three(tmp_path_factory):
     state = go_on(four, four.init(odd, jax.random.key(1)), range(2))
     saved(folder, four, state, who="ours")
     state = go_on(four, state, range(2, 3))
-    saved(folder, four, state)
+    saved(folder, four, state, STATISTICS)
     return folder, on_host(four.whole(state))
 
 
@@ -162,7 +164,7 @@ DAMAGE = {
 def test_a_damaged_checkpoint_is_refused_or_harmless_whatever_file_it_is(three, tmp_path, damage):
     """A refusal says which leaf, or that it is ``about``; what is not can be read, as it was."""
     folder, state = three
-    net, refused, said = trainer(2), [], []
+    net, refused, said, items = trainer(2), [], [], set()
     for number, path in enumerate(files(folder / "3")):
         copy = tmp_path / str(number)
         shutil.copytree(folder, copy)
@@ -173,14 +175,18 @@ def test_a_damaged_checkpoint_is_refused_or_harmless_whatever_file_it_is(three, 
         except CheckpointError as error:
             said.append(str(error))
             refused.append(path.name)
+            items.add(path.relative_to(folder / "3").parts[0])
         else:
             assert same_bits(on_host(kept.restore(told, net.shapes)), state)
+        with contextlib.suppress(CheckpointError):  # it reads no moments
+            assert same_bits(kept.net(3), (state.params, STATISTICS))
         assert kept.check(2)["round"] == 2, "the one before it is there"
         kept.close()
     clear = re.compile(r"round 3 is damaged: (leaf \S+|about) ")
     assert all(clear.search(text) for text in said), said
     assert {"metadata", "manifest.ocdbt"} <= set(refused)
     assert len(refused) >= 3, "and the file with the leaves"
+    assert items == {"state", "statistics", "about"}
 
 
 def test_every_leaf_is_checked_where_the_store_itself_notices_nothing(three, tmp_path):
@@ -188,10 +194,12 @@ def test_every_leaf_is_checked_where_the_store_itself_notices_nothing(three, tmp
     import tensorstore
 
     folder, _ = three
-    for leaf in Checkpoints(folder).check(3)["leaves"]:
+    told = Checkpoints(folder).check(3)
+    items = {**dict.fromkeys(told["leaves"], "state"), "statistics.h0.mean": "statistics"}
+    for leaf, item in items.items():
         copy = tmp_path / leaf
         shutil.copytree(folder, copy)
-        base = f"file://{copy / '3' / 'state'}/"
+        base = f"file://{copy / '3' / item}/"
         where = {"driver": "zarr", "kvstore": {"driver": "ocdbt", "base": base}}
         array = tensorstore.open({**where, "path": f"{leaf}/"}).result()
         values = array.read().result()
@@ -200,6 +208,10 @@ def test_every_leaf_is_checked_where_the_store_itself_notices_nothing(three, tmp
         array.write(np.frombuffer(raw, values.dtype).reshape(values.shape)).result()
         with pytest.raises(CheckpointError, match=f"leaf {leaf} differs from its digest"):
             Checkpoints(copy).check(3)
+        if leaf.startswith(("params.", "statistics.")):
+            with pytest.raises(CheckpointError, match=f"leaf {leaf} differs from its digest"):
+                Checkpoints(copy).net(3)
+    assert items.keys() > set(told["statistics"])
 
 
 @pytest.mark.parametrize(

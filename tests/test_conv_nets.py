@@ -36,7 +36,9 @@ def net(name):
 
 
 def shapes_of(model, shape=X.shape):
-    return axes.of(jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.ones(shape))))[0]
+    return axes.of(
+        jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.ones(shape), train=True))
+    )[0]
 
 
 def conv_parameters(stages, channels):
@@ -121,7 +123,7 @@ def test_a_subnet_is_the_narrower_model_and_comes_back_the_same(name):
     narrow = normalise.subnet(model, {group: n // 2 for group, n in model.widths.items()})
     one = jax.tree.map(lambda leaf: leaf[1], nets)
     assert jax.tree.map(jnp.shape, one) == jax.tree.map(jnp.shape, shapes_of(narrow))
-    assert jax.eval_shape(narrow.apply, one, X).shape == (6, 3)
+    assert jax.eval_shape(lambda: narrow.apply(one, X, train=True)).shape == (6, 3)
     back = decompose.scatter(params, nets, names, who)
     assert same_bits(on_host(back), on_host(params))  # the mean of two equal copies is exact
 
@@ -183,13 +185,15 @@ def test_small_and_large_images_fit():
     model = SMALL["vgg"]
     for size in (1, 2, 28, 33):
         x = jnp.ones((2, size, size, 3))
-        logits = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x)[0], x)
+        logits = jax.eval_shape(
+            lambda x: model.init_with_output(jax.random.key(0), x, train=True)[0], x
+        )
         assert logits.shape == (2, 3)
 
 
 def test_training_images_are_shifted_and_mirrored_and_others_are_not():
     layer, x = CropAndFlip(1), np.arange(1, 61, dtype=np.float32).reshape(1, 4, 5, 3)
-    apply = lambda x, train, **rngs: np.asarray(layer.apply({}, x, train, rngs=rngs))
+    apply = lambda x, train, **rngs: np.asarray(layer.apply({}, x, train=train, rngs=rngs))
     assert (apply(x, False, dropout=jax.random.key(0)) == x).all()
     assert (apply(x, True) == x).all(), "no key: statistics are of the images themselves"
     wide = np.pad(x[0], ((1, 1), (1, 1), (0, 0)))
@@ -228,7 +232,8 @@ def test_options_that_are_no_numbers_of_filters_or_blocks():
         "H = {'hidden0': 8}\n"
         f"for text in {list(WRONG)!r}:\n"
         "    try:\n"
-        "        jax.eval_shape(eval(text).init, jax.random.key(0), np.ones((1, 8, 8, 1)))\n"
+        "        x = np.ones((1, 8, 8, 1))\n"
+        "        jax.eval_shape(lambda: eval(text).init(jax.random.key(0), x, train=True))\n"
         "    except Exception as error:\n"
         "        print(type(error).__name__, error)\n"
     )
@@ -243,7 +248,7 @@ def test_options_that_are_no_numbers_of_filters_or_blocks():
 def test_what_does_not_fit_is_refused(name):
     model = SMALL[name]
     with pytest.raises(InputError, match=r"takes images \[B, H, W, C\]; found shape \(2, 4\)"):
-        model.init(jax.random.key(0), np.ones((2, 4), np.float32))
+        model.init(jax.random.key(0), np.ones((2, 4), np.float32), train=True)
     with pytest.raises(InputError, match=r"groups are hidden0, hidden1|has no 'dense'; it has hid"):
         shapes_of(model.clone(widths={"dense": 4}))
     with pytest.raises(InputError, match="normalise must be one of"):

@@ -1,5 +1,6 @@
 """A net that lies on many devices is evaluated where it lies."""
 
+import functools
 import re
 
 import jax
@@ -23,7 +24,7 @@ def test_evaluation_where_the_net_lies_is_the_dense_nets_and_gathers_no_weight(n
     model, shape = MODELS[name]
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(512, *shape)).astype(np.float32), draw.integers(0, 10, 512)
-    params, names = axes.of(jax.jit(model.init)(key, x[:1]))
+    params, names = axes.of(jax.jit(functools.partial(model.init, train=True))(key, x[:1]))
     trainer = round.build(
         lambda net, batch, key: 0.0,
         optax.sgd(0.1),

@@ -1,5 +1,7 @@
 """Nets on graphs: as NumPy on a dense adjacency, and cut like every other net."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -59,7 +61,7 @@ def by_hand(kind, params, layer_norm):
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_are_those_of_numpy_on_a_dense_adjacency(kind, layer_norm):
     model, params, _ = net(kind, layer_norm=layer_norm)
-    found = jax.jit(model.apply)(params, X)
+    found = jax.jit(functools.partial(model.apply, train=True))(params, X)
     np.testing.assert_allclose(found, by_hand(kind, params, layer_norm), atol=2e-5)
 
 
@@ -101,4 +103,4 @@ def test_what_is_dropped_out_is_so_in_training_alone():
 def test_nets_that_cannot_be_built(changes, message):
     model = GraphNet(WIDTHS, 3).clone(**changes)
     with pytest.raises(InputError, match=message):
-        jax.eval_shape(model.init, jax.random.key(0), X)
+        jax.eval_shape(lambda: model.init(jax.random.key(0), X, train=True))

@@ -48,7 +48,7 @@ X, Y = examples()
 
 def trainer_for(groups, slots, optimizer=None, devices=1, policy="reset", data=1, **options):
     model = XMC(WIDTHS, given=groups)
-    params, names = axes.of(model.init(jax.random.key(3), X[:1]))
+    params, names = axes.of(model.init(jax.random.key(3), X[:1], train=True))
     draw = np.random.default_rng(1)  # the labels' kernel begins at zero, which hides mistakes
     kernel = draw.normal(size=(HIDDEN, LABELS)).astype(np.float32)
     params["params"]["of_labels"] = jnp.asarray(kernel)

@@ -96,6 +96,23 @@ def test_another_set_is_not_taken_for_cifar10(monkeypatch):
         data.load("cifar10")
 
 
+def test_the_digest_of_images_that_are_decoded_later_covers_each_of_them(
+    folder, tmp_path, monkeypatch
+):
+    load = lambda cache: data.load("imagenet", folder, size=8, cache=str(tmp_path / cache)).sha256
+    example, found = images._example, {load("one"), load("two")}
+    assert len(found) == 1
+
+    def changed(source, number, where, decode):
+        image, label = example(source, number, where, decode)
+        return (image + b"!", label) if change in (where, label) else (image, label)
+
+    monkeypatch.setattr(images, "_example", changed)
+    for change in ("imagenet2012, train part", "imagenet2012, test part", 2):
+        found.add(load(f"of {change}"))
+    assert len(found) == 4
+
+
 def test_batches_decode_what_they_need(folder, tmp_path):
     found = data.load("imagenet", folder, size=8, cache=str(tmp_path))
     batches = Batches(found.train_x, found.train_y, workers=2, batch=2, local_steps=1, seed=0)

@@ -1,12 +1,19 @@
 """Not only MLPs: a convolutional net, Flax NNX, and a raw tree, all through one round."""
 
+import functools
+import importlib
+import inspect
+import subprocess
+import sys
+
 import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
+from conftest import ROOT, mlp_loss, mlp_tree, regression_batches, same_bits
+from flax import linen
 
 from ist_jax import axes, classify, decompose, method, normalise, partition, round
 from ist_jax.errors import InputError
@@ -31,7 +38,7 @@ def test_parameter_counts_of_the_papers_speech_nets(widths, workers, whole, subn
 
     model = MLP(widths, classes=35)
     init = lambda m: axes.of(
-        jax.eval_shape(lambda k: m.init(k, jnp.ones((1, 4096))), jax.random.key(0))
+        jax.eval_shape(lambda k: m.init(k, jnp.ones((1, 4096)), train=True), jax.random.key(0))
     )
     params, names = init(model)
     cut = partition.sub_widths(partition.permutation, widths, workers)
@@ -51,7 +58,7 @@ def test_a_convolutional_subnet_is_the_net_with_the_other_units_silenced(key):
     """Zeroing what a worker does not hold gives the logits of its subnet (policy none)."""
     model = cnn().clone(normalise="none")
     x = jax.random.normal(key, (4, 8, 8, 1))
-    params, names = axes.of(jax.jit(model.init)(key, x))
+    params, names = axes.of(jax.jit(functools.partial(model.init, train=True))(key, x))
     assert names["params"]["hidden0"]["kernel"] == (None, None, "filters1", "hidden0")
     widths = axes.widths(params, names)
     assert widths == dict(model.widths)
@@ -60,7 +67,9 @@ def test_a_convolutional_subnet_is_the_net_with_the_other_units_silenced(key):
     zeros = jax.tree.map(jnp.zeros_like, params)
     nets = jax.jit(lambda params: decompose.gather(params, names, who))(params)
     silence = jax.jit(lambda alone: decompose.scatter(zeros, nets, names, who, alone))
-    whole_logits, sub_logits = jax.jit(model.apply), jax.jit(sub.apply)
+    whole_logits, sub_logits = (
+        jax.jit(functools.partial(net.apply, train=True)) for net in (model, sub)
+    )
     for worker in range(4):
         alone = jnp.arange(4) == worker
         silenced = silence(alone)
@@ -80,7 +89,7 @@ def test_a_convolutional_net_learns(how, key):
     x[y == 1, 4:] += 1
     x[y == 2, :, :4] += 1
     model = cnn()
-    params, names = axes.of(jax.jit(model.init)(key, x[:2]))
+    params, names = axes.of(jax.jit(functools.partial(model.init, train=True))(key, x[:2]))
     cut = partition.sub_widths(how.assign, axes.widths(params, names), 3)
     loss = classify.cross_entropy(normalise.subnet(model, cut))
     trainer = round.build(loss, optax.sgd(0.1), params, names, method=how, workers=3)
@@ -158,3 +167,35 @@ def test_a_raw_tree_learns_without_flax(key):
         state, report = trainer.round(state, {"x": x, "y": target(x)})
         first, last = first or float(report.loss.mean()), float(report.loss.mean())
     assert last < first / 2
+
+
+@pytest.mark.parametrize(
+    "module", ["augment", "cnn", "ensemble", "gcn", "mlp", "resnet", "vgg", "xmc"]
+)
+def test_a_net_that_is_not_told_whether_it_trains_does_not_answer(module):
+    """In training the answer for an example is that of its batch: alone, it would say little."""
+    found = vars(importlib.import_module(f"ist_jax.models.{module}")).values()
+    nets = [net for net in found if inspect.isclass(net) and issubclass(net, linen.Module)]
+    told = [inspect.signature(net.__call__).parameters.get("train") for net in nets]
+    told = [train for train in told if train is not None]  # a convolution has no use for it
+    assert told
+    for train in told:
+        assert (train.kind, train.default) == (train.KEYWORD_ONLY, train.empty)
+
+
+def test_what_is_missing_is_named_where_a_net_is_not_told_whether_it_trains():
+    """In a process of its own: here annotations are checked, and speak first."""
+    code = (
+        "import jax, numpy as np\n"
+        "from ist_jax.models.mlp import MLP\n"
+        "model, x = MLP({'hidden0': 8}, 3), np.ones((1, 4), np.float32)\n"
+        "params = model.init(jax.random.key(0), x, train=True)\n"
+        "for call in (model.apply, jax.jit(model.apply)):\n"
+        "    try:\n"
+        "        call(params, x)\n"
+        "    except TypeError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    missing = "MLP.__call__() missing 1 required keyword-only argument: 'train'"
+    assert done.stdout.splitlines() == [missing] * 2, done.stderr

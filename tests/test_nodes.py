@@ -82,7 +82,7 @@ def test_the_loss_is_the_mean_over_nodes_that_have_a_label():
     batch = jax.tree.map(lambda leaf: leaf[0], batch)
     model = GraphNet(WIDTHS, 3)
     params, _ = drawn(model, whole["x"])
-    logits = model.apply(params, whole["x"])
+    logits = model.apply(params, whole["x"], train=True)
     mine = np.flatnonzero(batch["y"] >= 0)
     assert len(mine) == len(GRAPH.nodes(graph.TRAIN))
     each = optax.softmax_cross_entropy_with_integer_labels(logits[mine], batch["y"][mine])
@@ -177,7 +177,9 @@ def test_input_features_and_classes_can_be_dealt_out_too(kind):
             y = np.searchsorted(own["labels"], batch["y"][mine])
 
             def cross_entropy(net, x=x, links=batch["x"]["links"], small=small, mine=mine, y=y):
-                logits = jnp.asarray(small.apply(net, x | {"links": links}))[np.array(mine)]
+                logits = jnp.asarray(small.apply(net, x | {"links": links}, train=True))[
+                    np.array(mine)
+                ]
                 return -jnp.mean(jax.nn.log_softmax(logits)[np.arange(len(y)), y])
 
             value, slope = jax.value_and_grad(cross_entropy)(net)

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,9 @@ Y = DRAW.integers(4, size=512).astype(np.int32)
 
 def model_and_params(**options):
     model = MLP({"hidden0": 12, "hidden1": 8}, classes=4, **options)
-    params, names = axes.of(jax.jit(model.init)(jax.random.key(0), X[:2]))
+    params, names = axes.of(
+        jax.jit(functools.partial(model.init, train=True))(jax.random.key(0), X[:2])
+    )
     return model, params, names
 
 
@@ -73,9 +77,9 @@ def test_empty_slots_stay_empty(policy):
         sub = model.clone(widths={g: ids.shape[1] for g, ids in who.items()})
 
         def total(net):
-            return jnp.sum(sub.apply(net, X) ** 2 * X[:, :4])
+            return jnp.sum(sub.apply(net, X, train=True) ** 2 * X[:, :4])
 
-        return jax.jit(lambda net: (sub.apply(net, X), jax.grad(total)(net)))(net)
+        return jax.jit(lambda net: (sub.apply(net, X, train=True), jax.grad(total)(net)))(net)
 
     (with_empty, grads), (without, _) = logits(padded), logits(bare)
     np.testing.assert_allclose(with_empty, without, rtol=1e-4, atol=1e-5)
@@ -86,14 +90,16 @@ def test_empty_slots_stay_empty(policy):
 def test_scale_makes_the_next_layers_input_unbiased(draw):
     """The mean over all workers of N/m h_i W_ij is the whole net's pre-activation."""
     model, params, names = model_and_params(normalise="scale")
-    whole = model.apply(params, X)
+    whole = model.apply(params, X, train=True)
     who = draw(jax.random.key(1), {"hidden0": 12}, 4)
     nets = decompose.gather(params, names, who)
     sub = normalise.subnet(model, partition.sub_widths(draw, {"hidden0": 12}, 4))
     assert dict(sub.gains) == {"hidden0": 4.0}
 
     def first(module, net):
-        _, seen = module.apply(net, X, capture_intermediates=True, mutable=["intermediates"])
+        _, seen = module.apply(
+            net, X, train=True, capture_intermediates=True, mutable=["intermediates"]
+        )
         return seen["intermediates"]["hidden1"]["__call__"][0]
 
     inputs = jnp.stack([first(sub, jax.tree.map(lambda n, s=s: n[s], nets)) for s in range(4)])
@@ -118,13 +124,16 @@ def test_policies_give_a_model_its_parameters():
         ),
         (lambda: normalise.subnet(model_and_params()[0], {"hiden0": 3}), "unknown group 'hiden0'"),
         (
-            lambda: MLP({"first": 3}, 4).init(jax.random.key(0), X[:2]),
+            lambda: MLP({"first": 3}, 4).init(jax.random.key(0), X[:2], train=True),
             "hidden layers' groups are hidden0, hidden1, ...; found",
         ),
-        (lambda: CNN({"hidden0": 3}, 4).init(jax.random.key(0), X[:2]), "a CNN's groups are"),
+        (
+            lambda: CNN({"hidden0": 3}, 4).init(jax.random.key(0), X[:2], train=True),
+            "a CNN's groups are",
+        ),
         (
             lambda: CNN({"filters0": 2, "filters1": 2, "hidden0": 3}, 4).init(
-                jax.random.key(0), X[:2]
+                jax.random.key(0), X[:2], train=True
             ),
             "takes images",
         ),

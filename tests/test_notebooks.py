@@ -66,7 +66,9 @@ def test_the_one_from_scratch_agrees_with_the_library(tmp_path):
     kept = np.load(tmp_path / "kept.npz")
     layers = ("hidden0", "hidden1", "logits")
     model = MLP({"hidden0": 256, "hidden1": 256}, classes=10, affine=False)
-    _, names = axes.of(jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 64))))
+    _, names = axes.of(
+        jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.ones((1, 64)), train=True))
+    )
 
     def tree(which):
         return {"params": {n: {"kernel": kept[f"{which}{i}"]} for i, n in enumerate(layers)}}

@@ -34,7 +34,7 @@ def test_flops_of_a_convolutional_net_agree_with_xla():
     """XLA also counts what is not a product, and leaves out taps in the padding: within 10 %."""
     model = CNN({"filters0": 16, "filters1": 32, "hidden0": 64}, classes=10, normalise="none")
     data = {"x": jnp.ones((16, 28, 28, 1)), "y": jnp.zeros(16, jnp.int32)}
-    params, _ = axes.of(model.init(jax.random.key(0), data["x"]))
+    params, _ = axes.of(model.init(jax.random.key(0), data["x"], train=True))
     grad = jax.grad(classify.cross_entropy(normalise.subnet(model, {})))
     ours = program.flops(grad, params, data, jax.random.key(0))
     cost = jax.jit(grad).lower(params, data, jax.random.key(0)).compile().cost_analysis()

@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import importlib
 import pkgutil
 import re
@@ -27,7 +28,7 @@ def blocks(language):
 def test_the_five_functions_do_what_the_first_screen_says():
     model = MLP({"hidden0": 64, "hidden1": 64}, classes=10)
     x, key = data.load("digits").train_x[:8], jax.random.key(0)
-    before, _ = axes.of(jax.jit(model.init)(key, x))
+    before, _ = axes.of(jax.jit(functools.partial(model.init, train=True))(key, x))
     names = {"model": model, "x": x, "key": key}
     exec(blocks("python")[0], names)
     assert names["widths"] == {"hidden0": 64, "hidden1": 64}

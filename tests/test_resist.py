@@ -44,7 +44,7 @@ def net(name="preactivated"):
 
 def shapes_of(model, size=32, channels=3):
     images = jax.ShapeDtypeStruct((1, size, size, channels), np.float32)
-    return axes.of(jax.eval_shape(model.init, jax.random.key(0), images))
+    return axes.of(jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=True)))
 
 
 @pytest.mark.parametrize(("blocks", "total"), [(23, 41_396_900), (36, None), (50, None)])
@@ -103,7 +103,7 @@ def test_an_empty_slot_is_no_block_and_learns_nothing(name):
             model_of = model_of.clone(blocks=tuple(np.add(model.blocks, more).tolist()))
 
         def loss(sub, model=model_of):
-            logits = model.apply(sub, X)
+            logits = model.apply(sub, X, train=True)
             return jnp.sum(jnp.square(logits)), logits
 
         gradient, logits = jax.jit(jax.grad(loss, has_aux=True))(sub)
@@ -120,7 +120,7 @@ def test_an_example_is_looked_at_as_if_alone_whatever_stands_beside_it():
     """Also where nothing of it is left between the convolutions of a block."""
     model = ResNet({"stage1": 2}, 3, blocks=(2,), base=2, bias=True)
     x = np.random.default_rng(0).normal(size=(100, 8, 8, 1)).astype(np.float32)
-    params, _ = axes.of(jax.jit(model.init)(jax.random.key(0), x))
+    params, _ = axes.of(jax.jit(lambda x: model.init(jax.random.key(0), x, train=True))(x))
     block = params["params"]["stage1"]
     block["norm_between"]["shift"] = jnp.full_like(block["norm_between"]["shift"], -3.5)
     block["norm_after"]["shift"] = jnp.ones_like(block["norm_after"]["shift"])
@@ -209,9 +209,9 @@ def test_the_whole_net_is_looked_at_with_its_branches_scaled():
         ),
         params,
     )
-    ours = model.clone(gains=shares).apply(params, X)
-    np.testing.assert_allclose(ours, model.apply(scaled, X), atol=1e-5)
-    assert np.abs(ours - model.apply(params, X)).max() > 1e-3
+    ours = model.clone(gains=shares).apply(params, X, train=True)
+    np.testing.assert_allclose(ours, model.apply(scaled, X, train=True), atol=1e-5)
+    assert np.abs(ours - model.apply(params, X, train=True)).max() > 1e-3
 
 
 @pytest.mark.parametrize(

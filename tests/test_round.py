@@ -46,7 +46,7 @@ def test_ist_is_the_numpy_oracle(hidden, momentum, policy):
 
     with jax.enable_x64(True):
         model = MLP({f"hidden{i}": n for i, n in enumerate(hidden)}, classes)
-        params, names = axes.of(model.init(jax.random.key(0), jnp.ones((2, inputs))))
+        params, names = axes.of(model.init(jax.random.key(0), jnp.ones((2, inputs)), train=True))
         params = {"params": as_flax(net)}
         table = {
             f"hidden{i}": jnp.asarray(np.stack([who[i] for who, _, _ in rounds]))

@@ -76,12 +76,14 @@ def test_an_ensemble_asks_its_members_and_takes_the_mean_of_their_probabilities(
     assert all(of_leaf[0] == MEMBERS for _, _, of_leaf in axes.walk(params, names))
     apart = [
         member.apply(
-            {"params": jax.tree.map(lambda leaf, n=n: leaf[n], params["params"]["member"])}, x
+            {"params": jax.tree.map(lambda leaf, n=n: leaf[n], params["params"]["member"])},
+            x,
+            train=True,
         )
         for n in range(3)
     ]
     expected = np.mean([jax.nn.softmax(logits) for logits in apart], axis=0)
-    np.testing.assert_allclose(np.exp(model.apply(params, x)), expected, atol=1e-6)
+    np.testing.assert_allclose(np.exp(model.apply(params, x, train=True)), expected, atol=1e-6)
     assert np.abs(apart[0] - apart[1]).max() > 1e-3, "each begins elsewhere"
 
 

@@ -416,9 +416,10 @@ def test_statistics_are_of_whole_examples_though_training_leaves_some_out():
     widths = {"features": 9, "hidden0": 4, "labels": 5}
     x = {"ids": np.arange(24).reshape(6, 4) % 9, "values": np.ones((6, 4), np.float32)}
     nets = [XMC(widths, normalise="standardise", drop_inputs=rate) for rate in (0.0, 0.5)]
-    params = nets[0].init(jax.random.key(0), x)
+    params = nets[0].init(jax.random.key(0), x, train=True)
     found = [normalise.statistics(net, params, x) for net in nets]
     assert same_bits(*found)
     key = {"dropout": jax.random.key(1)}
-    trained = [net.apply(params, x, rngs=key, mutable=["statistics"])[0][0] for net in nets]
+    of = {"train": True, "rngs": key, "mutable": ["statistics"]}
+    trained = [net.apply(params, x, **of)[0][0] for net in nets]
     assert (np.asarray(trained[0]) != np.asarray(trained[1])).any()

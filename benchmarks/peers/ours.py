@@ -25,8 +25,10 @@ def main() -> None:
     batches = workers.place_own(batches, mesh, task.workers)
 
     def rounds_of(how, model=model, mesh=mesh, batches=batches):
-        net = lambda key: axes.of(model.init(key, x[0, 0, :1]))[0]
-        shapes, names = axes.of(jax.eval_shape(lambda key: model.init(key, x[0, 0, :1]), _key(jax)))
+        net = lambda key: axes.of(model.init(key, x[0, 0, :1], train=True))[0]
+        shapes, names = axes.of(
+            jax.eval_shape(lambda key: model.init(key, x[0, 0, :1], train=True), _key(jax))
+        )
         cut = partition.sub_widths(how.assign, axes.widths(shapes, names), mesh.size)
         loss = classify.cross_entropy(normalise.subnet(model, cut))
         trainer = round.build(

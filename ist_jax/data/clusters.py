@@ -5,6 +5,7 @@ of nearly equal size with few edges between them. A batch has room for the large
 one program serves all. One cluster is the whole graph: a full batch.
 """
 
+import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -152,7 +153,10 @@ class Labels:
 
 
 class Nodes(NamedTuple):
-    """A graph as what is trained on and measured: a data set whose examples are clusters."""
+    """A graph as what is trained on and measured: a data set whose examples are clusters.
+
+    ``sha256`` is of the graph and of which nodes are in a cluster with which.
+    """
 
     name: str
     graph: Graph
@@ -183,7 +187,9 @@ def clustered(load: Callable[..., Graph]) -> Callable[..., Nodes]:
         graph = load(path, cache=cache)
         size = len(graph.features), len(graph.receivers) // 2
         print(f"{graph.name}: {told(*size, graph.counted)}", file=sys.stderr)
-        of = Clusters(graph, metis(graph, clusters, cache))
+        cut = metis(graph, clusters, cache)
+        of = Clusters(graph, cut)
+        whole = hashlib.sha256(graph.sha256.encode() + cut.tobytes()).hexdigest()
         return Nodes(
             graph.name,
             graph,
@@ -192,7 +198,7 @@ def clustered(load: Callable[..., Graph]) -> Callable[..., Nodes]:
             graph.nodes(TEST),
             graph.classes,
             graph.origin,
-            graph.sha256,
+            graph.sha256 if clusters == 1 else whole,
         )
 
     return of_clusters

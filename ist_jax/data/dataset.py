@@ -41,7 +41,7 @@ class Dataset(NamedTuple):
       classes: how many labels there are.
       origin: ``"real"``, ``"synthetic"``, or ``"stand-in"`` for real data in place of the paper's.
       skipped: bad examples that were left out, since that was asked for.
-      sha256: of all examples and labels; empty where they are decoded as they are needed.
+      sha256: of all examples and labels; empty where a source of one's own does not say it.
     """
 
     name: str

@@ -6,6 +6,7 @@ that was prepared so, as whoever has the full one (21,841 classes) must do. Imag
 since TensorFlow Datasets without TensorFlow takes a palette's numbers for grey, and leaves CMYK.
 """
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from ist_jax.data.dataset import Dataset
 from ist_jax.errors import InputError
 
 PARTS = ("train", "test")
+VERSION = 2  # of what is kept
 USUAL = "~/tensorflow_datasets"
 LARGEST_SIDE = 2**12  # pixels that an image is resized to
 LARGEST = 2**26  # pixels of an image; ImageNet's largest has 61 million
@@ -102,7 +104,8 @@ def _cifar(name: str, path: str, skip_bad: bool) -> Dataset:
     opened = _open(name, path, ("train", "test"))
     if opened.shape != (32, 32, 3):
         raise InputError(f"{path} is not {name}: its images are {opened.shape}, not (32, 32, 3)")
-    lazy = _dataset(opened, 32, {part: _look(opened, part, skip_bad) for part in PARTS})
+    looked = {part: _look(opened, part, skip_bad)[:2] for part in PARTS}
+    lazy = _dataset(opened, 32, looked)
     return lazy._replace(train_x=lazy.train_x[:], test_x=lazy.test_x[:])
 
 
@@ -112,13 +115,13 @@ def imagenet(
     """ImageNet, decoded as it is needed; the validation part is the test part.
 
     Labels lie between the images, so that the first start reads all of the set; later ones find
-    the labels in the cache.
+    the labels, and the digest of all images and labels, in the cache.
 
     Args:
       path: a folder of data sets, or of this one, prepared by TensorFlow Datasets.
       skip_bad: leave images out that cannot be decoded: the first start tries every one. Without
         it, the first one that is met in training is an error.
-      cache: where the labels are kept.
+      cache: where labels and digest are kept.
       size: pixels of a side.
 
     Raises:
@@ -131,21 +134,23 @@ def imagenet(
     opened = _open("imagenet2012", path, ("train", "validation"))
 
     def fill(folder: Path) -> dict[str, Any]:
+        digests = []
         for part in PARTS:
-            good, labels = _look(opened, part, skip_bad)
+            good, labels, digest = _look(opened, part, skip_bad)
             np.save(folder / f"{part}_good.npy", good)
             np.save(folder / f"{part}_labels.npy", labels)
-        return {}
+            digests.append(digest)
+        return {"sha256": hashlib.sha256("".join(digests).encode()).hexdigest()}
 
     files = sorted(path for path in opened.folder.glob("*") if path.is_file())
-    source = prepared.digest(files, {"skip_bad": skip_bad})
+    source = prepared.digest(files, {"skip_bad": skip_bad, "version": VERSION})
     kept_as = prepared.name_of(f"{opened.name}_labels", opened.folder)
-    folder, _ = prepared.folder(cache, kept_as, source, fill)
+    folder, told = prepared.folder(cache, kept_as, source, fill)
     looked = {
         part: (np.load(folder / f"{part}_good.npy"), np.load(folder / f"{part}_labels.npy"))
         for part in PARTS
     }
-    return _dataset(opened, size, looked)
+    return _dataset(opened, size, looked)._replace(sha256=told["sha256"])
 
 
 def _dataset(
@@ -215,14 +220,18 @@ def _packed(builder: Any, part: str) -> Any:
         return builder.as_data_source(split=part)
 
 
-def _look(opened: Opened, part: str, decode: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Which examples count, and their labels; with ``decode``, bad images are left out."""
+def _look(opened: Opened, part: str, decode: bool) -> tuple[np.ndarray, np.ndarray, str]:
+    """Which examples count, their labels, and a digest of both and of the images as they are
+    stored; with ``decode``, bad images are left out.
+    """
     where, source = opened.parts[part]
     show = prepared.Progress(where, len(source), "labels")
-    good, labels = [], []
+    good, labels, digest = [], [], hashlib.sha256()
     for number in range(len(source)):
         try:
-            _, label = _example(source, number, where, decode)
+            image, label = _example(source, number, where, decode=False)
+            if decode:
+                _example(source, number, where, decode=True)
         except InputError:
             if not decode:
                 raise
@@ -233,8 +242,10 @@ def _look(opened: Opened, part: str, decode: bool) -> tuple[np.ndarray, np.ndarr
             )
         good.append(number)
         labels.append(label)
+        stored = image if isinstance(image, bytes) else image.tobytes()
+        digest.update(f"{number} {label} {len(stored)} ".encode() + stored)
         show(number)
-    return np.array(good, np.int64), np.array(labels, np.int32)
+    return np.array(good, np.int64), np.array(labels, np.int32), digest.hexdigest()
 
 
 def _example(source: Any, number: int, where: str, decode: bool) -> tuple[Any, int]:

@@ -22,7 +22,7 @@ class CropAndFlip(nn.Module):
     around: int
 
     @nn.compact
-    def __call__(self, x: Array | np.ndarray, train: bool = True) -> Float[Array, "B H W C"]:
+    def __call__(self, x: Array | np.ndarray, *, train: bool) -> Float[Array, "B H W C"]:
         x = jnp.asarray(x)
         if not (self.around and train and self.has_rng("dropout")):
             return x

@@ -35,7 +35,7 @@ class CNN(nn.Module):
     gains: Mapping[str, float] = FrozenDict()
 
     @nn.compact
-    def __call__(self, x: Array | np.ndarray, train: bool = True) -> Float[Array, "B classes"]:
+    def __call__(self, x: Array | np.ndarray, *, train: bool) -> Float[Array, "B classes"]:
         normalise.check_policy(self.normalise)
         if set(self.widths) != set(GROUPS):
             raise InputError(f"a CNN's groups are {GROUPS}; found {sorted(self.widths)}")

@@ -31,10 +31,10 @@ class Ensemble(nn.Module):
     gains: Mapping[str, float] = FrozenDict()
 
     @nn.compact
-    def __call__(self, x: Array | np.ndarray, train: bool = True) -> Float[Array, "B classes"]:
+    def __call__(self, x: Array | np.ndarray, *, train: bool) -> Float[Array, "B classes"]:
         count = self.widths[MEMBERS]
         each = nn.vmap(
-            lambda member, x: member(x, train),
+            lambda member, x: member(x, train=train),
             variable_axes={"params": 0, "statistics": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=None,

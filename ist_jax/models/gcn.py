@@ -55,11 +55,11 @@ class GraphNet(nn.Module):
     normalise: str = "none"
     gains: Mapping[str, float] = FrozenDict()
 
-    def __call__(self, x: Mapping[str, Any], train: bool = True) -> Float[Array, "n classes"]:
+    def __call__(self, x: Mapping[str, Any], *, train: bool) -> Float[Array, "n classes"]:
         h = jnp.asarray(x["features"])
         for number in range(self.layers):
             held = x.get("held", {}).get(f"hidden{number}")
-            h = self.layer(h, x["links"], number, train, held)
+            h = self.layer(h, x["links"], number, train=train, held=held)
         return h
 
     @property
@@ -83,7 +83,8 @@ class GraphNet(nn.Module):
         h: Float[Array, "n *d"],
         links: Links,
         number: int,
-        train: bool = False,
+        *,
+        train: bool,
         held: Bool[Array, " d"] | None = None,
     ) -> Float[Array, "n *d2"]:
         """One layer alone, the logits' after all hidden ones: ``apply(..., method="layer")``."""

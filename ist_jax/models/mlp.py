@@ -42,7 +42,7 @@ class MLP(nn.Module):
     bias: bool = False
 
     @nn.compact
-    def __call__(self, x: Array | np.ndarray, train: bool = True) -> Float[Array, "B classes"]:
+    def __call__(self, x: Array | np.ndarray, *, train: bool) -> Float[Array, "B classes"]:
         normalise.check_policy(self.normalise)
         x = jnp.asarray(x).reshape(len(x), -1) if self.flat else jnp.asarray(x)
         below: tuple[str | None, ...] = (None,) * (x.ndim - 1)

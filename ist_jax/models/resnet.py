@@ -63,7 +63,7 @@ class Block(nn.Module):
     affine: bool = True
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Array, *, train: bool) -> Array:
         norm = lambda x, name, group=None: _norm(self, x, name, train, group)
         ready = nn.relu(norm(x, "before")) if self.preactivate else x
         inner, around = self.inner or self.filters, (None, None)
@@ -116,10 +116,12 @@ class ResNet(nn.Module):
     gains: Mapping[str, float] = FrozenDict()
 
     @nn.compact
-    def __call__(self, x: Array | np.ndarray, train: bool = True) -> Float[Array, "B classes"]:
+    def __call__(self, x: Array | np.ndarray, *, train: bool) -> Float[Array, "B classes"]:
         self._check(x)
         size, stride = (7, 2) if self.large else (3, 1)
-        y = Convolution(self.base, size, stride, name="stem")(CropAndFlip(self.crop)(x, train))
+        y = Convolution(self.base, size, stride, name="stem")(
+            CropAndFlip(self.crop)(x, train=train)
+        )
         if not self.preactivate:
             y = nn.relu(_norm(self, y, "stem", train))
         if self.large:
@@ -139,7 +141,7 @@ class ResNet(nn.Module):
             bias=self.bias,
             name="head",
         )
-        return head(y.mean(axis=(1, 2)), train)
+        return head(y.mean(axis=(1, 2)), train=train)
 
     def _stage(self, stage: int, x: Array, train: bool) -> Array:
         filters, strided, equal = self.base * 2 ** (stage - 1), f"strided{stage}", f"stage{stage}"
@@ -167,19 +169,19 @@ class ResNet(nn.Module):
             )
 
         if strided in self.widths:
-            each = lambda block, x: block(x, train)
+            each = lambda block, x: block(x, train=train)
             branches = stacked(nn.vmap, strided, each, in_axes=None, axis_size=self.widths[strided])
             y = branches(block(strided, stride=2, branch=True), x).sum(axis=0)
             x = Convolution(filters, 1, 2, name=f"around{stage}")(x)
             x = nn.relu(_norm(self, x, f"around{stage}", train) + y)
         elif stage > 1:
-            x = block(f"stage{stage}_0", stride=2)(x, train)
+            x = block(f"stage{stage}_0", stride=2)(x, train=train)
         if equal in self.widths:
-            step = lambda block, x, _: (block(x, train), None)
+            step = lambda block, x, _: (block(x, train=train), None)
             run = stacked(nn.scan, equal, step, length=self.widths[equal])
             return run(block(equal), x, None)[0]
         for number in range(stage > 1, self.blocks[stage - 1]):
-            x = block(f"stage{stage}_{number}", f"filters{stage}_{number}")(x, train)
+            x = block(f"stage{stage}_{number}", f"filters{stage}_{number}")(x, train=train)
         return x
 
     def _check(self, x: Array | np.ndarray) -> None:

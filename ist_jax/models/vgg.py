@@ -45,7 +45,7 @@ class VGG(nn.Module):
     gains: Mapping[str, float] = FrozenDict()
 
     @nn.compact
-    def __call__(self, x: Array | np.ndarray, train: bool = True) -> Float[Array, "B classes"]:
+    def __call__(self, x: Array | np.ndarray, *, train: bool) -> Float[Array, "B classes"]:
         normalise.check_policy(self.normalise)
         if x.ndim != 4:
             raise InputError(f"a VGG takes images [B, H, W, C]; found shape {x.shape}")
@@ -72,4 +72,4 @@ class VGG(nn.Module):
             flat=False,
             name="head",
         )
-        return head(x, train)
+        return head(x, train=train)

@@ -46,7 +46,7 @@ class XMC(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Mapping[str, Any], train: bool = True
+        self, x: Mapping[str, Any], *, train: bool
     ) -> tuple[Float[Array, "B m"], Float[Array, "m L"]]:
         normalise.check_policy(self.normalise)
         if set(self.widths) != set(GROUPS):
