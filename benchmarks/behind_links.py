@@ -9,7 +9,6 @@ what it compiles and what it measures of the net is not timed.
 """
 
 import argparse
-import json
 import pathlib
 import signal
 import statistics
@@ -21,6 +20,7 @@ from collections.abc import Sequence
 from benchmarks.network import NotPossible, network
 from experiments import report
 from experiments.pages.runs import rows_of, time_table
+from ist_jax import strict
 from ist_jax.errors import InputError
 
 
@@ -122,7 +122,7 @@ def main() -> int:
             settings = (options.workers, gbps, options.rounds, options.turns)
             rows += measure(flags, options.methods, *settings)
             if options.json:
-                options.json.write_text(json.dumps(rows, indent=1) + "\n")
+                options.json.write_text(strict.dumps(rows, "rows", indent=1) + "\n")
         print(time_table(rows))
     except (InputError, NotPossible, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -11,7 +11,6 @@ install torch==2.13.0 torch-geometric``, in any environment), and without it our
 
 import argparse
 import itertools
-import json
 import pathlib
 import statistics
 import subprocess
@@ -26,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ist_jax import axes, data, messages, nodes
+from ist_jax import axes, data, messages, nodes, strict
 from ist_jax.data.graph import TRAIN, Graph
 from ist_jax.errors import InputError
 from ist_jax.local import Seen
@@ -216,7 +215,7 @@ def main() -> int:
     for row in rows:
         print(f"{row['what']:24} {row['step_s']:.3f} s, {row['x_bare']:.2f} x bare")
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        options.json.write_text(strict.dumps(rows, "rows", indent=1) + "\n")
     return 0
 
 

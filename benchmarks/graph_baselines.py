@@ -7,14 +7,13 @@ hops. Trained on training nodes; the penalty is the best of three on validation 
 """
 
 import argparse
-import json
 import pathlib
 import sys
 
 import numpy as np
 import scipy.sparse
 
-from ist_jax import data, nodes
+from ist_jax import data, nodes, strict
 from ist_jax.data.clusters import Nodes
 from ist_jax.data.graph import TEST, TRAIN, VALID, Graph
 from ist_jax.errors import InputError
@@ -89,7 +88,7 @@ def main() -> int:
             f"(penalty {rows[-1]['penalty']:g}, validation {rows[-1]['valid']:.2%})"
         )
         if options.json:
-            options.json.write_text(json.dumps(rows, indent=1) + "\n")
+            options.json.write_text(strict.dumps(rows, "rows", indent=1) + "\n")
     return 0
 
 

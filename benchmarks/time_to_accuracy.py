@@ -14,7 +14,6 @@ it trains one method in those processes until the run's last round, and tells th
 
 import argparse
 import itertools
-import json
 import pathlib
 import shlex
 import signal
@@ -26,6 +25,7 @@ from benchmarks.slow_links import measure
 from experiments.pages import vldb, workloads
 from experiments.pages.published import METHODS
 from experiments.pages.runs import Run, read, rows_of
+from ist_jax import strict
 from ist_jax.errors import InputError
 
 
@@ -97,7 +97,7 @@ def whole(run: Run, gbps: float, method: str) -> dict:
 def keep(rows: list[dict], path: pathlib.Path | None) -> None:
     """What was measured so far; the rest takes long."""
     if path:
-        path.write_text(json.dumps(rows, indent=1) + "\n")
+        path.write_text(strict.dumps(rows, "rows", indent=1) + "\n")
 
 
 def main() -> int:

@@ -7,14 +7,13 @@ cosines of the k that have it. Popularity gives every example the most frequent 
 """
 
 import argparse
-import json
 import pathlib
 import sys
 
 import numpy as np
 import scipy.sparse
 
-from ist_jax import data, multilabel
+from ist_jax import data, multilabel, strict
 from ist_jax.data.sparse import Rows
 from ist_jax.data.xmc import MultiLabel
 from ist_jax.errors import InputError
@@ -92,7 +91,7 @@ def main() -> int:
     for row in rows:
         print(row)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        options.json.write_text(strict.dumps(rows, "rows", indent=1) + "\n")
     return 0
 
 

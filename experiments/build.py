@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from experiments import tasks
+from experiments.values import INT32
 from ist_jax import (
     axes,
     carry,
@@ -68,11 +69,21 @@ class Job(NamedTuple):
 
 
 def rounds(config: ConfigDict, data: Any) -> int:
-    """The number of rounds: as given, or what the number of epochs comes to, rounded up."""
-    if not config.epochs:
-        return config.rounds
+    """The number of rounds: as given, or what the number of epochs comes to, rounded up.
+
+    Raises:
+      InputError: more steps than an optimiser counts.
+    """
     seen = config.workers * config.local_steps * config.data.batch
-    return int(np.ceil(config.epochs * len(data.train_x) / seen))
+    number = config.rounds
+    if config.epochs:
+        number = int(np.ceil(config.epochs * len(data.train_x) / seen))
+    if number * config.local_steps > INT32:
+        raise InputError(
+            f"{number} rounds of config.local_steps={config.local_steps} are more than {INT32} "
+            f"steps: make that, or config.{'epochs' if config.epochs else 'rounds'}, smaller"
+        )
+    return number
 
 
 def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation:

@@ -1,17 +1,16 @@
 """What can be said of a config before anything is built from it."""
 
-import difflib
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from configs import quickstart
-from experiments.tasks import MODELS, OTHERS
-from ist_jax import blockwise, compress, faults, normalise
+from experiments import values
+from experiments.tasks import MODELS, OTHER_MODELS
+from ist_jax import blockwise, compress, faults, normalise, paths
+from ist_jax.data import SOURCES
 from ist_jax.errors import InputError
-from ist_jax.models.convolution import check_counts
 from ist_jax.models.resnet import ResNet, equal_blocks
 
 DRAWS = (  # a key, what it is where nobody asked, and the methods that look at it
@@ -29,50 +28,7 @@ def check(config: ConfigDict) -> None:
     """
     if "figure" in config:
         raise InputError("a config with a figure is one of the analysis: experiments.sketch")
-    _check_keys(quickstart.get_config(), config, "config")
-    at_least_one = (
-        "workers",
-        "local_steps",
-        "rounds",
-        "eval_every",
-        "data.batch",
-        "top",
-        "xmc.block",
-        "mesh.data",
-        "checkpoint.last",
-    )
-    for key in at_least_one:
-        if _at(config, key) < 1:
-            raise InputError(f"config.{key} must be at least 1, found {_at(config, key)}")
-    for key in (
-        "epochs",
-        "min_depth",
-        "warm_up",
-        "mesh.workers",
-        "checkpoint.every",
-        "checkpoint.permanent",
-        "checkpoint.best",
-        "round_timeout_s",
-        "link_gbps",
-        "link_latency_ms",
-        "optimizer.clip",
-        "optimizer.weight_decay",
-        "xmc.sampled",
-    ):
-        if not 0 <= _at(config, key) < np.inf:
-            raise InputError(f"config.{key} must not be negative, found {_at(config, key)}")
-    for key in ("optimizer.lr", "lottery.lr", "lottery.epochs"):
-        if not 0 < _at(config, key) < np.inf:
-            raise InputError(f"config.{key} must be positive, found {_at(config, key)}")
-    if not 0 <= config.optimizer.momentum < 1:
-        raise InputError(
-            f"config.optimizer.momentum must be in [0, 1), found {config.optimizer.momentum}"
-        )
-    if config.statistics_examples < normalise.FEWEST_EXAMPLES:
-        raise InputError(
-            f"config.statistics_examples must be at least {normalise.FEWEST_EXAMPLES}, found "
-            f"{config.statistics_examples}"
-        )
+    _check_values(config)
     choices = {
         "on_worker_failure": ("raise", "drop"),
         "on_nonfinite": ("raise", "drop"),
@@ -84,30 +40,22 @@ def check(config: ConfigDict) -> None:
             raise InputError(
                 f"config.{key} must be {' or '.join(map(repr, known))}, found {_at(config, key)!r}"
             )
-    if len(config.xmc.propensity) != 2 or not all(0 < n < np.inf for n in config.xmc.propensity):
+    if len(config.xmc.propensity) != 2:
         raise InputError(
-            f"config.xmc.propensity must be two positive numbers, found {config.xmc.propensity}"
+            f"config.xmc.propensity must be two numbers, found {config.xmc.propensity}"
         )
     pruned = config.lottery.pruned
-    if len(set(pruned)) != len(pruned) or not all(0 < share < 1 for share in pruned):
-        raise InputError(
-            f"config.lottery.pruned must be different shares between 0 and 1, found {pruned}"
-        )
+    if len(set(pruned)) != len(pruned):
+        raise InputError(f"config.lottery.pruned must be different shares, found {pruned}")
     compress.named(config.compress)
     faults.plan(config.faults, config.workers, 0)
     for key in ("methods", "seeds"):
-        if not config[key] or len(set(config[key])) != len(config[key]):
+        if len(set(config[key])) != len(config[key]):
             raise InputError(
                 f"config.{key} must be a tuple of different values, found {config[key]}"
             )
-    if not all(isinstance(seed, int) and seed >= 0 for seed in config.seeds):
-        raise InputError(f"config.seeds must be integers from 0, found {config.seeds}")
-    for group, width in config.model.widths.items():
-        if not isinstance(width, int) or width < 1:
-            raise InputError(f"config.model.widths.{group} must be an integer >= 1, found {width}")
     if config.model.name == "resnet":
         blocks = config.model.options.get("blocks", ResNet.blocks)
-        check_counts("config.model.options.blocks", blocks)
         for group, count in equal_blocks(blocks).items():
             if (width := config.model.widths.get(group, count)) != count:
                 raise InputError(
@@ -123,9 +71,6 @@ def check(config: ConfigDict) -> None:
         )
     if config.optimizer.momentum and config.optimizer.name != "sgd":
         raise InputError(f"config.optimizer.momentum is sgd's, found {config.optimizer.name!r}")
-    models = sorted([*MODELS, *OTHERS.values()])
-    if config.model.name not in models:
-        raise InputError(f"config.model.name must be one of {models}, found {config.model.name!r}")
     normalise.check_policy(config.normalise)
     drawing = set(config.methods) - {"local_sgd", "data_parallel", "single"}
     for key, usual, users in DRAWS:
@@ -147,7 +92,12 @@ def devices(config: ConfigDict, processes: int) -> None:
     Raises:
       InputError: a mesh that the processes do not divide.
     """
-    wanted = config.mesh.workers * config.mesh.data
+    groups = config.mesh.workers
+    if config.workers > 1 and groups and config.workers % groups:
+        raise InputError(
+            f"{config.workers} workers cannot be dealt out evenly to config.mesh.workers={groups}"
+        )
+    wanted = groups * config.mesh.data
     if wanted % processes:
         raise InputError(
             f"{wanted} devices (config.mesh.workers={config.mesh.workers} x config.mesh.data="
@@ -157,24 +107,30 @@ def devices(config: ConfigDict, processes: int) -> None:
         jax.config.update("jax_num_cpu_devices", wanted // processes)
 
 
-def _check_keys(known: ConfigDict, given: ConfigDict, where: str) -> None:
-    """The quickstart has every key there is; groups of neurons and options may have any name."""
-    if where in ("config.model.widths", "config.model.options", "config.data.options"):
-        return
-    for key in given:
-        if key not in known:
-            close = difflib.get_close_matches(key, list(known), n=1)
-            hint = (
-                f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
-            )
-            raise InputError(f"unknown key {where}.{key}{hint}")
-    for key in known:
-        if key not in given:
-            raise InputError(f"{where}.{key} is missing; configs/quickstart.py says what it means")
-        if isinstance(known[key], ConfigDict) != isinstance(given[key], ConfigDict):
-            raise InputError(f"{where}.{key} should look like {known[key]!r}, found {given[key]!r}")
-        if isinstance(known[key], ConfigDict):
-            _check_keys(known[key], given[key], f"{where}.{key}")
+def _check_values(config: ConfigDict) -> None:
+    """Types and bounds; those of options are told by the model and the data set they are for."""
+    values.check(quickstart.get_config(), config)
+    model, data = config.model, config.data
+    for key in ("model.widths", "model.options", "data.options"):
+        values.check_names(key, _at(config, key))
+    values.check_widths(model.widths)
+    models = {**MODELS, **OTHER_MODELS}
+    if model.name not in models:
+        raise InputError(
+            f"config.model.name must be one of {sorted(models)}, found {values.shown(model.name)}"
+        )
+    known = values.fields_of(models[model.name])
+    if unknown := sorted(set(model.options) - set(known)):
+        raise InputError(
+            f"config.model.options: {model.name} has no option {unknown[0]!r}; it has "
+            f"{', '.join(known) or 'none'}"
+        )
+    values.check_options("model.options", model.options, known)
+    if data.name in SOURCES:
+        values.check_options("data.options", data.options, values.options_of(SOURCES[data.name]))
+    for key in ("data.path", "data.cache", "checkpoint.folder"):
+        if "://" not in _at(config, key):
+            paths.expanded(_at(config, key), f"config.{key}")
 
 
 def _at(config: ConfigDict, key: str) -> Any:

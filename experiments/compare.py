@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from ist_jax import strict
 from ist_jax.errors import InputError
 
 # What may be another when a run goes on; anything else would make it another run.
@@ -25,6 +26,15 @@ MAY_CHANGE = (
     "lottery.",
     "tensorboard",
 )
+
+
+def as_json(config: ConfigDict, **how: Any) -> str:
+    """A config as JSON.
+
+    Raises:
+      InputError: one of its numbers is NaN or infinite.
+    """
+    return strict.dumps(json.loads(config.to_json_best_effort()), "config", **how)
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -51,7 +61,7 @@ def same(config: ConfigDict, stored: str, where: str) -> None:
         old = flat(json.loads(stored))
     except (ValueError, AttributeError, RecursionError):
         raise InputError(f"{where}: its config cannot be read") from None
-    new = flat(json.loads(config.to_json_best_effort()))
+    new = flat(json.loads(as_json(config)))
     for key in sorted(new.keys() | old.keys()):
         if not key.startswith(MAY_CHANGE) and new.get(key) != old.get(key):
             raise InputError(

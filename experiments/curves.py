@@ -1,5 +1,6 @@
 """The figure of run folders."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -56,10 +57,13 @@ def figure(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
     canvas.tight_layout()
+    fresh = out.with_name(f".{os.getpid()}-{out.name}")
     try:
-        canvas.savefig(out, dpi=150)
+        canvas.savefig(fresh, dpi=150)
+        fresh.replace(out)  # at once: another command may write the same figure
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write the figure {out}: {error}") from None
     finally:
+        fresh.unlink(missing_ok=True)
         pyplot.close(canvas)
     return out

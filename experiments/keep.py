@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from experiments import compare
 from experiments.build import Job
 from experiments.team import Team
-from ist_jax import checkpoint, stored
+from ist_jax import checkpoint, paths, stored
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.errors import CheckpointError, InputError
 from ist_jax.state import State
@@ -40,8 +40,12 @@ class Effort:
 
 
 def folder(config: ConfigDict, workdir: pathlib.Path) -> str:
-    """Where the checkpoints of all its methods and seeds are, each in a folder of its own."""
-    return str(config.checkpoint.folder or workdir / FOLDER)
+    """Where the checkpoints of all its methods and seeds are, each in a folder of its own: a path
+    or an address (gs://...)."""
+    wanted = config.checkpoint.folder
+    if not wanted or "://" in wanted:
+        return wanted or str(workdir / FOLDER)
+    return str(paths.expanded(wanted, "config.checkpoint.folder"))
 
 
 def check_team(team: Team, data: str) -> None:
@@ -243,7 +247,7 @@ class Keeper:
                     self._checkpoints.save(
                         job.trainer.natural(state),
                         {
-                            "config": self._config.to_json_best_effort(),
+                            "config": compare.as_json(self._config),
                             "tally": tally,
                             "data": self._data,
                             "gains": job.gains,

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments import metrics
 from experiments.build import Job
 from experiments.keep import Keeper
 from experiments.stop import Stop, Stopped
@@ -87,7 +88,7 @@ def run(
                 "round": done,
                 "step": done * batches.local_steps,
                 **loss,
-                **measured,
+                **metrics.existing(measured),
                 "comm/bytes_sent": tally.sent + (job.plan.bytes_once if done == rounds else 0),
                 "comm/bytes_received": tally.received,
                 "compute/flops": _flops(after, done, config),
@@ -186,7 +187,7 @@ def add_up(
         tally.rejected += int((report.took_part & ~finite).sum())
     if not reports:
         return {}
-    mean = {"loss/train": float(loss[good].sum() / good.sum())} if good.any() else {}
+    mean = {"loss/train": float(loss[good].mean(dtype=np.float64))} if good.any() else {}
     return {
         **mean,
         "workers/took_part": int(good.sum()),

@@ -23,10 +23,10 @@ from absl import app, flags, logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from experiments import build, check, command, compare, keep, loop, train
-from experiments.command import CONFIG, WORKDIR, mistake
+from experiments import build, check, command, compare, keep, lock, loop, train
+from experiments.command import CONFIG, mistake
 from experiments.markdown import aligned, spread
-from ist_jax import lottery
+from ist_jax import lottery, strict
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.errors import CheckpointError, InputError
 from ist_jax.models.gcn import ENDS
@@ -72,12 +72,12 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     known = {tuple(map(line.get, KEY)): line for line in before if "pruned" in line}
     lines: list[dict[str, Any]] = []
     there = [line for run in runs for key in tickets.asked(*run) if (line := known.get(key))]
-    path.write_text("".join(json.dumps(line) + "\n" for line in [*others, *there]))
+    path.write_text("".join(strict.dumps(line, "a line") + "\n" for line in [*others, *there]))
     with path.open("a") as file:
 
         def add(**line: Any) -> None:
             lines.append(line)
-            file.write(json.dumps(line) + "\n")
+            file.write(strict.dumps(line, "a line") + "\n")
             file.flush()
 
         for name, seed in runs:
@@ -236,10 +236,10 @@ def main(argv: list[str]) -> int:
     logging.set_verbosity(logging.FATAL)
     if wrong := command.unasked(argv, "configs/fashion_loft.py"):
         return mistake(wrong)
-    if not WORKDIR.value:
-        return mistake("--workdir is missing: the folder of a finished run")
     try:
-        print(table(run(CONFIG.value, pathlib.Path(WORKDIR.value))))
+        workdir = command.workdir("runs/fashion_loft")
+        with lock.held(workdir):
+            print(table(run(CONFIG.value, workdir)))
     except InputError as error:
         return mistake(str(error))
     except KeyboardInterrupt:

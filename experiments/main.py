@@ -12,15 +12,15 @@ Exit codes: 0 done, 2 a mistake in what was asked for, 75 saved and stopped by S
 """
 
 import os
-import pathlib
 import sys
 import traceback
 from typing import NoReturn
 
+import jax
 from absl import app, flags, logging
 
 from experiments import check, command, team, train
-from experiments.command import CONFIG, OVERWRITE, WORKDIR, mistake
+from experiments.command import CONFIG, OVERWRITE, mistake
 from experiments.keep import Hindered
 from experiments.stop import SAVED, Stopped
 from ist_jax.errors import CheckpointError, InputError
@@ -70,11 +70,10 @@ def main(argv: list[str]) -> int:
                 print(plan)
             return 0
         with joined.together("workdir"):
-            if not WORKDIR.value:
-                raise InputError("--workdir is missing; try --workdir=runs/quickstart")
+            workdir = command.workdir("runs/quickstart")
             if OVERWRITE.value and RESUME.value:
                 raise InputError("--overwrite and --resume: which of them?")
-        train.run(config, pathlib.Path(WORKDIR.value), OVERWRITE.value, RESUME.value, joined)
+        train.run(config, workdir, OVERWRITE.value, RESUME.value, joined)
     except InputError as error:
         return mistake(str(error))
     except Stopped as stopped:
@@ -85,6 +84,19 @@ def main(argv: list[str]) -> int:
         if not isinstance(error, Hindered):
             _exit(1)
         return 1
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            traceback.print_exc()
+            _exit(1)
+        told = str(error).partition("\n")[0]
+        mistake(
+            "not enough memory for that many config.workers, config.local_steps, config.data.batch "
+            f"or config.model.widths: {told}"
+        )
+        _exit(2)
+    except OSError as error:  # a disk that fails, or a file of ours that somebody took away
+        print(f"error: {error}", file=sys.stderr)
+        _exit(1)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr, flush=True)
         _exit(130)

@@ -2,11 +2,15 @@
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 from typing import Any
 
+from ist_jax import strict
+
 Line = dict[str, Any]
+UNWRITTEN = "metrics.new"  # lines that are about to take the file's place
 WHOLE = ("seed", "round", "step")
 NUMBERS = (*WHOLE, "accuracy/test", "comm/bytes_sent", "compute/flops", "time/train_s")
 
@@ -30,6 +34,17 @@ def parse(text: str) -> Line:
         if not abs(value) < 1e30:  # NaN is not either
             raise ValueError(f"{key} is not finite, or far too large")
     return line
+
+
+def existing(measured: dict[str, float]) -> dict[str, Any]:
+    """What was measured; of a measure that does not exist, in its place, why (``absent``)."""
+    absent = {
+        key: f"it came to {value}: there is nothing to measure it on, or it has no bounds"
+        for key, value in measured.items()
+        if not math.isfinite(value)
+    }
+    found: dict[str, Any] = {k: v for k, v in measured.items() if k not in absent}
+    return found | ({"absent": absent} if absent else {})
 
 
 class Metrics:
@@ -75,7 +90,7 @@ class Metrics:
             with self._path.open("a") as file:
                 _put(file, [line])
         elif self._behind:
-            fresh = self._path.with_suffix(".new")
+            fresh = self._path.with_name(UNWRITTEN)
             with fresh.open("w") as file:
                 _put(file, self._lines)
             fresh.replace(self._path)
@@ -83,7 +98,7 @@ class Metrics:
 
 
 def _put(file: Any, lines: list[Line]) -> None:
-    file.writelines(json.dumps(line) + "\n" for line in lines)
+    file.writelines(strict.dumps(line, "metrics") + "\n" for line in lines)
     file.flush()
     os.fsync(file.fileno())  # a checkpoint must never be newer than the lines before it
 

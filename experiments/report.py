@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments.markdown import aligned, quantity
 from experiments.metrics import parse
-from ist_jax import cost
+from ist_jax import cost, paths
 from ist_jax.errors import InputError
 
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
@@ -33,6 +33,8 @@ def read(metrics: pathlib.Path) -> dict[tuple[str, int], list[dict]]:
       InputError: there is no such file, or a line that is not one of ours (it is named).
     """
     try:
+        if metrics.exists() and not metrics.is_file():
+            raise InputError(f"cannot read {metrics}: it is no file")
         text = metrics.read_text()
     except FileNotFoundError:
         raise InputError(f"{metrics.parent} is no run folder: it holds no {metrics.name}") from None
@@ -190,11 +192,11 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "folders", nargs="+", type=pathlib.Path, metavar="FOLDER",
+        "folders", nargs="+", metavar="FOLDER",
         help="run folders; for a page also JSON files of benchmarks, or folders of both",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=pathlib.Path,
+        "--out",
         help="the figure (default: a PNG file in the first folder), or the page",
     )  # fmt: skip
     parser.add_argument("--page", choices=PAGES, help="write that page of results to --out")
@@ -202,6 +204,8 @@ def main() -> int:
     if options.page and not options.out:
         parser.error("--page needs --out, the file to write")
     try:
+        options.folders = [paths.expanded(folder, "FOLDER") for folder in options.folders]
+        options.out = options.out and paths.expanded(options.out, "--out")
         if options.page:
             try:
                 text = made(options.page, options.folders, options.out, draw=True)

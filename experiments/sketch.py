@@ -10,7 +10,6 @@ interrupted, anything else a failure.
 """
 
 import importlib
-import json
 import os
 import pathlib
 import pkgutil
@@ -22,8 +21,9 @@ from types import ModuleType
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from experiments import command, figures
-from experiments.command import CONFIG, OVERWRITE, WORKDIR, mistake
+from experiments import command, compare, figures, lock, values
+from experiments.command import CONFIG, OVERWRITE, mistake
+from ist_jax import strict
 from ist_jax.errors import InputError
 
 flags.adopt_module_key_flags(command)
@@ -37,9 +37,7 @@ def main(argv: list[str]) -> int:
         return mistake(wrong)
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
-        if not WORKDIR.value:
-            raise InputError("--workdir is missing; try --workdir=runs/sketch")
-        print(run(CONFIG.value, pathlib.Path(WORKDIR.value), OVERWRITE.value))
+        print(run(CONFIG.value, command.workdir("runs/sketch"), OVERWRITE.value))
     except InputError as error:
         return mistake(str(error))
     except KeyboardInterrupt:
@@ -55,18 +53,26 @@ def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> s
       InputError: no such figure, a folder that holds something or cannot be written, or numbers
         that the figure's own functions refuse.
     """
+    module = checked(config)
+    with lock.held(workdir, make=True):
+        claim(workdir, overwrite)
+        print(f"{config.figure}: measuring", flush=True)
+        started = time.perf_counter()
+        data = module.measure(config)
+        seconds = time.perf_counter() - started
+        told = strict.dumps(data, DATA)  # a run that diverged ends here, and leaves what was there
+        (workdir / CONFIG_FILE).write_text(compare.as_json(config, indent=2) + "\n")
+        (workdir / DATA).write_text(told + "\n")
+        draw(module, data, workdir / FIGURE)
+        return f"{module.told(data)}\n\n{workdir / FIGURE} ({seconds:.0f} s)"
+
+
+def checked(config: ConfigDict) -> ModuleType:
+    """The figure's module, if every key of the config has a value that it can have."""
     module = figure(config)
-    if empty := [key for key, value in config.items() if value == ()]:
-        raise InputError(f"config.{empty[0]} is empty")
-    claim(workdir, overwrite)
-    print(f"{config.figure}: measuring", flush=True)
-    started = time.perf_counter()
-    data = module.measure(config)
-    seconds = time.perf_counter() - started
-    (workdir / CONFIG_FILE).write_text(config.to_json_best_effort(indent=2) + "\n")
-    (workdir / DATA).write_text(json.dumps(data) + "\n")
-    draw(module, data, workdir / FIGURE)
-    return f"{module.told(data)}\n\n{workdir / FIGURE} ({seconds:.0f} s)"
+    known = importlib.import_module(f"configs.sketch_{config.figure}").get_config()
+    values.check(known, config, values.FIGURES, values.POSITIVE)
+    return module
 
 
 def figure(config: ConfigDict) -> ModuleType:
@@ -74,20 +80,17 @@ def figure(config: ConfigDict) -> ModuleType:
     name = config.get("figure")
     if name not in NAMES:
         raise InputError(
-            f"config.figure must be one of {', '.join(NAMES)}; found {name!r} (a config for "
-            "training is for experiments.main)"
+            f"config.figure must be one of {', '.join(NAMES)}; found {values.shown(name)} (a "
+            "config for training is for experiments.main)"
         )
     return importlib.import_module(f"experiments.figures.{name}")
 
 
 def claim(workdir: pathlib.Path, overwrite: bool) -> None:
-    """Makes the folder, unless it holds something that was not to be replaced."""
+    """Takes the folder, unless it holds something that was not to be replaced."""
     ours = {CONFIG_FILE, DATA, FIGURE}
-    if workdir.is_file():
-        raise InputError(f"--workdir={workdir} is a file; it must be a folder")
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        found = sorted(path.name for path in workdir.iterdir())
+        found = sorted(path.name for path in workdir.iterdir() if path.name != lock.NAME)
         if strangers := [name for name in found if name not in ours]:
             raise InputError(
                 f"{workdir} holds {strangers[0]} and no figure. Choose a new --workdir."

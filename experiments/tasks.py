@@ -45,6 +45,7 @@ MODELS: Mapping[str, Callable[..., nn.Module]] = {
     "resnet": ResNet,
 }
 OTHERS = {MultiLabel: "xmc", Nodes: "graph"}  # the model of a data set that is no Dataset
+OTHER_MODELS: Mapping[str, Callable[..., nn.Module]] = {"xmc": XMC, "graph": GraphNet}
 EVALUATED = 2000  # examples that are looked at together, at most
 WIDEST = 2**26  # numbers in an array that an evaluation computes, 256 MiB
 

@@ -1,6 +1,6 @@
 """One experiment from top to bottom: every method with every seed, measured alike."""
 
-import json
+import contextlib
 import os
 import pathlib
 import platform
@@ -13,20 +13,21 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from experiments import build, check, compare, curves, keep, loop, report
+from experiments import build, check, compare, curves, keep, lock, loop, report
 from experiments.loop import Guard
-from experiments.metrics import Metrics
+from experiments.metrics import UNWRITTEN, Metrics
 from experiments.progress import Boards, Progress, tensorboards
 from experiments.stop import Stop
 from experiments.team import Team
 from experiments.watchdog import Watchdog
-from ist_jax import cost
+from ist_jax import cost, strict
 from ist_jax import data as datasets
 from ist_jax.errors import InputError
 
 CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
 LOTTERY = "lottery.jsonl"  # of experiments.lottery, about the run
 FIGURE, TENSORBOARD = report.FIGURES[0], "tensorboard"
+FILES = (CONFIG, METRICS, UNWRITTEN, SUMMARY, LOTTERY, *report.FIGURES)  # of a run folder
 A_DAY = 24 * 3600  # seconds to wait for a process that reads data or checks a checkpoint
 ALONE = Team()
 
@@ -43,25 +44,39 @@ def run(
     Of a team, the first process writes them, and the others only train.
 
     Raises:
+      InputError: a mistake in the config; or the folder is in use, or holds something else.
       Stopped: a signal asked for it, and the run is saved.
       CheckpointError: a checkpoint could not be written, and ``checkpoint.on_error`` is "stop".
     """
-    with team.together("data", A_DAY):  # one may lack it, and the next step needs all of them
-        check.check(config)
-        data = load(config)
-        boards = tensorboards(workdir / TENSORBOARD, config.tensorboard and team.first)
-    keep.check_team(team, data.sha256)
-    jobs = build.jobs(config, data)
-    with team.together("folder", A_DAY):
+    with contextlib.ExitStack() as until_the_end:
+        there = os.path.isdir(workdir)
+        with team.together("lock"):
+            if team.first and there:
+                until_the_end.enter_context(lock.held(workdir))
+        with team.together("data", A_DAY):  # one may lack it, and the next step needs all of them
+            check.check(config)
+            data = load(config)
+            boards = tensorboards(workdir / TENSORBOARD, config.tensorboard and team.first)
+        keep.check_team(team, data.sha256)
+        jobs = build.jobs(config, data)
+        with team.together("folder", A_DAY):
+            if team.first:
+                if not there:
+                    until_the_end.enter_context(lock.held(workdir, make=True))
+                if resume:
+                    keep.check_data(config, workdir, data.sha256)
+                claim(workdir, config, overwrite, resume)
+        with Stop(team.size > 1) as stop, Watchdog(config.round_timeout_s, team) as dog:
+            guard = Guard(config, team, stop, dog, data.sha256)
+            train(jobs, build.rounds(config, data), workdir, guard, boards, overwrite, resume)
         if team.first:
-            if resume:
-                keep.check_data(config, workdir, data.sha256)
-            claim(workdir, config, overwrite, resume)
-    with Stop(team.size > 1) as stop, Watchdog(config.round_timeout_s, team) as dog:
-        guard = Guard(config, team, stop, dog, data.sha256)
-        train(jobs, build.rounds(config, data), workdir, guard, boards, overwrite, resume)
-    if not team.first:
-        return
+            summarise(config, data, jobs, workdir)
+
+
+def summarise(
+    config: ConfigDict, data: Any, jobs: dict[str, build.Job], workdir: pathlib.Path
+) -> None:
+    """Writes and prints what a finished run came to."""
     summary = {
         "config": config.to_dict(),
         "plans": {name: job.plan._asdict() for name, job in jobs.items()},
@@ -84,7 +99,8 @@ def run(
             "cpus": os.cpu_count(),
         },
     }
-    (workdir / SUMMARY).write_text(json.dumps(summary, indent=2, default=str) + "\n")
+    told = strict.dumps(summary, SUMMARY, indent=2, default=str)
+    (workdir / SUMMARY).write_text(told + "\n")
     print(report.table([workdir]))
     print(f"\nfigure: {curves.figure([workdir], workdir / FIGURE)}")
 
@@ -170,24 +186,15 @@ def plan(config: ConfigDict) -> str:
 
 
 def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bool) -> None:
-    """Makes the run folder; a run that is in it already goes on, or is replaced, if asked.
+    """Takes the run folder; a run that is in it already goes on, or is replaced, if asked.
 
     Raises:
       InputError: the folder holds a run, or another one than is to go on, or something else; or it
-        cannot be made or written.
+        cannot be written.
     """
     metrics = workdir / METRICS
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(path.name for path in workdir.iterdir())
-        if strangers and not metrics.exists():
-            raise InputError(f"{workdir} holds {strangers[0]} and no run. Choose a new --workdir.")
-        if strangers and metrics.stat().st_size and not (overwrite or resume):
-            kind = "a finished" if (workdir / SUMMARY).exists() else "an interrupted"
-            raise InputError(
-                f"{workdir} holds {kind} run. Choose another --workdir, go on with it (--resume), "
-                "or replace it (--overwrite)."
-            )
+        _look(workdir, overwrite, resume)
         if resume and (workdir / CONFIG).exists():
             compare.same(config, (workdir / CONFIG).read_text(errors="replace"), str(workdir))
         for old in (SUMMARY, FIGURE):
@@ -198,6 +205,34 @@ def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bo
             (workdir / LOTTERY).unlink(missing_ok=True)
             metrics.write_text("")
         metrics.touch()
-        (workdir / CONFIG).write_text(config.to_json_best_effort(indent=2) + "\n")
+        (workdir / CONFIG).write_text(compare.as_json(config, indent=2) + "\n")
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be written: {error}") from None
+
+
+def _look(workdir: pathlib.Path, overwrite: bool, resume: bool) -> None:
+    """Complains about what a folder holds."""
+    folders = {TENSORBOARD, keep.FOLDER}
+    ours = {*FILES, *folders}
+    names = {path.name for path in workdir.iterdir()} - {lock.NAME}
+    strangers = sorted(names if CONFIG not in names else names - ours)
+    if METRICS not in names and strangers:
+        raise InputError(f"{workdir} holds {strangers[0]} and no run. Choose a new --workdir.")
+    for name in sorted(names & ours):
+        if (workdir / name).is_dir() != (name in folders):
+            raise InputError(
+                f"{workdir / name} must be a {'folder' if name in folders else 'file'}"
+            )
+    measured = METRICS in names and (workdir / METRICS).stat().st_size > 0
+    saved = keep.FOLDER in names and any((workdir / keep.FOLDER).iterdir())
+    if resume and saved and not measured:
+        raise InputError(
+            f"{workdir} holds checkpoints, but {METRICS} is empty or missing: a run cannot go on "
+            f"without its measurements. Put {METRICS} back, or start again (--overwrite)."
+        )
+    if (measured or saved or SUMMARY in names) and not (overwrite or resume):
+        kind = "a finished" if SUMMARY in names else "an interrupted"
+        raise InputError(
+            f"{workdir} holds {kind} run. Choose another --workdir, go on with it (--resume), "
+            "or replace it (--overwrite)."
+        )

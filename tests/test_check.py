@@ -19,7 +19,7 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
     ("changes", "message"),
     [
         ({"workers": 65}, "'hidden0' has 64 neurons, too few for 65 workers"),
-        ({"workers": 0}, "workers must be at least 1, found 0"),
+        ({"workers": 0}, "workers must be from 1 to 65536, found 0"),
         ({"data.batch": 10_000}, r"data\.batch=10000 is more than all 898 examples of digits"),
         (
             {"methods": ("loft",), "assignment": "balanced"},
@@ -29,15 +29,15 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
         ({"shares": (1, 2, 3, 4), "methods": ("loft",)}, r"shares=\(1, 2, 3, 4\) is for ist"),
         ({"rounds": 0}, "rounds must be at least 1"),
         ({"data.batch": 1}, r"data\.batch must be at least 2 to standardise"),
-        ({"epochs": float("nan")}, "epochs must not be negative, found nan"),
-        ({"seeds": (-1,)}, "seeds must be integers from 0"),
-        ({"seeds": ("a",)}, "seeds must be integers from 0"),
-        ({"optimizer.lr": float("inf")}, "lr must be positive"),
+        ({"epochs": float("nan")}, "epochs must be at least 0, found nan"),
+        ({"seeds": (-1,)}, r"seeds must be from 0 to 4294967295, found -1 in \(-1,\)"),
+        ({"seeds": ("a",)}, "seeds must be a whole number, found 'a'"),
+        ({"optimizer.lr": float("inf")}, "lr must be at most 1e"),
         ({"optimizer.name": "adam", "optimizer.momentum": 0.9}, "momentum is sgd's, found 'adam'"),
         ({"data.batch": 0}, r"data\.batch must be at least 1"),
         ({"data.batch": 31, "mesh.data": 2}, r"batch=31 cannot be split evenly over the .*data=2"),
         ({"methods": ("ist", "lokal_sgd")}, "unknown method 'lokal_sgd'; known: ist, local_sgd"),
-        ({"methods": ()}, "methods must be a tuple of different values"),
+        ({"methods": ()}, "methods is empty"),
         ({"seeds": (1, 1)}, "seeds must be a tuple of different values"),
         ({"assignment": "random"}, "unknown assignment 'random'; known: permutation, balanced"),
         ({"shares": (1, 2)}, "shares must be 4 positive numbers"),
@@ -52,11 +52,11 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
         ({"data.name": "digit"}, "unknown data set 'digit'; known: .*digits, fashion_mnist"),
         ({"data.path": "/nowhere"}, "take no data.path"),
         ({"data.split": "half"}, "must be 'disjoint', 'all' or 'same'"),
-        ({"data.skew": -1.0}, "must be 0"),
+        ({"data.skew": -1.0}, r"data\.skew must be at least 0"),
         ({"mesh.workers": 3}, "4 workers cannot be dealt out evenly to 3 devices"),
         ({"mesh.workers": 99}, "asked for 99 devices, there are 8"),
-        ({"lottery.pruned": (0.5, 1.0)}, r"pruned must be different shares between 0 and 1"),
-        ({"lottery.pruned": (0.5, 0.5)}, r"pruned must be different shares between 0 and 1"),
+        ({"lottery.pruned": (0.5, 1.0)}, "pruned must be above 0 and below 1"),
+        ({"lottery.pruned": (0.5, 0.5)}, "pruned must be different shares"),
         ({"lottery.epochs": 0.0}, r"lottery\.epochs must be positive"),
         ({"statistics_examples": 10}, "must be at least 256"),
     ],
@@ -78,7 +78,7 @@ def test_keys_of_a_home_made_config_are_checked(tmp_path):
         train.plan(config)
     config = tiny()
     config.model.widths = {"hidden0": 32.5}
-    with pytest.raises(InputError, match=r"widths\.hidden0 must be an integer >= 1, found 32\.5"):
+    with pytest.raises(InputError, match=r"widths\.hidden0 must be a whole number, found 32\.5"):
         train.plan(config)
     config = tiny()
     with config.unlocked():
@@ -93,5 +93,7 @@ def test_the_width_of_a_stage_is_that_of_its_equal_blocks():
     with pytest.raises(InputError, match=r"widths\.stage2=2, but of the blocks .* 3 are equal"):
         train.plan(config)
     config.model.options.blocks = (1, -4)
-    with pytest.raises(InputError, match=r"options\.blocks must be whole numbers above 0"):
+    with pytest.raises(
+        InputError, match=r"options\.blocks must be at least 1, found -4 in \(1, -4\)"
+    ):
         train.plan(config)

@@ -12,7 +12,6 @@ was made of are written beside it, and belong to every result.
 
 import hashlib
 import io
-import json
 import re
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ist_jax import strict
 from ist_jax.data import files
 from ist_jax.data.graph import WORD
 from ist_jax.errors import InputError
@@ -130,7 +130,7 @@ def write(documents: Documents, folder: Path) -> None:
         "words": list(map(str, weigh.get_feature_names_out())),
         "labels": list(number),
     }
-    (folder / "about.json").write_text(json.dumps(about) + "\n")
+    (folder / "about.json").write_text(strict.dumps(about, "about.json") + "\n")
 
 
 def _unpacked(path: Path) -> bytes:

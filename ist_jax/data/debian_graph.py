@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ist_jax.data import debian, graph, prepared
+from ist_jax.paths import expanded
 
 VERSION = 1  # of what is made of the lists
 
@@ -20,7 +21,7 @@ def load(path: str = "", *, cache: str = "") -> graph.Graph:
     Raises:
       InputError: the lists are not there (how to get them is said), or cannot be unpacked.
     """
-    lists = Path(path).expanduser() if path else debian.LISTS
+    lists = expanded(path, "data.path") if path else debian.LISTS
     files = [debian.find(lists, pattern) for pattern in (debian.PACKAGES, debian.DESCRIPTIONS)]
 
     def fill(out: Path) -> dict:

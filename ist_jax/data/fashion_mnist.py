@@ -12,6 +12,7 @@ import numpy as np
 from ist_jax.data import idx, images
 from ist_jax.data.dataset import Dataset
 from ist_jax.errors import InputError
+from ist_jax.paths import expanded
 
 SHAPE, CLASSES = (28, 28, 1), 10
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -32,7 +33,7 @@ def load(path: str = "") -> Dataset:
     Raises:
       InputError: nothing there, or damaged files; the message says what to install.
     """
-    folder = Path(path).expanduser() if path else DEBIAN
+    folder = expanded(path, "data.path") if path else DEBIAN
     present = [name for name in FILES if (folder / name).is_file()]
     if len(present) == len(FILES):
         return _from_idx(folder)
@@ -62,7 +63,7 @@ def _from_tfds(path: str) -> Dataset:
         f"puts them in {DEBIAN}), or one prepared by TensorFlow Datasets (fashion_mnist, "
         "file_format='array_record')."
     )
-    folder = Path(path or images.USUAL).expanduser()
+    folder = expanded(path or images.USUAL, "data.path")
     if not folder.is_dir():
         raise InputError(f"Fashion-MNIST was not found in {tried}. {how}")
     images.check_files(folder, "fashion_mnist")

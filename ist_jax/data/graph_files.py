@@ -9,6 +9,7 @@ import scipy.sparse
 from ist_jax.data import archive, graph, planetoid_files, prepared, table
 from ist_jax.data.graph import NONE, TEST, TRAIN, VALID, Graph
 from ist_jax.errors import InputError
+from ist_jax.paths import expanded
 
 VERSION = 1  # of what is made of the files
 OGB = ("edge", "node-feat", "node-label")
@@ -108,7 +109,7 @@ def reddit(path: str = "", *, cache: str = "") -> Graph:
 
 
 def _folder(path: str, what: str) -> Path:
-    folder = Path(path).expanduser()
+    folder = expanded(path, "data.path")
     if not path or not folder.is_dir():
         raise InputError(f"data.path={path!r} is no folder; it must have {what}")
     return folder

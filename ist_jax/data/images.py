@@ -16,6 +16,7 @@ import numpy as np
 from ist_jax.data import prepared
 from ist_jax.data.dataset import Dataset
 from ist_jax.errors import InputError
+from ist_jax.paths import expanded
 
 PARTS = ("train", "test")
 VERSION = 2  # of what is kept
@@ -167,7 +168,7 @@ def _dataset(
 
 
 def _open(name: str, path: str, parts: tuple[str, str]) -> Opened:
-    folder = Path(path or USUAL).expanduser()
+    folder = expanded(path or USUAL, "data.path")
     how = (
         f"Prepare it with TensorFlow Datasets ({name}, file_format='array_record') and set "
         "data.path to its folder."

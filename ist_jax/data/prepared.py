@@ -28,8 +28,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from ist_jax import strict
 from ist_jax.data import files
 from ist_jax.errors import InputError
+from ist_jax.paths import expanded
 
 FORMAT = 2  # 1 had no seal
 TOLD = "set.json"
@@ -57,7 +59,7 @@ def folder(
     Raises:
       InputError: the folder cannot be made or written, or a file that ``fill`` reads not be read.
     """
-    place = (Path(cache) if cache else CACHE).expanduser() / name
+    place = expanded(cache or CACHE, "data.cache") / name
     if (told := _told(place, source)) is not None:
         return place, told
     try:
@@ -86,7 +88,7 @@ def _made(place: Path, source: str, fill: Callable[[Path], dict[str, Any]]) -> d
             if path.is_file()
         }
         about = {"format": FORMAT, "source": source, "files": arrays, "told": told}
-        text = json.dumps({**about, "seal": _seal(about)})
+        text = strict.dumps({**about, "seal": _seal(about)}, TOLD)
         with (fresh / TOLD).open("w") as file:
             file.write(text + "\n")
             file.flush()

@@ -26,6 +26,7 @@ import numpy as np
 from ist_jax.data import files, prepared, wav
 from ist_jax.data.dataset import Dataset
 from ist_jax.errors import InputError
+from ist_jax.paths import expanded
 
 _WORDS = (
     "backward bed bird cat dog down eight five follow forward four go happy house learn left "
@@ -125,7 +126,7 @@ def _root(path: str) -> Path:
     )
     if not path:
         raise InputError(f"Speech Commands need data.path. {how}")
-    root = Path(path).expanduser()
+    root = expanded(path, "data.path")
     if missing := [word for word in WORDS if not (root / word).is_dir()]:
         raise InputError(
             f"{root} has no folder for {len(missing)} of the {len(WORDS)} words: "

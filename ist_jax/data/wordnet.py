@@ -11,6 +11,7 @@ import numpy as np
 
 from ist_jax.data import files, graph, prepared
 from ist_jax.errors import InputError
+from ist_jax.paths import expanded
 
 PLACE = Path("/usr/share/wordnet")
 FILES = {"n": "data.noun", "v": "data.verb", "a": "data.adj", "r": "data.adv"}
@@ -25,7 +26,7 @@ def load(path: str = "", *, cache: str = "") -> graph.Graph:
     Raises:
       InputError: a file that is not there, or a line of it that is not a synset (named).
     """
-    folder = Path(path).expanduser() if path else PLACE
+    folder = expanded(path, "data.path") if path else PLACE
     found = [folder / name for name in FILES.values()]
     if missing := [file for file in found if not file.exists()]:
         raise InputError(

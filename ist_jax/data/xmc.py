@@ -14,6 +14,7 @@ import numpy as np
 from ist_jax.data import debian, prepared, sparse_text
 from ist_jax.data.sparse import Rows
 from ist_jax.errors import InputError
+from ist_jax.paths import expanded
 
 PARTS = ("train", "test")
 VERSION = 1  # of the arrays that are kept
@@ -75,7 +76,7 @@ def load(
             "data.path is missing: a folder with train.txt and test.txt of a set of the "
             "Extreme Classification Repository (Amazon-670K, say) in its sparse text format"
         )
-    return _load("xmc", "real", Path(path).expanduser(), skip_bad, cache, most_features)
+    return _load("xmc", "real", expanded(path, "data.path"), skip_bad, cache, most_features)
 
 
 def _load(
@@ -142,7 +143,7 @@ def _load(
 
 def load_debian(path: str = "", *, cache: str = "", most_features: int = 256) -> MultiLabel:
     """Debian's packages (``ist_jax.data.debian``); ``path`` is a folder with apt's lists."""
-    lists = Path(path).expanduser() if path else debian.LISTS
+    lists = expanded(path, "data.path") if path else debian.LISTS
 
     def fill(folder: Path) -> dict[str, Any]:
         documents = debian.read(lists)
