@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, mlp_tree, on_host, regression_batches, same_bits
 from training import trainer_of
 
-from ist_jax import method, partition, workers
+from ist_jax import method, partition, stored, workers
 from ist_jax.checkpoint import Checkpoints, Keep
 from ist_jax.errors import CheckpointError
 
@@ -161,10 +161,13 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_checkpoint_is_refused_or_harmless_whatever_file_it_is(three, tmp_path, damage):
+def test_a_damaged_checkpoint_is_refused_or_harmless_whatever_file_it_is(
+    three, tmp_path, damage, monkeypatch
+):
     """A refusal says which leaf, or that it is ``about``; what is not can be read, as it was."""
     folder, state = three
     net, refused, said, items = trainer(2), [], [], set()
+    monkeypatch.setattr(stored, "BLOCK", 100)  # bytes, so that a leaf is read in several blocks
     for number, path in enumerate(files(folder / "3")):
         copy = tmp_path / str(number)
         shutil.copytree(folder, copy)

@@ -120,6 +120,7 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
         new, back_passes = back(rest, trained, who, after, took_part)
         return nets, trained, new, out_passes | back_passes
 
+    again = jax.jit(out)  # as the next round begins
     rest = workers.lay_down(spread, mesh, lambda key: params)(key, who)
     home = workers.bring_home(spread, mesh)
     pick_up = jax.jit(
@@ -136,6 +137,7 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
         )  # or scatter would run on the mesh, by XLA's rules
         expected = decompose.scatter(params, trained, names, who, took_part, disjoint=disjoint)
         assert same_bits(pick_up(home(new, after)), expected)
+        assert same_bits(again(new, after)[0], decompose.gather(expected, names, after))
 
 
 def test_fewer_neurons_than_devices():

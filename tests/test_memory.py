@@ -39,6 +39,8 @@ def test_a_device_holds_its_part_of_the_net_and_little_more(dims, subnets, shard
     who = sum(ids.nbytes for ids in state.who.values())
     few = 64  # the round's number and the key
     assert net / size + data + who <= memory.argument_size_in_bytes <= net / size + data + who + few
+    beside = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    assert beside <= who + few, "the new part of the net lies where the old one did"
     cut = [dims[0], *(n // size for n in dims[1:-1]), dims[-1]]
     subnet = 4 * sum(np.array(cut[:-1]) * np.array(cut[1:]))
     if subnets:

@@ -57,7 +57,7 @@ def test_every_reader_takes_the_tilde(name):
 
 def test_checkpoints_elsewhere_take_it_too(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    place = lambda folder: keep.place(tiny(**{"checkpoint.folder": folder}), tmp_path / "run")
+    place = lambda folder: keep.folder(tiny(**{"checkpoint.folder": folder}), tmp_path / "run")
     assert place("~/kept") == f"{tmp_path}/kept"
     assert place("gs://bucket/~/kept") == "gs://bucket/~/kept"
     assert place("") == f"{tmp_path}/run/checkpoints"

@@ -4,8 +4,11 @@ import ast
 import doctest
 import functools
 import importlib
+import json
 import pkgutil
 import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -51,20 +54,62 @@ def test_the_analysis_of_the_readme_runs():
     assert near < 0.2 * np.linalg.norm(names["stops_at"] - names["problem"].solution)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guarantees.md", "docs/statements.md"])
-def test_every_guarantee_and_statement_names_a_test_that_exists(page):
+NAMING = ("README.md", "docs/guarantees.md", "docs/statements.md")
+NAMED = re.compile(r"`(test_\w+\.py::test_\w+)`( \(slow\))?")
+COLLECT = """
+import json, sys
+import pytest
+
+class Tests:
+    def pytest_collection_finish(self, session):
+        self.cases = {}
+        for item in session.items:
+            name = f"{item.path.name}::{item.originalname}"
+            marks = {mark.name for mark in item.iter_markers()}
+            self.cases.setdefault(name, []).append(sorted(marks & {"slow", "skip", "xfail"}))
+
+tests = Tests()
+code = pytest.main(["--collect-only", "-qq", "-m", "", *sys.argv[2:]], plugins=[tests])
+open(sys.argv[1], "w").write(json.dumps(tests.cases))
+sys.exit(code)
+"""
+
+
+def table_of(page):
     table = (ROOT / page).read_text()
-    if page == "README.md":
-        table = table.split("## Guarantees")[1].split("\n## ")[0]
-    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", table)
+    return table.split("## Guarantees")[1].split("\n## ")[0] if page == "README.md" else table
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    """What Pytest collects of the files that are named: of each test, the marks of its cases."""
+    out = tmp_path_factory.mktemp("collected") / "tests.json"
+    names = {name for page in NAMING for name, _ in NAMED.findall(table_of(page))}
+    files = sorted({f"tests/{name.split('::')[0]}" for name in names})
+    command = [sys.executable, "-c", COLLECT, str(out), *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("page", NAMING)
+def test_every_guarantee_and_statement_names_tests_that_are_run(page, collected):
+    """And says so of those that only ``pytest -m slow`` runs."""
+    table = table_of(page)
     heads = ("| guarantee", "| statement", "| ---")
     lines = table.splitlines()
     rows = [row for row in lines if row.startswith("| ") and not row.startswith(heads)]
     assert len(rows) >= 10
-    assert all("::" in row for row in rows)
-    for file, test in named:
-        tree = ast.parse((ROOT / "tests" / file).read_text())
-        assert test in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}, test
+    assert all(NAMED.search(row) for row in rows)
+    assert len(NAMED.findall(table)) == table.count(".py::"), "each is named in the same way"
+    wrong = []
+    for name, slow in NAMED.findall(table):
+        run = [marks for marks in collected.get(name, []) if not {"skip", "xfail"} & set(marks)]
+        if not run:
+            wrong.append(f"{name} is not run")
+        elif all("slow" in marks for marks in run) != bool(slow):
+            wrong.append(f"{name} is {'not ' * bool(slow)}slow")
+    assert not wrong
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -11,7 +11,7 @@ import pytest
 from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
 from training import run, trainer_of
 
-from ist_jax import axes, classify, decompose, method, normalise, partition, round
+from ist_jax import axes, classify, method, normalise, partition, round
 from ist_jax.errors import InputError
 from ist_jax.keys import fold
 from ist_jax.method import Method
@@ -152,24 +152,40 @@ def test_steps_trained_are_steps_kept(steps_per_epoch, local_steps):
 
 
 def test_who_did_not_take_part_changes_nothing_and_the_rest_are_as_if_alone():
+    """By hand: an entry is the absent worker's if it holds its neuron on every cut axis."""
     params, names = mlp_tree(DIMS)
     batches = regression_batches(1, 4, 2, 8, 6, 3)
     took_part = np.array([True, True, False, True])
     everyone, _ = run(params, names, method.ist(), batches)
-    three, (report,) = run(params, names, method.ist(), batches, took_part=took_part)
+    spoilt = [{**b, "x": np.where(took_part[:, None, None, None], b["x"], np.nan)} for b in batches]
+    three, (report,) = run(params, names, method.ist(), spoilt, took_part=took_part)
     who = partition.permutation(fold(jax.random.key(3), "draw"), {"h0": 12, "h1": 8}, 4, 0)
-    merged = decompose.scatter(
-        params,
-        decompose.gather(everyone.params, names, who),
-        names,
-        who,
-        took_part,
-    )
-    assert same_bits(three.params, merged)
+    for leaf, of_leaf in names.items():
+        axes_of = zip(of_leaf, params[leaf].shape, strict=True)
+        absent = np.ix_(*(np.asarray(who[g][2]) if g else np.arange(n) for g, n in axes_of))
+        expected = np.array(everyone.params[leaf])
+        assert (expected[absent] != params[leaf][absent]).any()
+        expected[absent] = params[leaf][absent]
+        assert same_bits(np.asarray(three.params[leaf]), expected)
     assert report.bytes_sent[2] == 0
     assert (report.bytes_sent[took_part] > 0).all()
-    nobody, _ = run(params, names, method.data_parallel(), batches, took_part=np.zeros(4, bool))
-    assert same_bits(nobody.params, params)
+    for how in (method.local_sgd(), method.data_parallel()):
+        with_it, with_nan = (
+            run(params, names, how, some, took_part=took_part)[0] for some in (batches, spoilt)
+        )
+        assert same_bits(with_it.params, with_nan.params)
+
+
+@pytest.mark.parametrize("how", [method.ist(), method.data_parallel()], ids=lambda how: how.name)
+def test_where_nobody_takes_part_neither_the_net_nor_its_moments_move(how):
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(2, 4, 2, 8, 6, 3)
+    momentum = optax.sgd(0.1, momentum=0.9)
+    trainer = trainer_of(params, names, how, 4, momentum, optimiser_state="keep")
+    moved, _ = trainer.round(trainer.init(params, jax.random.key(3)), batches[0])
+    before = trainer.whole(moved)[:2]
+    state, _ = trainer.round(moved, batches[1], np.zeros(4, bool))
+    assert same_bits(trainer.whole(state)[:2], before)
 
 
 @pytest.mark.parametrize(

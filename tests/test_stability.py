@@ -57,7 +57,8 @@ def test_a_step_that_is_too_large_warns_with_the_largest_stable_one(key):
     assert "2 of 2 runs diverged" in str(told[1].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        iterate.run(given, sketch, np.ones(6), key, steps=2, step_size=0.99 * largest)
+        for share in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+            iterate.run(given, sketch, np.ones(6), key, steps=2, step_size=share * largest)
 
 
 def test_stable_steps_beyond_unstable_ones_do_not_count():

@@ -7,7 +7,7 @@ import optax
 import pytest
 from conftest import mlp_tree
 
-from ist_jax import axes, carry, decompose, method, partition, traffic
+from ist_jax import axes, carry, decompose, method, partition, round, traffic
 
 DIMS = (784, 1024, 512, 10)
 
@@ -32,20 +32,30 @@ def test_inflow_of_all_sites_is_the_papers_formula(workers, steps):
     assert received.sum() / 4 / steps == workers * (n0 * n1 + n1 * n2 + n2 * n3)
 
 
-def test_bytes_are_those_of_the_gathered_arrays(key):
+@pytest.mark.parametrize("policy", ["reset", "keep"])
+def test_bytes_are_those_of_the_gathered_arrays(key, policy):
+    """As a round reports them: uneven shares, numbers of two sizes, moments that travel."""
     params, names = mlp_tree((6, 13, 9, 3))
-    who = partition.permutation(key, axes.widths(params, names), 4)
-    nets = decompose.gather(params, names, who)
-    counts = traffic.held(params, names, method.ist(), 4)
-    for worker in range(4):
-        held = {
-            g: int((np.asarray(ids)[worker] < n).sum())
-            for (g, ids), n in zip(who.items(), (13, 9), strict=True)
-        }
-        expected = 6 * held["h0"] + held["h0"] * held["h1"] + held["h1"] * 3
-        assert traffic.entries(params, names, counts)[worker] == expected
-    assert moved((6, 12, 8, 3), method.ist(), 4).a_round.sum() == 4 * (6 * 12 + 12 * 8 / 4 + 8 * 3)
-    assert all(leaf.shape[0] == 4 for leaf in jax.tree.leaves(nets))
+    params |= {"w1": params["w1"].astype(jnp.bfloat16), "shared": jnp.ones(5)}
+    names |= {"shared": (None,)}
+    loss = lambda net, batch, key: sum(jnp.sum(leaf) for leaf in jax.tree.leaves(net))
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    trainer = round.build(
+        loss, optimizer, params, names, method=method.ist(), workers=4, optimiser_state=policy
+    )
+    widths, counts = axes.widths(params, names), traffic.held(params, names, method.ist(), 4)
+    state, present = trainer.init(params, key), np.arange(4) != 2
+    for _ in range(2):
+        who = {g: np.asarray(ids) for g, ids in state.who.items()}
+        state, report = trainer.round(state, {"x": np.zeros((4, 1, 1))}, present)
+        for worker in range(4):
+            mine = {g: ids[worker, ids[worker] < widths[g]][None] for g, ids in who.items()}
+            one = decompose.gather_one(params, names, mine, 0)
+            moved = (one, optimizer.init(one)) if policy == "keep" else one
+            expected = present[worker] * sum(leaf.nbytes for leaf in jax.tree.leaves(moved))
+            assert report.bytes_received[worker] == report.bytes_sent[worker] == expected
+            size = sum(leaf.size for leaf in jax.tree.leaves(one))
+            assert traffic.entries(params, names, counts)[worker] == size
 
 
 def test_bytes_of_every_round_are_those_held(key):
@@ -53,8 +63,8 @@ def test_bytes_of_every_round_are_those_held(key):
     params, names = mlp_tree((6, 13, 11, 3))
     for draw in (partition.permutation, partition.balanced):
         told = moved((6, 13, 11, 3), method.ist(draw), 3).a_round
-        for round in range(5):
-            who = draw(key, axes.widths(params, names), 3, round)
+        for number in range(5):
+            who = draw(key, axes.widths(params, names), 3, number)
             nets = decompose.gather(jax.tree.map(jnp.ones_like, params), names, who)
             held = sum(np.asarray(leaf).reshape(3, -1).sum(axis=1) for leaf in nets.values())
             assert (told == 4 * held).all()

@@ -60,7 +60,18 @@ METHODS = {
 NETS = ("one hidden", "two hidden", "cnn", "blocks", "filters", "gcn", "sage", "gat")
 
 
-def check(net, how, size, many, exact=False, policy="reset", optimizer=None, data=1, code=None):
+def check(
+    net,
+    how,
+    size,
+    many,
+    exact=False,
+    policy="reset",
+    optimizer=None,
+    data=1,
+    code=None,
+    watchful=False,
+):
     params, names, _, batches = nets.net(net)
     how, optimizer = METHODS[how], optimizer or optax.sgd(0.1)
     trainer = nets.trainer(
@@ -72,6 +83,7 @@ def check(net, how, size, many, exact=False, policy="reset", optimizer=None, dat
         mesh=devices.mesh(size, many * data, data=data),
         exact=exact,
         code=code,
+        on_nonfinite="drop" if watchful else "raise",
     )
     state = trainer.init(params, jax.random.key(1))
     who, steps = jax.tree.map(np.asarray, state.who), 3
@@ -94,7 +106,9 @@ def check(net, how, size, many, exact=False, policy="reset", optimizer=None, dat
     passes = {} if synchronous else traffic.passes(spread, who, state.who)
     assert {name: int(n) for name, n in report.passes.items()} == passes
     gradient = params if synchronous else None
-    closed = traffic.wire(spread, passes, gradient=gradient, steps=steps, data=data)
+    closed = traffic.wire(
+        spread, passes, gradient=gradient, steps=steps, data=data, watchful=watchful
+    )
     assert closed == pytest.approx(program_bytes(text, passes, steps, many, data), abs=0.5)
     assert closed == trainer.wire(report, steps)
     return closed
@@ -113,6 +127,8 @@ def check(net, how, size, many, exact=False, policy="reset", optimizer=None, dat
         ("two hidden", "ist", 4, 4, {"code": compress.rounded(4)}),
         ("cnn", "local_sgd", 4, 2, {"code": compress.rounded(8)}),
         ("one hidden", "data_parallel", 4, 2, {"data": 2, "code": compress.largest(0.1)}),
+        ("one hidden", "ist", 4, 2, {"watchful": True}),
+        ("one hidden", "data_parallel", 4, 4, {"watchful": True}),
         ("blocks", "resist", 4, 2, {}),
         ("filters", "loft", 4, 4, {"exact": True}),
         ("sage", "ist", 4, 4, {}),

@@ -1,6 +1,4 @@
-"""S workers on D devices: the same bits for every D, and a local phase without a word."""
-
-import re
+"""S workers on D devices: the same bits for every D."""
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +11,6 @@ from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
 from ist_jax import decompose, local, method, partition, round, workers
 from ist_jax.errors import InputError
 
-COLLECTIVES = (
-    r"all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
-)
 DIMS = (6, 16, 8, 3)
 
 
@@ -57,41 +52,8 @@ def test_the_same_bits_on_1_2_4_and_8_devices(how, net, devices):
         assert same_bits(states[0], other)
 
 
-def local_phase(mesh, size=8):
-    """The local phase alone, spread over the mesh, and what it is applied to."""
-    params, names = mlp_tree(DIMS)
-    who = partition.permutation(jax.random.key(0), {"h0": 16, "h1": 8}, size)
-    nets = decompose.gather(params, names, who)
-    (batch,) = regression_batches(1, size, 3, 8, 6, 3)
-    optimizer = optax.sgd(0.1)
-
-    def train(net, batches, key):
-        opt_state = optimizer.init(net)
-        gradient = jax.value_and_grad(mlp_loss)
-        return local.train(gradient, optimizer, net, opt_state, batches, key)[0]
-
-    keys = jax.random.split(jax.random.key(1), size)
-    return spread_out(train, mesh), workers.place((nets, batch, keys), mesh, workers.SPLIT)
-
-
 def spread_out(train, mesh):
     return jax.jit(workers.spread(workers.each(train), mesh, workers.SPLIT, workers.SPLIT))
-
-
-@pytest.mark.parametrize("devices", [2, 8])
-def test_the_compiled_local_phase_holds_no_collective(devices):
-    train, arguments = local_phase(workers.mesh(8, devices))
-    program = train.lower(*arguments).compile().as_text()
-    assert "while" in program, "this is the program we mean"
-    assert not re.findall(COLLECTIVES, program)
-
-
-def test_the_search_for_collectives_finds_them():
-    """The test above can fail: a mean over workers shows up."""
-    mesh = workers.mesh(8, 8)
-    x = workers.place(jnp.ones((8, 4)), mesh, workers.SPLIT)
-    program = jax.jit(lambda x: x.mean(axis=0)).lower(x).compile().as_text()
-    assert re.findall(COLLECTIVES, program)
 
 
 def test_workers_differ_between_exchanges():
