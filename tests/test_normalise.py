@@ -58,7 +58,7 @@ def test_evaluation_does_not_depend_on_the_batches_of_the_test_set():
 def test_no_statistics_is_an_error_and_init_makes_none():
     model, params, _ = model_and_params()
     assert set(params) == {"params"}
-    with pytest.raises(InputError, match=r"norm_hidden0: recompute them with the whole net first"):
+    with pytest.raises(InputError, match=r"no statistics for norm_hidden0: .*normalise.statistics"):
         model.apply(params, X, train=False)
 
 
