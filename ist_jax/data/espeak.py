@@ -50,7 +50,7 @@ class Clip(NamedTuple):
     pitch: int
 
 
-def synthesise(cache: str = "", clips: int = 35_000) -> Path:
+def synthesise(cache: str = "", clips: Any = 35_000) -> Path:
     """A folder as the archive's, with as many clips of each word; made if it is not in the cache.
 
     Raises:

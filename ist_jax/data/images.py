@@ -111,7 +111,7 @@ def _cifar(name: str, path: str, skip_bad: bool) -> Dataset:
 
 
 def imagenet(
-    path: str = "", *, skip_bad: bool = False, cache: str = "", size: int = 224
+    path: str = "", *, skip_bad: bool = False, cache: str = "", size: Any = 224
 ) -> Dataset:
     """ImageNet, decoded as it is needed; the validation part is the test part.
 

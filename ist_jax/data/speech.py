@@ -66,7 +66,7 @@ def load(
     return _load("speech_commands", "real", path, skip_bad, cache, holdout)
 
 
-def load_synthetic(path: str = "", *, cache: str = "", clips: int = 35_000) -> Dataset:
+def load_synthetic(path: str = "", *, cache: str = "", clips: Any = 35_000) -> Dataset:
     """The same words, spoken by espeak-ng; the voices of the test part are in no other.
 
     Args:
