@@ -177,13 +177,11 @@ def check(method: Method, params: PyTree, names: PyTree, workers: int) -> None:
     """Complains about a method that cannot train this net with so many workers.
 
     Raises:
-      InputError: an unknown exchange, no worker, another number of workers than the method is for,
+      InputError: an unknown exchange, another number of workers than the method is for,
         nothing to cut, or members of an ensemble that would share a leaf.
     """
     if method.exchange not in ("round", "step", "never"):
         raise InputError(f"exchange must be 'round', 'step' or 'never', found {method.exchange!r}")
-    if workers < 1:
-        raise InputError(f"workers must be at least 1, found {workers}")
     if method.workers not in (None, workers):
         raise InputError(f"{method.name} is for {method.workers} worker, found workers={workers}")
     if workers == 1 or method.assign is partition.uncut:
