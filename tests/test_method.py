@@ -121,7 +121,10 @@ def test_bytes_are_those_of_the_subnet_and_of_kept_moments():
             lambda p, n: trainer_of(p, n, method.single(), 4),
             "single is for 1 worker, found workers=4",
         ),
-        (lambda p, n: trainer_of(p, n, method.ist(), 0), "workers must be an integer >= 1, found 0"),
+        (
+            lambda p, n: trainer_of(p, n, method.ist(), 0),
+            "workers must be an integer >= 1, found 0",
+        ),
         (
             lambda p, n: trainer_of(p, n, method.ist()._replace(exchange="steps"), 4),
             "exchange must be 'round', 'step' or 'never', found 'steps'",
