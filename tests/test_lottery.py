@@ -140,7 +140,7 @@ def test_a_run_is_pruned_and_trained_on(tmp_path, monkeypatch):
     assert nets((tmp_path / "run/lottery.jsonl").read_text().splitlines()) == nets(written)
     written = (tmp_path / "run/lottery.jsonl").read_text().splitlines()
     for share, message in (
-        (1.0, "between 0 and 1"),
+        (1.0, "above 0 and below 1"),
         (0.999, "neurons of 'hidden0' must leave some"),
     ):
         config.lottery.pruned = (0.5, share)
