@@ -121,7 +121,7 @@ def on_a_graph(kind):
     labels = np.where(np.arange(60) % 7, draw.integers(0, 3, 60), -1)
     made = graph.build("toy", features, ends, labels, np.arange(60) % 3)
     clusters = Clusters(made, draw.integers(0, 6, 60))
-    model = GraphNet({"hidden0": 16, "hidden1": 8}, 3, kind, heads=2)
+    model = GraphNet({"hidden0": 32, "hidden1": 24}, 3, kind, heads=2)
     of_labels = Labels(clusters, made)
 
     def batches(rounds, workers, steps):

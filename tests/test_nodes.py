@@ -102,7 +102,8 @@ def test_the_loss_is_the_mean_over_nodes_that_have_a_label():
 )
 def test_features_that_all_have_in_common_are_as_if_batches_held_them(how, devices):
     """To the last bit, and nothing more goes over the wire."""
-    clusters, model = Clusters(GRAPH, OF), GraphNet(WIDTHS, 3, drop=0.2)
+    widths = {"hidden0": 16, "hidden1": 12}  # of one neuron, a norm would leave nothing
+    clusters, model = Clusters(GRAPH, OF), GraphNet(widths, 3, drop=0.2)
     whole = {"features": GRAPH.features, "links": messages.links(SENDERS, RECEIVERS, N)}
     params, names = drawn(model, whole)
     widths = partition.sub_widths(how.assign, axes.widths(params, names), 4)
@@ -125,6 +126,8 @@ def test_features_that_all_have_in_common_are_as_if_batches_held_them(how, devic
         state, report = trainer.round(state, given, common=common)
         nets.append((trainer.whole(state).params, report.loss))
     jax.tree.map(np.testing.assert_array_equal, *nets)
+    learnt = jax.tree.map(lambda a, b: np.abs(a - b).max(), nets[0][0], params)
+    assert min(jax.tree.leaves(learnt)) > 1e-3
     assert moved[0] == moved[1]
     assert bool(moved[0]) == (devices > 1)
 
