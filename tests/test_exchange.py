@@ -70,7 +70,12 @@ def only_a(key, widths, workers, round=0, previous=None):
     return {"a": partition.permutation(key, widths, workers, round)["a"]}
 
 
-unequal = functools.partial(partition.permutation, shares=(1, 2, 1, 3))
+def unequal(key, widths, workers, round=0, previous=None):
+    """Shares that take turns, so that a slot that was full is empty in the next round."""
+    who = partition.permutation(key, widths, workers, round, shares=(1, 2, 1, 3))
+    return {g: jnp.roll(ids, round, axis=0) for g, ids in who.items()}
+
+
 slow = pytest.mark.slow
 CASES = [  # assignment, disjoint, S, D
     (unequal, True, 4, 2),
