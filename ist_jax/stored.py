@@ -16,7 +16,7 @@ import numpy as np
 import tensorstore
 from etils import epath
 
-from ist_jax import digest
+from ist_jax import digest, strict
 from ist_jax.errors import CheckpointError
 from ist_jax.state import State
 
@@ -32,7 +32,12 @@ _digest = jax.jit(digest.of)  # compiled for each shape, not for each net
 
 
 def describe(state: State, about: Mapping[str, Any], statistics: PyTree) -> dict[str, Any]:
-    """What is told of a natural state beside it: a digest of every leaf, and a seal on all that."""
+    """What is told of a natural state beside it: a digest of every leaf, and a seal on all that.
+
+    Raises:
+      InputError: ``about`` holds what JSON cannot say (NaN, infinity).
+    """
+    strict.dumps(about, "about")
 
     def of_leaves(tree: PyTree) -> dict[str, Any]:
         found = digests(tree)

@@ -232,7 +232,7 @@ def test_deterministic_is_the_same_on_unequal_machines(tmp_path):
             (("--config.rounds=7",), ("--config.rounds=8",)),
             "config.rounds is 7 in process 0 and 8 in process 1",
         ),
-        (((), ("--config.workers=0",)), "config.workers must be at least 1, found 0"),
+        (((), ("--config.workers=0",)), "config.workers must be from 1 to 65536, found 0"),
         (((), ("--dry_run",)), "--dry_run is False in process 0 and True in process 1"),
         ((("--workdir=/dev/null/x",), ()), "--workdir=/dev/null/x cannot be written"),
     ],
@@ -416,9 +416,15 @@ def test_processes_that_were_told_different_numbers_say_so_at_once(tmp_path, cou
         (["--distributed", "--coordinator=x:1", "--processes=0", "--process=0"], "at least 1"),
         (["--patience=0"], "patience"),
         (["--distributed"], "found no cluster that says where to meet"),
-        (["--config.mesh.workers=8", "--config.workers=4"], "8 devices .* for 4 workers"),
-        (["--config.mesh.workers=3"], "4 workers cannot be dealt out evenly to 3 devices"),
-        (["--config.mesh.data=0"], "config.mesh.data must be at least 1"),
+        (
+            ["--config.mesh.workers=8", "--config.workers=4"],
+            "4 workers cannot be dealt out evenly to config.mesh.workers=8",
+        ),
+        (
+            ["--config.mesh.workers=3"],
+            "4 workers cannot be dealt out evenly to config.mesh.workers=3",
+        ),
+        (["--config.mesh.data=0"], "config.mesh.data must be from 1 to 4096, found 0"),
         (
             ["--config.workers=8", "--config.mesh.workers=8", "--config.model.widths.hidden0=4"],
             "hidden0.* 4 neurons",

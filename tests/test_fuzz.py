@@ -109,8 +109,7 @@ class Readers:
         assert all(isinstance(number, int) for number in kept.rounds("ist", 1))
 
     def about(self, data):
-        self.path.write_bytes(data)
-        found = stored.read_about(epath.Path(self.path), 3)
+        found = self._of_round_3(data)
         assert found == ABOUT, "the seal holds, so it is what was written"
 
     def sealed(self, data):
@@ -121,10 +120,15 @@ class Readers:
             return
         if isinstance(told, dict):
             told["seal"] = stored.seal(told)
-            self.path.write_bytes(json.dumps(told).encode())
-            found = stored.read_about(epath.Path(self.path), 3)
-            for leaf in found["leaves"].values():
+            found = self._of_round_3(json.dumps(told).encode())
+            for leaf in [*found["leaves"].values(), *found["statistics"].values()]:
                 assert (type(leaf["shape"]), type(leaf["digest"])) == (list, str)
+
+    def _of_round_3(self, data):
+        place = self.path.with_name("checkpoints") / "3" / stored.ABOUT / "metadata"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+        return stored.read_about(epath.Path(place.parents[2]), 3)
 
     def plan(self, data):
         faults.plan(data.decode("utf-8", "replace"), 4, 0)(3)

@@ -108,7 +108,7 @@ def test_the_digest_of_images_that_are_decoded_later_covers_each_of_them(
         return (image + b"!", label) if change in (where, label) else (image, label)
 
     monkeypatch.setattr(images, "_example", changed)
-    for change in ("imagenet2012, train part", "imagenet2012, test part", 2):
+    for change in ("imagenet2012, train part", "imagenet2012, validation part", 2):
         found.add(load(f"of {change}"))
     assert len(found) == 4
 

@@ -138,7 +138,10 @@ def test_a_sum_over_workers_in_the_real_local_phase_is_found(monkeypatch, how, p
     right = getattr(*BROKEN[place])
 
     def summed(tree):
-        return jax.tree.map(lambda leaf: lax.psum(leaf, WORKER), tree)
+        try:
+            return jax.tree.map(lambda leaf: lax.psum(leaf, WORKER), tree)
+        except NameError:  # a trial of the optimizer, where there are no workers
+            return tree
 
     def broken(*arguments):
         found = right(*arguments)

@@ -111,7 +111,7 @@ def test_overwrite_leaves_nothing_of_the_old_run(tmp_path):
     train.run(tiny(), folder, overwrite=True)
     assert {row["method"] for row in lines(folder)} == {"ist"}
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "summary.json", "accuracy.png"}
+    assert names == {"config.json", "metrics.jsonl", "summary.json", "accuracy.png", "checkpoints"}
 
 
 def test_a_folder_with_files_of_others_is_left_alone(tmp_path):
@@ -199,7 +199,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
         ),
         (
             ("--config=configs/fashion_mnist.py", "--config.data.path=/nowhere", "--dry_run"),
-            "not found in /nowhere. Install",
+            "not found in /nowhere. Give data.path a folder with",
         ),
         ((QUICKSTART, "--workdir=README.md/run"), "--workdir=README.md/run cannot be written"),
     ],

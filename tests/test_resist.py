@@ -44,7 +44,8 @@ def net(name="preactivated"):
 
 def shapes_of(model, size=32, channels=3):
     images = jax.ShapeDtypeStruct((1, size, size, channels), np.float32)
-    return axes.of(jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=True)))
+    init = functools.partial(model.init, train=True)
+    return axes.of(jax.eval_shape(init, jax.random.key(0), images))
 
 
 @pytest.mark.parametrize(("blocks", "total"), [(23, 41_396_900), (36, None), (50, None)])

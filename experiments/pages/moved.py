@@ -18,9 +18,8 @@ PreResNet = functools.partial(
 def moved(model: ResNet, how: Method, workers: int) -> tuple[int, int]:
     """The net's parameters (images of 32 x 32 x 3); bytes a round of all workers, both ways."""
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
-    params, names = axes.of(
-        jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=True))
-    )
+    init = functools.partial(model.init, train=True)
+    params, names = axes.of(jax.eval_shape(init, jax.random.key(0), images))
     trainer = round.build(
         lambda *_: jax.numpy.zeros(()), optax.sgd(0.1), params, names, method=how, workers=workers
     )
