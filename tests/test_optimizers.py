@@ -6,6 +6,7 @@ put together. Which that is, is said here by a table of state types and by the e
 not by the library's rule.
 """
 
+import functools
 import inspect
 
 import jax
@@ -377,16 +378,37 @@ def test_what_cannot_be_carried_is_refused_by_name(name, policy):
                 built([name], how, policy)
 
 
-COUNT = 6  # bundles
+COUNT = 3  # bundles of those with a state of their own, and of the others
+
+
+@functools.cache
+def firsts():
+    """The first name with each set of state types: what is carried is told by those."""
+    found = {}
+    for name in names():
+        if name not in ALONE and not why_refused(name, "keep", "local_sgd"):
+            types = frozenset(owner_of_each(jax.eval_shape(made(name).init, net()[0])))
+            found.setdefault(types, name)
+    return set(found.values())
 
 
 @pytest.mark.parametrize("number", range(COUNT))
 @pytest.mark.parametrize("policy", ["reset", "keep"])
 @pytest.mark.parametrize("how", METHODS)
 def test_every_optimizer_is_carried_exactly_or_refused(how, policy, number):
-    """Three rounds, beside plain loops; of all that is not refused above."""
+    """Three rounds, beside plain loops; of all that is not refused above, each kind of state."""
     every = [name for name in names() if not why_refused(name, policy, how)]
-    exact([name for name in every if name not in ALONE][number::COUNT], how, policy)
+    exact([name for name in every if name in firsts()][number::COUNT], how, policy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(COUNT))
+@pytest.mark.parametrize("policy", ["reset", "keep"])
+@pytest.mark.parametrize("how", METHODS)
+def test_those_with_the_state_of_another_are_carried_exactly_too(how, policy, number):
+    every = [name for name in names() if not why_refused(name, policy, how)]
+    others = [name for name in every if name not in firsts() and name not in ALONE]
+    exact(others[number::COUNT], how, policy)
 
 
 @pytest.mark.parametrize("name", ALONE)
