@@ -37,7 +37,8 @@ class Bound(NamedTuple):
         if self.most is None:
             return "positive" if self.above else f"at least {self.least}"
         ends = f"above {self.least}" if self.above else f"from {self.least}"
-        return f"{ends} {'and below' if self.below else 'to'} {self.most}"
+        last = "and below" if self.below else "and at most" if self.above else "to"
+        return f"{ends} {last} {self.most}"
 
     def holds(self, value: float) -> bool:
         low = value > self.least if self.above else value >= self.least

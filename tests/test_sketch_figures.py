@@ -88,7 +88,7 @@ def test_a_mistake_leaves_the_figure_that_was_there(tmp_path):
         (["--config=configs/sketch_bias.py", "--config.stepsize=1", "--workdir=TMP"], "step_size"),
         (
             ["--config=configs/sketch_bias.py:tiny", "--config.step_size=-1.0", "--workdir=TMP"],
-            "step size must be a positive number, found -1",
+            "config.step_size must be positive, found -1.0",
         ),
         (["configs/sketch_bias.py", "--workdir=TMP"], "what is 'configs/sketch_bias.py'?"),
         (["--workdir=TMP"], "try --config=configs/sketch_bias.py"),

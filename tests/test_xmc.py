@@ -361,9 +361,15 @@ def test_a_run_of_ist_learns_and_sends_only_what_it_touches(tmp_path):
         ({"model.name": "mlp"}, "'xmc' is for sparse examples"),
         ({"data.name": "digits", "data.path": ""}, "'xmc' is for sparse examples"),
         ({"xmc.loss": "hinge"}, r"config\.xmc\.loss must be 'softmax' or 'logistic'"),
-        ({"xmc.propensity": (0.6, -9.0)}, "must be two positive numbers"),
-        ({"model.options": {"drop_inputs": 1.5}}, r"must be in \[0, 1\), found 1.5"),
-        ({"model.options": {"bse": 1}}, "does not fit model 'xmc'.*bse"),
+        (
+            {"xmc.propensity": (0.6, -9.0)},
+            "propensity must be above 0 and at most 100, found -9",
+        ),
+        (
+            {"model.options": {"drop_inputs": 1.5}},
+            "drop_inputs must be from 0 and below 1, found 1.5",
+        ),
+        ({"model.options": {"bse": 1}}, "xmc has no option 'bse'"),
         ({"xmc.block": 0}, r"config\.xmc\.block must be at least 1"),
         ({"data.skew": 0.1}, "one label for each example"),
         ({"model.widths": {"hidden1": 8}}, "an XMC net's widths are of"),
