@@ -367,7 +367,7 @@ def test_a_run_of_ist_learns_and_sends_only_what_it_touches(tmp_path):
         ),
         (
             {"model.options": {"drop_inputs": 1.5}},
-            "drop_inputs must be from 0 and below 1, found 1.5",
+            "must be from 0 and below 1, found 1.5",
         ),
         ({"model.options": {"bse": 1}}, "xmc has no option 'bse'"),
         ({"xmc.block": 0}, r"config\.xmc\.block must be at least 1"),
