@@ -71,8 +71,7 @@ def told(
             change = code.decode([part[worker] for part in of_leaf], len(flat))[0]
             return mean.add(total, flat + change, took_part[worker])
 
-        total = lax.fori_loop(0, layout.workers, add, mean.start(flat, ()))
-        found[n] = mean.end(total, layout.workers, flat).reshape(old[n].shape)
+        found[n] = mean.over_workers(add, layout.workers, flat, ()).reshape(old[n].shape)
     return found
 
 

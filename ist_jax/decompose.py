@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from ist_jax import axes, mean, partition
@@ -177,19 +176,13 @@ def _average(leaf: Array, piece: Array, slots: dict[int, Int[Array, "S _"]]) -> 
         return mean.add(so_far, *read(piece, where, (worker,)))
 
     counts = [n if axis < ndim else 1 for axis, n in enumerate(leaf.shape)]
-    total = lax.fori_loop(0, piece.shape[0], add, mean.start(leaf, counts))
-    return mean.end(total, piece.shape[0], leaf)
+    return mean.over_workers(add, piece.shape[0], leaf, counts)
 
 
 def _mean_over_workers(leaf: Array, piece: Array, took_part: Bool[Array, " S"]) -> Array:
     """A shared leaf: the mean over those who took part, added up in their order."""
-    total = lax.fori_loop(
-        0,
-        piece.shape[0],
-        lambda s, total: mean.add(total, piece[s], took_part[s]),
-        mean.start(leaf, ()),
-    )
-    return mean.end(total, piece.shape[0], leaf)
+    add = lambda worker, total: mean.add(total, piece[worker], took_part[worker])
+    return mean.over_workers(add, piece.shape[0], leaf, ())
 
 
 def _check(params: PyTree, names: PyTree, who: Assignment) -> dict[str, int]:

@@ -14,13 +14,16 @@ compiler fuses it: a quarter of the entries then differ between programs.)
 Values that are not floating point have no mean; the first holder's is taken.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Int
+
+AT_ONCE = 8  # workers whose values are added in one loop
 
 
 class Total(NamedTuple):
@@ -56,6 +59,18 @@ def add(so_far: Total, value: Array, held: Bool[Array, "..."]) -> Total:
         same = same & (~held | (value == first))
         total = jnp.where(held, total + value.astype(total.dtype), total)
     return Total(holders + held.astype(jnp.int32), first, total, same)
+
+
+def over_workers(
+    step: Callable[[Any, Total], Total], workers: int, leaf: Array, counts: Sequence[int]
+) -> Array:
+    """The mean of a leaf, for which ``step(worker, so_far)`` adds each worker's values in turn.
+
+    Some workers at a time are one loop over the entries, which then go through memory once.
+    """
+    begin = start(leaf, counts)
+    total = lax.fori_loop(0, workers, step, begin, unroll=min(workers, AT_ONCE) or None)
+    return end(total, workers, leaf)
 
 
 def end(so_far: Total, most: int, otherwise: Array) -> Array:

@@ -62,13 +62,8 @@ def _summable(dtype: jnp.dtype) -> jnp.dtype:
 def _in_order(flat: Array, took_part: Bool[Array, " S"]) -> Array:
     """Means ``[1, L]`` over all workers of values ``[S / D, L]``."""
     parts = lax.all_to_all(flat, WORKER, split_axis=1, concat_axis=0, tiled=True)
-    total = lax.fori_loop(
-        0,
-        len(parts),
-        lambda s, total: mean.add(total, parts[s], took_part[s]),
-        mean.start(parts[0], ()),
-    )
-    part = mean.end(total, len(parts), parts[0])
+    add = lambda worker, total: mean.add(total, parts[worker], took_part[worker])
+    part = mean.over_workers(add, len(parts), parts[0], ())
     return lax.all_gather(part, WORKER, tiled=True)[None]
 
 
