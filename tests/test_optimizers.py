@@ -8,6 +8,7 @@ not by the library's rule.
 
 import functools
 import inspect
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -378,7 +379,12 @@ def test_what_cannot_be_carried_is_refused_by_name(name, policy):
                 built([name], how, policy)
 
 
+KNOWN = {"names": (128, 869958103), "types": (45, 1354430956)}  # how many, and their digest
 COUNT = 3  # bundles of those with a state of their own, and of the others
+
+
+def shape_of(name):
+    return jax.eval_shape(made(name).init, net()[0])
 
 
 @functools.cache
@@ -387,7 +393,7 @@ def firsts():
     found = {}
     for name in names():
         if name not in ALONE and not why_refused(name, "keep", "local_sgd"):
-            types = frozenset(owner_of_each(jax.eval_shape(made(name).init, net()[0])))
+            types = frozenset(owner_of_each(shape_of(name)))
             found.setdefault(types, name)
     return set(found.values())
 
@@ -399,6 +405,16 @@ def test_every_optimizer_is_carried_exactly_or_refused(how, policy, number):
     """Three rounds, beside plain loops; of all that is not refused above, each kind of state."""
     every = [name for name in names() if not why_refused(name, policy, how)]
     exact([name for name in every if name in firsts()][number::COUNT], how, policy)
+
+
+def test_a_new_name_or_type_of_state_is_looked_at():
+    """Of another optax: run the slow tests, then put its names and types in place of these."""
+    types = {owner for name in firsts() for owner in owner_of_each(shape_of(name))}
+    found = {
+        what: (len(some), zlib.crc32(" ".join(sorted(some)).encode()))
+        for what, some in (("names", names()), ("types", types))
+    }
+    assert found == KNOWN
 
 
 @pytest.mark.slow
