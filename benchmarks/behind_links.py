@@ -18,10 +18,10 @@ import tempfile
 from collections.abc import Sequence
 
 from benchmarks.network import NotPossible, network
-from experiments import report
 from experiments.pages.runs import rows_of, time_table
-from ist_jax import strict
-from ist_jax.errors import InputError
+from ist_jax.commands import report
+from ist_jax.core import strict_json
+from ist_jax.core.errors import InputError
 
 
 def trained(flags: Sequence[str], workers: int, gbps: float | None) -> dict[tuple[str, int], list]:
@@ -122,7 +122,7 @@ def main() -> int:
             settings = (options.workers, gbps, options.rounds, options.turns)
             rows += measure(flags, options.methods, *settings)
             if options.json:
-                options.json.write_text(strict.dumps(rows, "rows", indent=1) + "\n")
+                options.json.write_text(strict_json.dumps(rows, "rows", indent=1) + "\n")
         print(time_table(rows))
     except (InputError, NotPossible, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -22,9 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+import ist_jax
 from benchmarks.local_phase import time_in_turn
-from ist_jax import axes, classify, decompose, local, method, normalise, partition, round, workers
+from ist_jax import axes, decompose, local, method, partition
+from ist_jax.models import normalise
 from ist_jax.models.mlp import MLP
+from ist_jax.sharded import placement
+from ist_jax.tasks import classification
 
 WORKERS, STEPS, BATCH = 4, 8, 128
 NETS = ((4096, 4096, 35), (4096, 4096, 4096, 35))
@@ -40,12 +44,12 @@ def programs(dims: tuple[int, ...], devices: int) -> tuple[dict[str, Callable], 
     widths = {f"hidden{i}": n for i, n in enumerate(hidden)}
     model = MLP(widths, classes)
     cut = partition.sub_widths(partition.permutation, widths, WORKERS)
-    loss = classify.cross_entropy(normalise.subnet(model, cut))
-    mesh = workers.mesh(WORKERS, devices)
+    loss = classification.cross_entropy(normalise.subnet(model, cut))
+    mesh = placement.mesh(WORKERS, devices)
     draw = np.random.default_rng(0)
     x = draw.normal(size=(WORKERS, STEPS, BATCH, inputs)).astype(np.float32)
     y = np.zeros((WORKERS, STEPS, BATCH), np.int32)
-    batches = workers.place({"x": x, "y": y}, mesh, workers.SPLIT)
+    batches = placement.place({"x": x, "y": y}, mesh, placement.SPLIT)
     net = lambda key: axes.of(model.init(key, x[0, 0, :1], train=True))[0]
     shapes, names = axes.of(
         jax.eval_shape(lambda key: model.init(key, x[0, 0, :1], train=True), key)
@@ -54,7 +58,7 @@ def programs(dims: tuple[int, ...], devices: int) -> tuple[dict[str, Callable], 
 
     def rounds(how):
         nonlocal memory
-        trainer = round.build(
+        trainer = ist_jax.build(
             loss, optimizer, shapes, names, method=how, workers=WORKERS, mesh=mesh
         )
         state = trainer.init(net, key)
@@ -71,15 +75,15 @@ def programs(dims: tuple[int, ...], devices: int) -> tuple[dict[str, Callable], 
         states = jax.vmap(optimizer.init)(nets)
         one = functools.partial(local.train, jax.value_and_grad(loss), optimizer)
         keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
-        return workers.each(one)(nets, states, batches, keys)[0]
+        return placement.each(one)(nets, states, batches, keys)[0]
 
-    split = workers.SPLIT
-    steps = jax.jit(workers.spread(train, mesh, split, split), donate_argnums=0)
+    split = placement.SPLIT
+    steps = jax.jit(placement.spread(train, mesh, split, split), donate_argnums=0)
     who = partition.permutation(key, widths, WORKERS)
     nets = jax.jit(lambda: decompose.gather(net(key), names, who))()
     subnet = sum(leaf.nbytes for leaf in jax.tree.leaves(nets)) / WORKERS
-    nets = workers.place(nets, mesh, split)
-    numbers = workers.place(jnp.arange(WORKERS), mesh, split)
+    nets = placement.place(nets, mesh, split)
+    numbers = placement.place(jnp.arange(WORKERS), mesh, split)
 
     def local_phase():
         nonlocal nets

@@ -25,11 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ist_jax import axes, data, messages, nodes, strict
+from ist_jax import axes, data
+from ist_jax.core import strict_json
+from ist_jax.core.errors import InputError
 from ist_jax.data.graph import TRAIN, Graph
-from ist_jax.errors import InputError
 from ist_jax.local import Seen
+from ist_jax.models import message_passing
 from ist_jax.models.gcn import GraphNet
+from ist_jax.tasks import nodes
 
 ROOT = pathlib.Path(__file__).parent.parent
 LEARNING_RATE = 0.005
@@ -38,7 +41,7 @@ LEARNING_RATE = 0.005
 def ours(graph: Graph, widths: dict[str, int]) -> Callable[[], float]:
     """A function that takes a step and tells its loss."""
     model = GraphNet(widths, graph.classes)
-    links = messages.links(graph.senders, graph.receivers, len(graph.features))
+    links = message_passing.links(graph.senders, graph.receivers, len(graph.features))
     batch = jax.tree.map(
         jnp.asarray,
         {
@@ -48,7 +51,7 @@ def ours(graph: Graph, widths: dict[str, int]) -> Callable[[], float]:
     )
     features = jnp.asarray(graph.features)
     none = np.zeros(0, np.int32)
-    first = {"features": graph.features[:1], "links": messages.links(none, none, 1)}
+    first = {"features": graph.features[:1], "links": message_passing.links(none, none, 1)}
     params, _ = axes.of(model.init(jax.random.key(0), first, train=True))
     optimizer, slope = optax.adam(LEARNING_RATE), jax.value_and_grad(nodes.loss(model))
 
@@ -100,7 +103,7 @@ def bare(graph: Graph, widths: dict[str, int]) -> Callable[[], float]:
 def sums(graph: Graph) -> dict[str, Callable[[], float]]:
     """A sum over neighbours and its gradient: ours, and JAX's over sorted edges."""
     links = jax.tree.map(
-        jnp.asarray, messages.links(graph.senders, graph.receivers, len(graph.features))
+        jnp.asarray, message_passing.links(graph.senders, graph.receivers, len(graph.features))
     )
     x, senders, receivers = map(jnp.asarray, (graph.features, graph.senders, graph.receivers))
 
@@ -111,7 +114,7 @@ def sums(graph: Graph) -> dict[str, Callable[[], float]]:
         compiled = jax.jit(found)
         return lambda: float(jax.block_until_ready(compiled(x)).ravel()[0])
 
-    ways = {"sum by gathers": lambda x: messages.total(x, links), "segment_sum": segments}
+    ways = {"sum by gathers": lambda x: message_passing.total(x, links), "segment_sum": segments}
     return {
         name + part: taken(found)
         for name, way in ways.items()
@@ -215,7 +218,7 @@ def main() -> int:
     for row in rows:
         print(f"{row['what']:24} {row['step_s']:.3f} s, {row['x_bare']:.2f} x bare")
     if options.json:
-        options.json.write_text(strict.dumps(rows, "rows", indent=1) + "\n")
+        options.json.write_text(strict_json.dumps(rows, "rows", indent=1) + "\n")
     return 0
 
 

@@ -13,10 +13,12 @@ import sys
 import numpy as np
 import scipy.sparse
 
-from ist_jax import data, nodes, strict
+from ist_jax import data
+from ist_jax.core import strict_json
+from ist_jax.core.errors import InputError
 from ist_jax.data.clusters import Nodes
 from ist_jax.data.graph import TEST, TRAIN, VALID, Graph
-from ist_jax.errors import InputError
+from ist_jax.tasks import nodes
 
 PENALTIES = (0.1, 1.0, 10.0)  # inverse, as scikit-learn's C
 
@@ -88,7 +90,7 @@ def main() -> int:
             f"(penalty {rows[-1]['penalty']:g}, validation {rows[-1]['valid']:.2%})"
         )
         if options.json:
-            options.json.write_text(strict.dumps(rows, "rows", indent=1) + "\n")
+            options.json.write_text(strict_json.dumps(rows, "rows", indent=1) + "\n")
     return 0
 
 

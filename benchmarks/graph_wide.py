@@ -16,10 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+import ist_jax
 from benchmarks import shape
-from ist_jax import axes, messages, method, nodes, normalise, partition, workers
-from ist_jax import round as rounds
+from ist_jax import axes, method, partition
+from ist_jax.models import message_passing, normalise
 from ist_jax.models.gcn import GraphNet
+from ist_jax.sharded import placement
+from ist_jax.tasks import nodes
 
 FEATURES, CLASSES = 256, 45
 
@@ -49,7 +52,7 @@ def main() -> int:
     ends = draw.integers(0, n, (2, n * options.degree // 2))
     ends = np.unique(np.sort(ends[:, ends[0] != ends[1]], axis=0), axis=1)
     senders, receivers = np.concatenate([ends, ends[::-1]], axis=1)
-    links = messages.links(senders, receivers, n)
+    links = message_passing.links(senders, receivers, n)
     lead = (size, options.local_steps)
     batches = {
         "x": {
@@ -59,14 +62,17 @@ def main() -> int:
         "y": draw.integers(0, CLASSES, (*lead, n)).astype(np.int32),
     }
     none = np.zeros(0, np.int32)
-    one = {"features": np.zeros((1, FEATURES), np.float32), "links": messages.links(none, none, 1)}
+    one = {
+        "features": np.zeros((1, FEATURES), np.float32),
+        "links": message_passing.links(none, none, 1),
+    }
     shapes, names = axes.of(
         jax.eval_shape(lambda key: model.init(key, one, train=True), jax.random.key(0))
     )
     net = lambda key: jax.tree.map(_begun, shapes)
     cut = partition.sub_widths(partition.permutation, widths, size)
-    mesh = workers.mesh(size)
-    trainer = rounds.build(
+    mesh = placement.mesh(size)
+    trainer = ist_jax.build(
         nodes.loss(normalise.subnet(model, cut)),
         optax.sgd(0.01),
         shapes,
@@ -75,8 +81,8 @@ def main() -> int:
         workers=size,
         mesh=mesh,
     )
-    placed = workers.place(batches, mesh, workers.SPLIT)
-    common = workers.place(draw.normal(size=(n, FEATURES)).astype(np.float32), mesh)
+    placed = placement.place(batches, mesh, placement.SPLIT)
+    common = placement.place(draw.normal(size=(n, FEATURES)).astype(np.float32), mesh)
     shape.tell(trainer, net, shapes, names, size, options.limit_gb, placed, common=common)
     return 0
 

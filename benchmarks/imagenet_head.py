@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ist_jax import axes, carry, method, traffic
+from ist_jax import axes, method
+from ist_jax.cost import traffic
 from ist_jax.models.vgg import VGG
+from ist_jax.optimizer_state import carry
 
 CLASSES, SIDE = 21_841, 224
 

@@ -8,7 +8,7 @@ taken within each turn, with the quartiles: other load on the machine falls on a
 * *products*: only the matrix products of S workers' J steps (forward, by input, by weight), with
   the gradient as the next weight, so that none can be left out;
 * *with step*: the same products, and plain SGD's step in place of the bare gradient;
-* *local phase*: ``local.train`` of S workers, as ``round.build`` runs it;
+* *local phase*: ``local.train`` of S workers, as ``ist_jax.build`` runs it;
 * *bare net*: the local phase without normalisation (policy ``none``): nothing but ReLU, the loss
   and the optimiser's step stand around the products;
 * *round*: a whole round, with draw, gather and scatter, which are also timed apart;
@@ -27,9 +27,12 @@ import numpy as np
 import optax
 from jax import lax
 
-from ist_jax import axes, classify, decompose, local, method, normalise, partition, round
+import ist_jax
+from ist_jax import axes, decompose, local, method, partition
+from ist_jax.models import normalise
 from ist_jax.models.mlp import MLP
-from ist_jax.workers import each
+from ist_jax.sharded.placement import each
+from ist_jax.tasks import classification
 
 WORKERS, STEPS = 4, 8
 CASES = (  # inputs, hidden, classes, batch
@@ -66,7 +69,7 @@ def programs(inputs: int, hidden: tuple[int, ...], classes: int, batch: int):
         params, names = axes.of(model.init(key, x[0, 0, :1], train=True))
         who = partition.permutation(key, widths, WORKERS)
         nets = decompose.gather(params, names, who)
-        loss = classify.cross_entropy(normalise.subnet(model, sub_widths))
+        loss = classification.cross_entropy(normalise.subnet(model, sub_widths))
         train = each(functools.partial(local.train, jax.value_and_grad(loss), optimizer))
         compiled = jax.jit(train)
         states = jax.vmap(optimizer.init)(nets)
@@ -87,7 +90,7 @@ def programs(inputs: int, hidden: tuple[int, ...], classes: int, batch: int):
         donate_argnums=0,
     )
     copy = jax.jit(lambda nets: jax.tree.map(jnp.negative, nets))
-    trainer = round.build(loss, optimizer, params, names, method=method.ist(), workers=WORKERS)
+    trainer = ist_jax.build(loss, optimizer, params, names, method=method.ist(), workers=WORKERS)
     state = trainer.init(params, key)
     whole = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
 

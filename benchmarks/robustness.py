@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from configs import quickstart
-from experiments import report, train
+from ist_jax.commands import report
+from ist_jax.run import training
 
 SHARES = (0, 10, 20, 30, 40, 50)  # per cent
 METHODS = ("ist", "local_sgd", "data_parallel")
@@ -35,7 +36,7 @@ def accuracies(
     config.on_worker_failure = config.on_nonfinite = "drop"
     config.update_from_flattened_dict(changes)
     with contextlib.redirect_stdout(io.StringIO()):  # a table for each run
-        train.run(config, folder, resume=resume)
+        training.run(config, folder, resume=resume)
     found = report.results(folder / report.METRICS)
     return {
         name: np.array([100 * line["accuracy/test"] for line in result["last"]])

@@ -23,9 +23,13 @@ import jax
 import numpy as np
 import optax
 
-from ist_jax import axes, classify, method, normalise, partition, round, workers
+import ist_jax
+from ist_jax import axes, method, partition
 from ist_jax.checkpoint import Checkpoints
+from ist_jax.models import normalise
 from ist_jax.models.mlp import MLP
+from ist_jax.sharded import placement
+from ist_jax.tasks import classification
 
 WORKERS, STEPS, BATCH, EXAMPLES = 4, 8, 128, 2048
 NETS = ((64, 1024, 1024, 10), (2048, 2048, 2048, 35), (4096, 4096, 4096, 35))
@@ -43,11 +47,11 @@ def measure(dims: tuple[int, ...], devices: int, saves: int, folder: pathlib.Pat
     widths = {f"hidden{i}": n for i, n in enumerate(hidden)}
     model = MLP(widths, classes)
     cut = partition.sub_widths(partition.permutation, widths, WORKERS)
-    loss = classify.cross_entropy(normalise.subnet(model, cut))
+    loss = classification.cross_entropy(normalise.subnet(model, cut))
     x = np.random.default_rng(0).normal(size=(WORKERS, STEPS, BATCH, inputs)).astype(np.float32)
     batches = {"x": x, "y": np.zeros(x.shape[:3], np.int32)}
     params, names = axes.of(model.init(jax.random.key(0), x[0, 0, :1], train=True))
-    trainer = round.build(
+    trainer = ist_jax.build(
         loss,
         optax.sgd(0.01, momentum=0.9),
         params,
@@ -55,7 +59,7 @@ def measure(dims: tuple[int, ...], devices: int, saves: int, folder: pathlib.Pat
         method=method.ist(),
         workers=WORKERS,
         optimiser_state="keep",
-        mesh=workers.mesh(WORKERS, devices),
+        mesh=placement.mesh(WORKERS, devices),
     )
     state, kept, rows = trainer.init(params, jax.random.key(0)), Checkpoints(folder), []
     some = np.random.default_rng(1).normal(size=(EXAMPLES, inputs)).astype(np.float32)

@@ -10,7 +10,7 @@ all, one worker after another, and its memory is their link. So a round takes
 where c is what every worker costs a round whatever its size (drawing the permutation, starting
 operations, waiting). b is the rate of a copy, a and c are fitted to the starred sizes, and
 the others predicted. The second table is the model for workers that are machines of their own
-(``ist_jax.cost``).
+(``ist_jax.cost.timing``).
 """
 
 import argparse
@@ -23,9 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ist_jax import axes, carry, classify, cost, method, normalise, partition, program, round
-from ist_jax import workers as devices
+import ist_jax
+from ist_jax import axes, method, partition
+from ist_jax.cost import program, timing
+from ist_jax.models import normalise
 from ist_jax.models.mlp import MLP
+from ist_jax.optimizer_state import carry
+from ist_jax.sharded import placement as devices
+from ist_jax.tasks import classification
 
 SIZES, CALIBRATED = (1, 2, 4, 8, 16, 32, 64), (1, 8, 64)
 INPUTS, WIDTH, CLASSES, BATCH, STEPS = 1024, 4096, 35, 256, 8
@@ -51,9 +56,9 @@ def build(workers: int) -> Size:
         jax.eval_shape(lambda key: model.init(key, x[0, 0, :1], train=True), key)
     )
     cut = partition.sub_widths(HOW.assign, axes.widths(shapes, names), workers)
-    loss = classify.cross_entropy(normalise.subnet(model, cut))
+    loss = classification.cross_entropy(normalise.subnet(model, cut))
     mesh = devices.mesh(workers, workers)
-    trainer = round.build(loss, optimizer, shapes, names, method=HOW, workers=workers, mesh=mesh)
+    trainer = ist_jax.build(loss, optimizer, shapes, names, method=HOW, workers=workers, mesh=mesh)
     y = np.zeros((workers, STEPS, BATCH), np.int32)
     batches = devices.place({"x": x, "y": y}, mesh, devices.SPLIT)
     state = trainer.init(init, key)
@@ -67,7 +72,7 @@ def build(workers: int) -> Size:
     net = normalise.subnet(model, cut)
     subnet, _ = axes.of(jax.eval_shape(lambda key: net.init(key, x[0, 0, :1], train=True), key))
     step = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), batches)
-    moved = cost.exchanged(
+    moved = timing.exchanged(
         shapes, names, HOW, workers, carry.memory(optimizer, "reset"), optimizer, STEPS
     )
     return Size(
@@ -114,7 +119,7 @@ def on_paper(flops_per_s: float, gbps: float, latency: float) -> str:
     shapes, names = axes.of(
         jax.eval_shape(lambda key: model.init(key, x, train=True), jax.random.key(0))
     )
-    link = cost.Link(gbps * 1e9 / 8, latency)
+    link = timing.Link(gbps * 1e9 / 8, latency)
     lines = [
         "| workers | IST, uniform (s) | IST, balanced (s) | local SGD (s) | data parallel (s) |",
         "| --: | --: | --: | --: | --: |",
@@ -129,7 +134,7 @@ def on_paper(flops_per_s: float, gbps: float, latency: float) -> str:
             (method.data_parallel(), 1),
         ):
             memory = carry.memory(optimizer, how.memory or "reset")
-            moved = cost.exchanged(shapes, names, how, workers, memory, optimizer, 8)
+            moved = timing.exchanged(shapes, names, how, workers, memory, optimizer, 8)
             compute = 8 * 128 * (4 * 4096 * 4096 + 6 * (inner - 4096 * 4096)) / share / flops_per_s
             row.append(f"{link.seconds(compute, moved):.3g}")
         lines.append("| " + " | ".join(row) + " |")

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ist_jax import method, traffic
+from ist_jax import method
+from ist_jax.cost import traffic
 from ist_jax.trainer import Trainer
 
 

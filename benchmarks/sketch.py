@@ -24,7 +24,7 @@ import numpy as np
 import threadpoolctl
 from jax import lax
 
-from ist_jax import workers
+from ist_jax.sharded import placement
 from ist_jax.sketch import iterate, quadratics, sketches, step
 
 STEP_SIZE = 0.2
@@ -45,7 +45,7 @@ def products(problem: quadratics.Quadratics, runs: int, steps: int, whole: bool)
 
         @jax.jit
         def loop(L, ids, z):
-            each = lambda k, z: workers.each(one)(L, ids[k % 10], z)
+            each = lambda k, z: placement.each(one)(L, ids[k % 10], z)
             return lax.fori_loop(0, steps, each, z)
 
         compiled = loop.lower(L, ids, z).compile()

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.network import Network, NotPossible, network
 from benchmarks.peers.protocol import NETS
-from ist_jax import strict
+from ist_jax.core import strict_json
 
 TURN_S, MOST_ROUNDS = 3.0, 16  # of a turn
 ROOT = pathlib.Path(__file__).parent.parent
@@ -216,7 +216,7 @@ def main() -> int:
         )
         for rows in turns:
             if options.json:
-                options.json.write_text(strict.dumps(rows, "rows", indent=1) + "\n")
+                options.json.write_text(strict_json.dumps(rows, "rows", indent=1) + "\n")
         print(table(rows))
     except NotPossible as error:
         print(f"error: {error}", file=sys.stderr)

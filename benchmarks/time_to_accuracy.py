@@ -25,8 +25,8 @@ from benchmarks.slow_links import measure
 from experiments.pages import vldb, workloads
 from experiments.pages.published import METHODS
 from experiments.pages.runs import Run, read, rows_of
-from ist_jax import strict
-from ist_jax.errors import InputError
+from ist_jax.core import strict_json
+from ist_jax.core.errors import InputError
 
 
 def net_of(run: Run) -> str:
@@ -97,7 +97,7 @@ def whole(run: Run, gbps: float, method: str) -> dict:
 def keep(rows: list[dict], path: pathlib.Path | None) -> None:
     """What was measured so far; the rest takes long."""
     if path:
-        path.write_text(strict.dumps(rows, "rows", indent=1) + "\n")
+        path.write_text(strict_json.dumps(rows, "rows", indent=1) + "\n")
 
 
 def main() -> int:

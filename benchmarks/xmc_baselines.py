@@ -13,12 +13,14 @@ import sys
 import numpy as np
 import scipy.sparse
 
-from ist_jax import data, multilabel, strict
+from ist_jax import data
+from ist_jax.core import strict_json
+from ist_jax.core.errors import InputError
+from ist_jax.data.sources.xmc import MultiLabel
 from ist_jax.data.sparse import Rows
-from ist_jax.data.xmc import MultiLabel
-from ist_jax.errors import InputError
+from ist_jax.tasks import many_labels
 
-BEST = max(multilabel.KS)
+BEST = max(many_labels.KS)
 SOME = 1000  # examples at once
 
 
@@ -78,20 +80,20 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     counts = found.train_y.counts()
-    noticed = multilabel.propensities(counts, len(found.train_y), *options.propensity)
+    noticed = many_labels.propensities(counts, len(found.train_y), *options.propensity)
     right = found.test_y[:]
     popular = np.argsort(-found.train_y.counts(), kind="stable")[:BEST]
     answers = {"popularity": np.tile(popular, (len(right), 1))}
     for count in options.neighbours:
         answers[f"{count} nearest neighbours"] = neighbours(found, count)
     rows = [
-        {"data": found.name, "method": name, **multilabel.measures(best, right, noticed)}
+        {"data": found.name, "method": name, **many_labels.measures(best, right, noticed)}
         for name, best in answers.items()
     ]
     for row in rows:
         print(row)
     if options.json:
-        options.json.write_text(strict.dumps(rows, "rows", indent=1) + "\n")
+        options.json.write_text(strict_json.dumps(rows, "rows", indent=1) + "\n")
     return 0
 
 

@@ -15,11 +15,14 @@ import jax
 import numpy as np
 import optax
 
+import ist_jax
 from benchmarks import shape
-from ist_jax import axes, method, multilabel, normalise, partition, workers
-from ist_jax import round as rounds
+from ist_jax import axes, method, partition
 from ist_jax.data import sparse
+from ist_jax.models import normalise
 from ist_jax.models.xmc import XMC
+from ist_jax.sharded import placement
+from ist_jax.tasks import many_labels
 
 FEATURES, LABELS = 135_909, 670_091
 A_ROW, A_LABEL = 76, 5  # features and labels of an example
@@ -34,7 +37,7 @@ def main() -> int:
     parser.add_argument("--local_steps", type=int, default=2)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--sampled", type=int, default=0, help="labels to train besides; 0: all")
-    parser.add_argument("--block", type=int, default=multilabel.BLOCK)
+    parser.add_argument("--block", type=int, default=many_labels.BLOCK)
     parser.add_argument("--limit_gb", type=float, default=4.0, help="10^9 bytes a worker may hold")
     options = parser.parse_args()
     size = options.workers
@@ -77,9 +80,9 @@ def main() -> int:
         jax.eval_shape(lambda key: model.init(key, one, train=True), jax.random.key(0))
     )
     cut = partition.sub_widths(partition.permutation, {"hidden0": options.hidden}, size) | slots
-    mesh = workers.mesh(size)
-    trainer = rounds.build(
-        multilabel.loss(
+    mesh = placement.mesh(size)
+    trainer = ist_jax.build(
+        many_labels.loss(
             normalise.subnet(model, cut), options.labels, "softmax", 1.0, options.block
         ),
         optax.sgd(0.1),
@@ -91,8 +94,8 @@ def main() -> int:
         given=slots,
     )
     real = {group: np.array([len(c) for c in columns]) for group, columns in found.items()}
-    placed = workers.place(batches, mesh, workers.SPLIT)
-    told = workers.place(held, mesh, workers.SPLIT)
+    placed = placement.place(batches, mesh, placement.SPLIT)
+    told = placement.place(held, mesh, placement.SPLIT)
     shape.tell(trainer, net, shapes, names, size, options.limit_gb, placed, told, real)
     return 0
 

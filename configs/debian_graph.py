@@ -6,7 +6,7 @@
 Claim: as configs/wordnet_sage.py, on a graph with three times the edges a node and hubs among them;
 at equal epochs two subnets of 256 features cost nothing here, four 1 point and eight 6.
 Paper: Wolfe et al., GIST.
-Data: apt's lists of Debian 12, a stand-in (ist_jax/data/debian_graph.py; config.data.path).
+Data: apt's lists of Debian 12, a stand-in (ist_jax/data/sources/debian_graph.py; config.data.path).
 Expected: docs/results/gist.md.
 """
 

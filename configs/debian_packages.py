@@ -7,7 +7,7 @@ Claim: precision grows with the hidden width, of which a worker of IST holds a q
 P@1, 3 and 5 are above those of nearest neighbours. IST reads and sends only the features and labels
 that a round needs.
 Paper: Yuan et al., PVLDB 15(8), 2022, table 4 (Amazon-670K: configs/amazon670k.py).
-Data: apt's lists of Debian 12, see ist_jax/data/debian.py; --config.data.path=FOLDER.
+Data: apt's lists of Debian 12, see ist_jax/data/sources/debian.py; --config.data.path=FOLDER.
 Expected: docs/results/vldb.md.
 """
 

@@ -82,7 +82,9 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.on_worker_failure = "raise"  # or "drop": the round goes on without it
     config.on_nonfinite = "raise"  # or "drop": the worker's update is left out
-    config.faults = ""  # failures on purpose, as "drop:2@5;nan:0@7;slow:3x4" (ist_jax/faults.py)
+    config.faults = (
+        ""  # failures on purpose, as "drop:2@5;nan:0@7;slow:3x4" (ist_jax/run/faults.py)
+    )
     config.round_timeout_s = 0.0  # a round that takes longer ends the process; 0: never
 
     config.link_gbps = 0.0  # of every worker's link: --dry_run then predicts seconds per round

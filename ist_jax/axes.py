@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 
 PyTree = Any
 AxisNames = tuple[str | None, ...]
@@ -47,7 +47,7 @@ def of(variables: PyTree) -> tuple[PyTree, PyTree]:
         others = sorted(set(variables) - {"params"})
         raise InputError(
             f"the model has variables that are no parameters: {', '.join(others)}. Use layers "
-            "without running statistics (ist_jax.normalise), or pass {'params': ...} alone."
+            "without running statistics (ist_jax.models.normalise), or pass {'params': ...} alone."
         )
     leaves, tree = jax.tree.flatten(variables, is_leaf=_is_box)
     arrays = [leaf.unbox() if _is_box(leaf) else leaf for leaf in leaves]

@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from ist_jax import axes, mean, partition
-from ist_jax.errors import InputError
-from ist_jax.indexing import lay, read, slots
+from ist_jax import axes, partition
+from ist_jax.core import mean
+from ist_jax.core.errors import InputError
+from ist_jax.core.indexing import lay, read, slots
 from ist_jax.partition import Assignment
 
 PyTree = Any

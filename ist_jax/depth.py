@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from ist_jax.errors import InputError
-from ist_jax.keys import Number, fold
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import Number, fold
 from ist_jax.partition import Assignment, Partition
 
 

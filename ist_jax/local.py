@@ -13,7 +13,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Key
 
-from ist_jax.keys import fold
+from ist_jax.core.keys import fold
 
 PyTree = Any
 Loss = Callable[[PyTree, PyTree, Key[Array, ""]], Array]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ist_jax import axes
-from ist_jax.errors import InputError, first_line
+from ist_jax.core.errors import InputError, first_line
 from ist_jax.local import Loss, Seen
 
 PyTree = Any
@@ -25,7 +25,7 @@ def check(
     """Complains about a loss that does not give one number for a subnet and a batch.
 
     Args:
-      loss: as for ``round.build``.
+      loss: as for ``ist_jax.build``.
       params, names: the net; shapes will do, here and below.
       subnet: what a worker trains.
       example: what the loss takes as a batch, ``[B, ...]``.

@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ist_jax import axes, depth, partition
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 from ist_jax.partition import Partition
 
 PyTree = Any

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from ist_jax.errors import InputError
-from ist_jax.indexing import stable_order
-from ist_jax.keys import Number, fold
+from ist_jax.core.errors import InputError
+from ist_jax.core.indexing import stable_order
+from ist_jax.core.keys import Number, fold
 
 # {group: [S, m]}; S and m are checked at the door (decompose), with messages that name the group.
 Assignment = Mapping[str, Int[Array | np.ndarray, "..."]]

@@ -1,4 +1,4 @@
-"""What a round tells, and what can be done with a method that is built (``round.build``)."""
+"""What a round tells, and what can be done with a method that is built (``ist_jax.build``)."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from ist_jax import traffic
-from ist_jax.state import State
+from ist_jax.cost import traffic
+from ist_jax.sharded.state import State
 
 PyTree = Any
 

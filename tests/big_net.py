@@ -15,7 +15,9 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 from conftest import mlp_loss  # noqa: E402
 
-from ist_jax import method, round, workers  # noqa: E402
+import ist_jax  # noqa: E402
+from ist_jax import method  # noqa: E402
+from ist_jax.sharded import placement  # noqa: E402
 
 WIDTH, ENDS = 24576, 32
 
@@ -39,8 +41,8 @@ def main(address, count, number):
     shapes = jax.eval_shape(net, jax.random.key(0))
     whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     assert whole > LIMIT, "no process could hold the net"
-    mesh = workers.mesh(count)
-    trainer = round.build(
+    mesh = placement.mesh(count)
+    trainer = ist_jax.build(
         mlp_loss, optax.sgd(0.1), shapes, names, method=method.ist(), workers=count, mesh=mesh
     )
     state = trainer.init(net, jax.random.key(0))
@@ -51,7 +53,7 @@ def main(address, count, number):
     )  # the same batch, again and again
     losses = []
     for _ in range(6):
-        state, report = trainer.round(state, workers.place_own({"x": x, "y": y}, mesh, count))
+        state, report = trainer.round(state, placement.place_own({"x": x, "y": y}, mesh, count))
         losses.append(float(jnp.mean(report.loss)))
     rest = trainer.home(state)
     loss = trainer.over(lambda net, x, y: mlp_loss(net, {"x": x, "y": y}, None))

@@ -61,8 +61,9 @@ def methods():
 
 def one_round_after_another(name, how, policy, devices, exact, **options):
     import nets
-    from ist_jax import workers
-    from ist_jax.errors import InputError
+
+    from ist_jax.core.errors import InputError
+    from ist_jax.sharded import placement
 
     params, _, _, batches = nets.net(name)
     size = how.workers or WORKERS
@@ -74,7 +75,7 @@ def one_round_after_another(name, how, policy, devices, exact, **options):
             size,
             optimizer,
             optimiser_state=policy,
-            mesh=workers.mesh(size, devices),
+            mesh=placement.mesh(size, devices),
             exact=exact,
             **options,
         )
@@ -92,6 +93,7 @@ def one_round_after_another(name, how, policy, devices, exact, **options):
 
 def rounds():
     import nets
+
     from ist_jax import compress
 
     jax.config.update("jax_num_cpu_devices", 8)
@@ -135,11 +137,18 @@ def some_data(config):
         return data.load("digits")
     digits = data.load("digits")
     size = config.data.options.get("size") or 32
-    classes = 1000 if config.data.name == "imagenet" else int(config.data.name[5:] or 10) \
-        if config.data.name.startswith("cifar") else 10
+    classes = (
+        1000
+        if config.data.name == "imagenet"
+        else int(config.data.name[5:] or 10)
+        if config.data.name.startswith("cifar")
+        else 10
+    )
     big = lambda x: np.repeat(
         np.pad(x.reshape(-1, 8, 8, 1), ((0, 0), *[((size - 8) // 2, (size - 7) // 2)] * 2, (0, 0))),
-        3, axis=3)
+        3,
+        axis=3,
+    )
     few = slice(0, 200)
     return digits._replace(
         train_x=big(digits.train_x[few]), train_y=digits.train_y[few],
@@ -158,20 +167,22 @@ def many_labels():
             for _ in range(count):
                 words = sorted(draw.choice(50, 6, replace=False))
                 labels = ",".join(str(word % 40) for word in words[:2])
-                lines.append(f"{labels} " + " ".join(f"{word}:{draw.random():.3f}" for word in words))
+                lines.append(
+                    f"{labels} " + " ".join(f"{word}:{draw.random():.3f}" for word in words)
+                )
             (pathlib.Path(folder) / f"{part}.txt").write_text("\n".join(lines) + "\n")
         return data.load("xmc", folder, cache=folder)
 
 
 def of_config(name):
     if name.startswith("sketch_"):
-        from experiments import sketch as command
+        from ist_jax.commands import sketch as command
 
         run = command.run
     else:
-        from experiments import train
+        from ist_jax.run import training
 
-        run, train.load = train.run, some_data
+        run, training.load = training.run, some_data
     config = importlib.import_module(f"configs.{name}").get_config("tiny")
     if config.get("model", {}).get("name") == "graph":
         config.data.batch = 1
@@ -187,7 +198,10 @@ def of_config(name):
             told = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
             told = [{k: v for k, v in line.items() if not k.startswith(TIMES)} for line in told]
     text = json.dumps(told, sort_keys=True)
-    return {"digest": hashlib.sha256(text.encode()).hexdigest()[:16], "keys": sorted(told[-1]) if isinstance(told, list) else sorted(told)}
+    return {
+        "digest": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "keys": sorted(told[-1]) if isinstance(told, list) else sorted(told),
+    }
 
 
 def configs():

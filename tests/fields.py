@@ -14,7 +14,8 @@ from typing import ClassVar
 import numpy as np
 import scipy.sparse
 
-from ist_jax.data import debian, graph, graph_files, sparse_text, wordnet
+from ist_jax.data import graph
+from ist_jax.data.sources import debian, graph_files, sparse_text, wordnet
 
 NODES, CLASSES, WIDTH = 12, 3, 3
 PART = [0] * 6 + [1] * 3 + [2] * 3

@@ -21,11 +21,12 @@ class Net(NamedTuple):
 
 def trainer(name, how, size, optimizer, **options):
     """Of a net by its name."""
-    from ist_jax import axes, partition, round  # not before annotations are checked
+    import ist_jax
+    from ist_jax import axes, partition  # not before annotations are checked
 
     params, names, loss, _ = net(name)
     cut = partition.sub_widths(how.assign, axes.widths(params, names), size)
-    return round.build(loss(cut), optimizer, params, names, method=how, workers=size, **options)
+    return ist_jax.build(loss(cut), optimizer, params, names, method=how, workers=size, **options)
 
 
 def mlp(*dims):
@@ -57,7 +58,8 @@ def recurrent():
 
 def of_images(model):
     """A model for images of 8 x 8 with 3 classes."""
-    from ist_jax import classify, normalise
+    from ist_jax.models import normalise
+    from ist_jax.tasks import classification
 
     params, names = drawn(model, np.ones((1, 8, 8, 1), np.float32))
 
@@ -71,7 +73,7 @@ def of_images(model):
             for _ in range(rounds)
         ]
 
-    make = lambda cut: classify.cross_entropy(normalise.subnet(model, cut))
+    make = lambda cut: classification.cross_entropy(normalise.subnet(model, cut))
     return Net(params, names, make, batches)
 
 
@@ -110,10 +112,11 @@ def holding(loss):
 
 def on_a_graph(kind):
     """Clusters of a small graph with a hub, some of whose nodes have no label."""
-    from ist_jax import messages, nodes, normalise
     from ist_jax.data import Batches, graph
     from ist_jax.data.clusters import Clusters, Labels
+    from ist_jax.models import message_passing, normalise
     from ist_jax.models.gcn import GraphNet
+    from ist_jax.tasks import nodes
 
     draw = np.random.default_rng(0)
     ends = np.concatenate([draw.integers(0, 60, (2, 150)), [np.arange(30), np.full(30, 5)]], 1)
@@ -129,7 +132,7 @@ def on_a_graph(kind):
                      split="all")  # fmt: skip
         return [with_features(of(number), features) for number in range(rounds)]
 
-    links = messages.links(made.senders, made.receivers, 60)
+    links = message_passing.links(made.senders, made.receivers, 60)
     params, names = drawn(model, {"features": made.features, "links": links})
     loss = lambda cut: holding(nodes.loss(normalise.subnet(model, cut)))
     return Net(params, names, loss, batches)

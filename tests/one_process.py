@@ -12,7 +12,9 @@ import numpy as np
 import optax
 from conftest import mlp_tree, regression_batches
 
-from ist_jax import method, partition, round, workers
+import ist_jax
+from ist_jax import method, partition
+from ist_jax.sharded import placement
 
 ROUNDS, DIMS = 3, (64, 2048, 1024, 35)
 METHODS = (method.ist(partition.balanced), method.local_sgd())
@@ -34,12 +36,12 @@ def main(address, count, number, devices):
     if count > 1:
         jax.distributed.initialize(address, count, number, initialization_timeout=60)
     assert len(jax.devices()) == devices
-    mesh = workers.mesh(4, devices)
-    own = workers.here(mesh, 4)
+    mesh = placement.mesh(4, devices)
+    own = placement.here(mesh, 4)
     assert len(own) == 4 // count, "a process has batches of its own workers only"
     params, names = mlp_tree(DIMS)
     for how in METHODS:
-        trainer = round.build(
+        trainer = ist_jax.build(
             loss,
             optax.sgd(0.1, momentum=0.9),
             params,
@@ -52,12 +54,12 @@ def main(address, count, number, devices):
         )
         state = trainer.init(params, jax.random.key(0))
         for leaf in jax.tree.leaves(state.params):
-            split = leaf.sharding.spec != workers.EVERYWHERE
+            split = leaf.sharding.spec != placement.EVERYWHERE
             part = sum(shard.data.size for shard in leaf.addressable_shards)
             assert not split or part * count == leaf.size, "and its own part of the net"
         for batches in regression_batches(ROUNDS, 4, 3, 128, DIMS[0], DIMS[-1]):
             mine = jax.tree.map(lambda leaf: leaf[own], batches)
-            state, report = trainer.round(state, workers.place_own(mine, mesh, 4))
+            state, report = trainer.round(state, placement.place_own(mine, mesh, 4))
         found = [np.asarray(leaf) for leaf in jax.tree.leaves(trainer.whole(state)[:2])]
         found.append(np.asarray(report.loss))
         digest = hashlib.sha256(b"".join(leaf.tobytes() for leaf in found)).hexdigest()

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from ist_jax import axes
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 from ist_jax.models.mlp import MLP
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ist_jax import blockwise
+from ist_jax.tasks import blockwise
 
 B, M, L = 5, 7, 53
 KEYS = jax.random.split(jax.random.key(0), 2)

@@ -7,7 +7,7 @@ from quadratic_cases import FAMILY, family, problem
 from test_moments import alike
 from test_sketches import close
 
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 from ist_jax.sketch import bounds, compressed, iterate, moments, quadratics, sketches
 
 SEEDS = range(5)

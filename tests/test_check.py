@@ -3,16 +3,16 @@
 import pytest
 from conftest import tiny
 
-from experiments import build, train
 from ist_jax import data
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.run import assemble, training
 
 
 def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
     digits = data.load("digits")
-    assert build.rounds(tiny(epochs=2.0), digits) == 2  # 2 * 898 / (4 * 8 * 32), rounded up
-    assert build.rounds(tiny(epochs=0.01), digits) == 1
-    assert build.rounds(tiny(), digits) == 6
+    assert assemble.rounds(tiny(epochs=2.0), digits) == 2  # 2 * 898 / (4 * 8 * 32), rounded up
+    assert assemble.rounds(tiny(epochs=0.01), digits) == 1
+    assert assemble.rounds(tiny(), digits) == 6
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
 )
 def test_a_wrong_value_is_one_clear_complaint(changes, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        train.plan(tiny(**changes))
+        training.plan(tiny(**changes))
     with pytest.raises(InputError, match=message):
-        train.run(tiny(**changes), tmp_path / "run")
+        training.run(tiny(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -75,25 +75,25 @@ def test_keys_of_a_home_made_config_are_checked(tmp_path):
     with config.unlocked():
         config.local_stepz = 5
     with pytest.raises(InputError, match=r"config\.local_stepz; did you mean 'local_steps'"):
-        train.plan(config)
+        training.plan(config)
     config = tiny()
     config.model.widths = {"hidden0": 32.5}
     with pytest.raises(InputError, match=r"widths\.hidden0 must be a whole number, found 32\.5"):
-        train.plan(config)
+        training.plan(config)
     config = tiny()
     with config.unlocked():
         del config.optimizer.momentum
     with pytest.raises(InputError, match=r"config\.optimizer\.momentum is missing"):
-        train.plan(config)
+        training.plan(config)
 
 
 def test_the_width_of_a_stage_is_that_of_its_equal_blocks():
     config = tiny("fashion_resist", methods=("resist",))
     config.model.widths.stage2 = 2
     with pytest.raises(InputError, match=r"widths\.stage2=2, but of the blocks .* 3 are equal"):
-        train.plan(config)
+        training.plan(config)
     config.model.options.blocks = (1, -4)
     with pytest.raises(
         InputError, match=r"options\.blocks must be at least 1, found -4 in \(1, -4\)"
     ):
-        train.plan(config)
+        training.plan(config)

@@ -14,9 +14,10 @@ import pytest
 from conftest import ROOT, mlp_tree, on_host, regression_batches, same_bits
 from training import trainer_of
 
-from ist_jax import method, partition, stored, workers
-from ist_jax.checkpoint import Checkpoints, Keep
-from ist_jax.errors import CheckpointError
+from ist_jax import method, partition
+from ist_jax.checkpoint import Checkpoints, Keep, reading
+from ist_jax.core.errors import CheckpointError
+from ist_jax.sharded import placement
 
 DIMS = (12, 16, 10, 3)  # 4 devices divide the first hidden layer and not the second
 PARAMS, NAMES = mlp_tree(DIMS)
@@ -27,7 +28,7 @@ BALANCED = method.ist(partition.balanced)
 
 
 def trainer(devices=1, size=4, how=BALANCED, **options):
-    mesh = workers.mesh(size, devices)
+    mesh = placement.mesh(size, devices)
     return trainer_of(PARAMS, NAMES, how, size, mesh=mesh, exact=True, **{**ADAM, **options})
 
 
@@ -167,7 +168,7 @@ def test_a_damaged_checkpoint_is_refused_or_harmless_whatever_file_it_is(
     """A refusal says which leaf, or that it is ``about``; what is not can be read, as it was."""
     folder, state = three
     net, refused, said, items = trainer(2), [], [], set()
-    monkeypatch.setattr(stored, "BLOCK", 100)  # bytes, so that a leaf is read in several blocks
+    monkeypatch.setattr(reading, "BLOCK", 100)  # bytes, so that a leaf is read in several blocks
     for number, path in enumerate(files(folder / "3")):
         copy = tmp_path / str(number)
         shutil.copytree(folder, copy)
@@ -345,4 +346,4 @@ def test_only_one_file_imports_orbax():
     importing = re.compile(r"^\s*(import|from) orbax", re.M)
     sources = [path for part in ("ist_jax", "experiments") for path in (ROOT / part).rglob("*.py")]
     found = [path.name for path in sources if importing.search(path.read_text())]
-    assert found == ["checkpoint.py"]
+    assert found == ["writing.py"]

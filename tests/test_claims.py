@@ -5,14 +5,14 @@ import json
 
 import pytest
 
-from experiments import train
+from ist_jax.run import training
 
 pytestmark = pytest.mark.slow
 
 
 def accuracies(name, folder):
     config = importlib.import_module(f"configs.{name}").get_config()
-    train.run(config, folder)
+    training.run(config, folder)
     results = json.loads((folder / "summary.json").read_text())["results"]
     assert all(len(result["seeds"]) == 3 for result in results.values())
     return {method: 100 * result["accuracy_mean"] for method, result in results.items()}

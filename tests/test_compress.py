@@ -9,9 +9,10 @@ import pytest
 from conftest import mlp_tree, on_host, regression_batches, same_bits
 from training import run, trainer_of
 
-from ist_jax import compress, decompose, method, workers
-from ist_jax.errors import InputError
-from ist_jax.keys import fold
+from ist_jax import compress, decompose, method
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import fold
+from ist_jax.sharded import placement
 
 ROWS = jax.random.normal(jax.random.key(0), (3, 101)) * jnp.array([[1.0], [1e-3], [0.0]])
 CODES = {name: compress.named(name) for name in ("8bit", "4bit", "top0.1")}
@@ -78,7 +79,7 @@ def test_the_same_bits_on_any_number_of_devices(how, net, code, devices):
             how,
             4,
             optax.adam(1e-2),
-            mesh=workers.mesh(4, count) if count else None,
+            mesh=placement.mesh(4, count) if count else None,
             exact=True,
             code=CODES[code],
         )
@@ -137,7 +138,7 @@ def test_what_is_sent_by_every_method():
 def test_who_sends_nothing_while_training_loses_nothing(how, size):
     params, names = mlp_tree(DIMS)
     batches = regression_batches(2, size, 2, 8, 6, 3)
-    for mesh in (None, workers.mesh(size, size)):
+    for mesh in (None, placement.mesh(size, size)):
         states = [
             run(params, names, how, batches, size, mesh=mesh, code=code)[0]
             for code in (None, CODES["4bit"])

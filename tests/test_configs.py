@@ -9,11 +9,12 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 import configs
-from experiments import build, check, lottery, train
 from ist_jax import data
+from ist_jax.commands import lottery
+from ist_jax.core.errors import InputError
 from ist_jax.data import graph
 from ist_jax.data.clusters import clustered
-from ist_jax.errors import InputError
+from ist_jax.run import assemble, checks, training
 
 CONFIGS = sorted(
     module.name
@@ -48,7 +49,7 @@ def some_data(config):
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("variant", ["", "tiny"])
 def test_every_config_passes_its_own_check(name, variant):
-    check.check(config_of(name, variant))
+    checks.check(config_of(name, variant))
     with pytest.raises(ValueError, match="found 'other'"):
         config_of(name, "other")
 
@@ -64,7 +65,7 @@ def test_every_method_of_a_config_can_be_built(name, variant):
     config = config_of(name, variant)
     if config.model.name == "graph":
         config.data.batch = 1  # the whole graph
-    jobs = build.jobs(config, some_data(config))
+    jobs = assemble.jobs(config, some_data(config))
     assert list(jobs) == list(config.methods)
     for job in jobs.values():
         assert 0 < job.plan.parameters <= job.plan.net_parameters
@@ -75,8 +76,8 @@ def test_every_config_has_a_plan(name, monkeypatch):
     config = config_of(name, "tiny")
     if config.model.name == "graph":
         config.data.batch = 1
-    monkeypatch.setattr(train, "load", some_data)
-    said = train.plan(config)
+    monkeypatch.setattr(training, "load", some_data)
+    said = training.plan(config)
     for method in config.methods:
         assert any(line.startswith(f"{method}: ") for line in said.splitlines())
 
@@ -99,7 +100,7 @@ def test_what_does_not_fit_a_graph(changes, message):
     config.model.widths.update(changes.pop("widths", {}))
     config.update(changes)
     with pytest.raises(InputError, match=message):
-        build.jobs(config, some_data(config))
+        assemble.jobs(config, some_data(config))
 
 
 @pytest.mark.parametrize(
@@ -115,8 +116,8 @@ def test_every_other_method_trains_a_graph_whose_ends_are_groups(tmp_path, monke
     config.methods = methods
     config.data.batch, config.normalise, config.seeds = 1, "scale", (0,)
     config.model.widths = ConfigDict({"features": 256, "hidden0": 9, "hidden1": 16, "labels": 45})
-    monkeypatch.setattr(train, "load", some_data)
-    train.run(config, tmp_path / "run")
+    monkeypatch.setattr(training, "load", some_data)
+    training.run(config, tmp_path / "run")
     with pytest.raises(InputError, match="prunes hidden neurons; 'features' are a group"):
         lottery.run(config.copy_and_resolve_references(), tmp_path / "run")
 
@@ -126,7 +127,7 @@ def test_the_plain_resist_config_trains(tmp_path):
     """All its methods: ResIST, local SGD and nets as deep as a subnet."""
     config = config_of("fashion_resist", "tiny")
     config.data.name = "digits"
-    train.run(config, tmp_path / "run")
+    training.run(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", RESIST)
@@ -136,4 +137,4 @@ def test_those_with_other_data_train_on_mock_data_of_its_builder(name, tmp_path)
     if name == "imagenet_resist":
         config.data.cache = str(tmp_path / "cache")
     with tfds.testing.mock_data(num_examples=300):
-        train.run(config, tmp_path / "run")
+        training.run(config, tmp_path / "run")

@@ -13,14 +13,16 @@ import optax
 import pytest
 from conftest import ROOT, drawn, on_host, same_bits
 
+import ist_jax
 from benchmarks import imagenet_head
-from ist_jax import axes, classify, decompose, method, normalise, partition
-from ist_jax import round as rounds
-from ist_jax.errors import InputError
+from ist_jax import axes, decompose, method, partition
+from ist_jax.core.errors import InputError
+from ist_jax.models import normalise
 from ist_jax.models.augment import CropAndFlip
 from ist_jax.models.convolution import Convolution
 from ist_jax.models.resnet import ResNet
 from ist_jax.models.vgg import VGG
+from ist_jax.tasks import classification
 
 SMALL = {
     "vgg": VGG({"hidden0": 8, "hidden1": 6}, 3, stages=((4,), (6, 6))),
@@ -132,8 +134,8 @@ def test_a_subnet_is_the_narrower_model_and_comes_back_the_same(name):
 def test_a_round_averages_convolutions_and_exchanges_neurons(name):
     model, params, names = net(name)
     cut = {group: n // 2 for group, n in model.widths.items()}
-    loss = classify.cross_entropy(normalise.subnet(model, cut))
-    trainer = rounds.build(loss, optax.sgd(0.1), params, names, method=method.ist(), workers=2)
+    loss = classification.cross_entropy(normalise.subnet(model, cut))
+    trainer = ist_jax.build(loss, optax.sgd(0.1), params, names, method=method.ist(), workers=2)
     state = trainer.init(params, jax.random.key(3))
     who, key = on_host(state.who), state.key
     draw = np.random.default_rng(1)

@@ -5,8 +5,10 @@ import optax
 import pytest
 from conftest import mlp_tree, tiny
 
-from experiments import train
-from ist_jax import carry, cost, method, partition
+from ist_jax import method, partition
+from ist_jax.cost import timing
+from ist_jax.optimizer_state import carry
+from ist_jax.run import training
 
 PARAMS, NAMES = mlp_tree((40, 64, 8))
 NET, SUBNET = 4 * (40 * 64 + 64 * 8), 4 * 64 // 4 * 48
@@ -16,7 +18,7 @@ def exchanged(how, workers=4, steps=3):
     optimizer = optax.sgd(0.1)
     memory = carry.memory(optimizer, how.memory or "reset")
     shapes = jax.eval_shape(lambda: PARAMS)
-    return cost.exchanged(shapes, NAMES, how, workers, memory, optimizer, steps)
+    return timing.exchanged(shapes, NAMES, how, workers, memory, optimizer, steps)
 
 
 def test_what_a_round_moves_and_waits_for():
@@ -30,13 +32,13 @@ def test_what_a_round_moves_and_waits_for():
 
 
 def test_a_link_adds_up():
-    link = cost.Link(rate=1e6, latency=1e-3)
-    assert link.seconds(0.5, cost.Exchanged(2e6, 10)) == pytest.approx(0.5 + 2 + 0.01)
+    link = timing.Link(rate=1e6, latency=1e-3)
+    assert link.seconds(0.5, timing.Exchanged(2e6, 10)) == pytest.approx(0.5 + 2 + 0.01)
 
 
 def test_the_dry_run_tells_the_seconds_of_a_round():
     config = tiny(methods=("ist", "local_sgd", "data_parallel"), link_gbps=0.001)
-    told = train.plan(config)
+    told = training.plan(config)
     table = told.split("links of 0.001 Gbit/s, 0.2 ms")[1].splitlines()[3:]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
     assert [row[0] for row in rows] == ["ist", "local_sgd", "data_parallel"]

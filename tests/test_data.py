@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ist_jax import classify, data
-from ist_jax.data import Batches, batches, fashion_mnist, idx
+from ist_jax import data
+from ist_jax.core.errors import InputError
+from ist_jax.data import Batches, batches
 from ist_jax.data.dataset import Dataset
-from ist_jax.errors import InputError
+from ist_jax.data.sources import fashion_mnist, idx
+from ist_jax.tasks import classification
 
 
 def idx_bytes(array):
@@ -372,27 +374,27 @@ class Logits(nn.Module):
 def test_a_label_that_is_no_class_makes_the_loss_nan_and_no_test_accuracy(wrong, kind):
     net = Logits()
     params = net.init(jax.random.key(0), X[:1], False)
-    loss = classify.cross_entropy(net)
+    loss = classification.cross_entropy(net)
     labels = Y.astype(kind)
     assert np.isfinite(loss(params, {"x": X, "y": labels}, jax.random.key(1)))
-    assert 0 <= classify.accuracy(net, X[:1])(params, X, labels) <= 1
+    assert 0 <= classification.accuracy(net, X[:1])(params, X, labels) <= 1
     labels[17] = wrong
     assert np.isnan(loss(params, {"x": X, "y": labels}, jax.random.key(1)))
     with pytest.raises(InputError, match=f"example 17 has label {wrong}, expected 0 to "):
-        classify.accuracy(net, X[:1])(params, X, labels)
+        classification.accuracy(net, X[:1])(params, X, labels)
 
 
 def test_labels_of_one_byte_serve_more_classes_than_a_byte_has():
     net = Logits(more=300)
     params = net.init(jax.random.key(0), X[:1], False)
     same = [
-        classify.cross_entropy(net)(params, {"x": X, "y": Y.astype(kind)}, jax.random.key(1))
+        classification.cross_entropy(net)(params, {"x": X, "y": Y.astype(kind)}, jax.random.key(1))
         for kind in (np.int8, np.uint8, np.int32)
     ]
     assert np.isfinite(same).all()
     assert len(set(map(float, same))) == 1
     none = {"x": X, "y": np.full(len(X), -1, np.int8)}
-    assert np.isnan(classify.cross_entropy(net)(params, none, jax.random.key(1)))
+    assert np.isnan(classification.cross_entropy(net)(params, none, jax.random.key(1)))
 
 
 class OnDisk(np.ndarray):

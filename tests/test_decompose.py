@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ist_jax import axes, decompose, partition
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("strict_types")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ist_jax import depth, partition
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 
 
 def held(who, width):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ist_jax import digest
+from ist_jax.checkpoint import digest
 
 digest_of = jax.jit(digest.of)
 

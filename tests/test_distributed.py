@@ -15,10 +15,11 @@ import pytest
 from conftest import ROOT
 from test_graph_data import planetoid
 
-from experiments import launch, meeting
-from experiments import team as teams
-from experiments.meeting import Address
-from ist_jax.errors import InputError
+from ist_jax.commands import launch
+from ist_jax.core.errors import InputError
+from ist_jax.run import meeting
+from ist_jax.run import team as teams
+from ist_jax.run.meeting import Address
 
 
 def free_port():
@@ -251,7 +252,7 @@ LACKING = """
 import runpy
 from experiments import team
 from ist_jax import data
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 def load(name, path, **options):
     raise InputError("the data is not on this machine")
 {}

@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from ist_jax.data import espeak, prepared, speech, wav
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.data import prepared
+from ist_jax.data.sources import espeak, speech, wav
 
 VARIANTS = [f"v{n}" for n in range(90)]
 
@@ -104,7 +105,7 @@ def test_espeak_says_the_same_in_every_fresh_process(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
         job = {"word": 3, "clips": 10, "folder": str(tmp_path / name)}
-        told.append(prepared.aside("ist_jax.data.espeak:_word", job))
+        told.append(prepared.aside("ist_jax.data.sources.espeak:_word", job))
     assert told[0] == told[1]
     assert {part: len(its) for part, its in told[0]["parts"].items()} == {
         "train": 7,

@@ -8,9 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from ist_jax import axes, classify, method, normalise, round, workers
+import ist_jax
+from ist_jax import axes, method
+from ist_jax.models import normalise
 from ist_jax.models.cnn import CNN
 from ist_jax.models.mlp import MLP
+from ist_jax.sharded import placement
+from ist_jax.tasks import classification
 
 MODELS = {
     "mlp": (MLP({"hidden0": 64, "hidden1": 96}, 10), (20,)),
@@ -25,14 +29,14 @@ def test_evaluation_where_the_net_lies_is_the_dense_nets_and_gathers_no_weight(n
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(512, *shape)).astype(np.float32), draw.integers(0, 10, 512)
     params, names = axes.of(jax.jit(functools.partial(model.init, train=True))(key, x[:1]))
-    trainer = round.build(
+    trainer = ist_jax.build(
         lambda net, batch, key: 0.0,
         optax.sgd(0.1),
         params,
         names,
         method=method.ist(),
         workers=4,
-        mesh=workers.mesh(4, 4),
+        mesh=placement.mesh(4, 4),
     )
     lying = trainer.home(trainer.init(params, key))
 
@@ -47,8 +51,8 @@ def test_evaluation_where_the_net_lies_is_the_dense_nets_and_gathers_no_weight(n
     assert re.search("all-reduce", program), "sums over the devices' neurons, and nothing else"
     assert not re.search("all-gather|all-to-all|collective-permute|reduce-scatter", program)
 
-    evaluate = classify.accuracy(model, x, compiled=trainer.over)
+    evaluate = classification.accuracy(model, x, compiled=trainer.over)
     y = y.astype(np.int32)
     assert evaluate(lying, x, y) == pytest.approx(
-        classify.accuracy(model, x)(params, x, y), abs=0.01
+        classification.accuracy(model, x)(params, x, y), abs=0.01
     )

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from conftest import same_bits
 
-from ist_jax import decompose, exchange, layout, partition, routes, traffic, workers
-from ist_jax.errors import InputError
+from ist_jax import decompose, partition
+from ist_jax.core.errors import InputError
+from ist_jax.cost import traffic
+from ist_jax.sharded import exchange, layout, placement, send_lists
 
 WIDTHS = {"a": 12, "b": 9}
 
@@ -92,7 +94,7 @@ CASES = [  # assignment, disjoint, S, D
 def messages(request, monkeypatch):
     """As they are, a list fits into a pass here and leaves go together; or neither is so."""
     if request.param == "row by row":
-        monkeypatch.setattr(routes, "LEAST_BYTES", 1)
+        monkeypatch.setattr(send_lists, "LEAST_BYTES", 1)
         monkeypatch.setattr(layout, "SMALL_BYTES", 33)
     return request.param
 
@@ -103,15 +105,15 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
 ):
     params, names = tree()
     who, after = assign(key, WIDTHS, size, 1), assign(key, WIDTHS, size, 2)
-    mesh = workers.mesh(size, devices)
+    mesh = placement.mesh(size, devices)
     spread = layout.plan(
         params, names, who=who, workers=size, devices=devices, disjoint=disjoint, exact=True
     )
-    lying, split, all_of_it = workers.specs(spread), workers.SPLIT, workers.EVERYWHERE
-    out = workers.spread(
+    lying, split, all_of_it = placement.specs(spread), placement.SPLIT, placement.EVERYWHERE
+    out = placement.spread(
         functools.partial(exchange.out, spread), mesh, (lying, all_of_it), (split, all_of_it)
     )
-    back = workers.spread(
+    back = placement.spread(
         functools.partial(exchange.back, spread),
         mesh,
         (lying, split, *(all_of_it,) * 3),
@@ -126,10 +128,10 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
         return nets, trained, new, out_passes | back_passes
 
     again = jax.jit(out)  # as the next round begins
-    rest = workers.lay_down(spread, mesh, lambda key: params)(key, who)
-    home = workers.bring_home(spread, mesh)
+    rest = placement.lay_down(spread, mesh, lambda key: params)(key, who)
+    home = placement.bring_home(spread, mesh)
     pick_up = jax.jit(
-        lambda rows: exchange.natural(spread, rows), out_shardings=workers.everywhere(mesh)
+        lambda rows: exchange.natural(spread, rows), out_shardings=placement.everywhere(mesh)
     )
     for took_part in (np.ones(size, bool), np.arange(size) != 1, np.zeros(size, bool)):
         nets, trained, new, passes = both(rest, who, after, took_part)

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from test_main import lines, timeless
 from training import run, trainer_of
 
-from experiments import loop, train
-from ist_jax import axes, data, decompose, method, partition, workers
+from ist_jax import axes, data, decompose, method, partition
 from ist_jax.checkpoint import Checkpoints
-from ist_jax.errors import InputError
-from ist_jax.keys import fold
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import fold
+from ist_jax.run import loop, training
+from ist_jax.sharded import placement
 from ist_jax.trainer import Report
 
 DIMS, S = (6, 12, 8, 3), 4
@@ -60,7 +61,7 @@ def test_an_update_that_is_not_finite_is_left_out_whole(how, value, devices):
     options = {
         "optimizer": optax.adam(1e-2),
         "optimiser_state": "keep",
-        "mesh": workers.mesh(S, devices),
+        "mesh": placement.mesh(S, devices),
         "exact": True,
     }
     trainer = trainer_of(PARAMS, NAMES, how, S, on_nonfinite="drop", **options)
@@ -190,7 +191,7 @@ DROP = {"on_worker_failure": "drop", "on_nonfinite": "drop", "checkpoint.every":
 
 def test_a_spoilt_batch_is_as_a_worker_that_is_missing_and_is_counted_apart(tmp_path):
     for faults in ("nan:2@1;nan:0@4", "drop:2@1;drop:0@4"):
-        train.run(tiny(**DROP, faults=faults), tmp_path / faults[:3])
+        training.run(tiny(**DROP, faults=faults), tmp_path / faults[:3])
     assert final(tmp_path / "nan") == final(tmp_path / "dro")
     spoilt, missing = lines(tmp_path / "nan")[-1], lines(tmp_path / "dro")[-1]
     assert (spoilt["workers/rejected"], spoilt["workers/missed"]) == (2, 0)
@@ -209,13 +210,13 @@ def test_unless_told_otherwise_a_failure_ends_the_run_and_says_whose_it_is(
     tmp_path, faults, message
 ):
     with pytest.raises(InputError, match=message):
-        train.run(tiny(faults=faults), tmp_path / "run")
+        training.run(tiny(faults=faults), tmp_path / "run")
 
 
 def test_faults_are_replayed(tmp_path):
     changes = DROP | {"faults": "drop:30%;nan:10%;slow:1x3", "eval_every": 1}
     for name in ("one", "two"):
-        train.run(tiny(**changes), tmp_path / name)
+        training.run(tiny(**changes), tmp_path / name)
     assert final(tmp_path / "one") == final(tmp_path / "two")
     assert timeless(lines(tmp_path / "one")) == timeless(lines(tmp_path / "two"))
     assert lines(tmp_path / "one")[-1]["workers/missed"] > 0
@@ -223,7 +224,7 @@ def test_faults_are_replayed(tmp_path):
 
 def test_a_slow_worker_takes_its_time_and_changes_nothing_else(tmp_path):
     for name, faults in (("fast", ""), ("slow", "slow:1x40")):
-        train.run(tiny(**DROP, faults=faults), tmp_path / name)
+        training.run(tiny(**DROP, faults=faults), tmp_path / name)
     assert final(tmp_path / "fast") == final(tmp_path / "slow")
     fast, slow = (lines(tmp_path / name)[-1]["time/train_s"] for name in ("fast", "slow"))
     assert slow > 5 * fast
@@ -243,6 +244,6 @@ def test_a_worker_whose_data_cannot_be_read_is_lost_for_the_round(tmp_path, monk
     torn = digits._replace(train_x=digits.train_x.view(Torn))
     monkeypatch.setattr("ist_jax.data.load", lambda *_, **__: torn)
     with pytest.raises(InputError, match=r"worker \d failed in round \d+ \(example 7 cannot be"):
-        train.run(tiny(), tmp_path / "stops")
-    train.run(tiny(on_worker_failure="drop"), tmp_path / "goes on")
+        training.run(tiny(), tmp_path / "stops")
+    training.run(tiny(on_worker_failure="drop"), tmp_path / "goes on")
     assert lines(tmp_path / "goes on")[-1]["workers/missed"] > 0

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ist_jax import faults
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.run import faults
 
 
 def test_a_plan_says_who_fails_when():

@@ -7,7 +7,7 @@ from quadratic_cases import family, problem
 from test_moments import K, alike, parts
 from test_sketches import close
 
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 from ist_jax.sketch import moments, quadratics, recursion, sketches
 
 

@@ -17,10 +17,12 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import metrics, report
-from ist_jax import faults, stored
-from ist_jax.data import clusters, graph, idx, sparse_text, wav
-from ist_jax.errors import CheckpointError, InputError
+from ist_jax.checkpoint import reading
+from ist_jax.commands import report
+from ist_jax.core.errors import CheckpointError, InputError
+from ist_jax.data import clusters, graph
+from ist_jax.data.sources import idx, sparse_text, wav
+from ist_jax.run import faults, metrics
 
 HARD = (b"", b"\0", b"\xff" * 4, b"[" * 5000, b"9" * 5000, b"NaN", b"1e999", b"-1", b"null", b"{}")
 
@@ -120,16 +122,16 @@ class Readers:
         except (ValueError, RecursionError):
             return
         if isinstance(told, dict):
-            told["seal"] = stored.seal(told)
+            told["seal"] = reading.seal(told)
             found = self._of_round_3(json.dumps(told).encode())
             for leaf in [*found["leaves"].values(), *found["statistics"].values()]:
                 assert (type(leaf["shape"]), type(leaf["digest"])) == (list, str)
 
     def _of_round_3(self, data):
-        place = self.path.with_name("checkpoints") / "3" / stored.ABOUT / "metadata"
+        place = self.path.with_name("checkpoints") / "3" / reading.ABOUT / "metadata"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
-        return stored.read_about(epath.Path(place.parents[2]), 3)
+        return reading.read_about(epath.Path(place.parents[2]), 3)
 
     def plan(self, data):
         faults.plan(data.decode("utf-8", "replace"), 4, 0)(3)
@@ -142,7 +144,7 @@ GOOD = {
     "sparse_text": b"3 9 5\n0,3 1:0.5 5:-2e-3\n 0:1\n4,2,1 8:.5 7:1. 3:1\n",
     "lines": LINES.encode(),
     "lines_to_go_on_from": LINES.encode(),
-    "about": json.dumps(ABOUT | {"seal": stored.seal(ABOUT)}).encode(),
+    "about": json.dumps(ABOUT | {"seal": reading.seal(ABOUT)}).encode(),
     "sealed": json.dumps(ABOUT).encode(),
     "plan": b"drop:2@5-9; nan:0@7;slow:3x4;drop:25%",
 }

@@ -8,14 +8,15 @@ import pytest
 from conftest import drawn, on_host, same_bits
 from test_messages import graph
 
-from ist_jax import axes, decompose, messages, normalise, partition
-from ist_jax.errors import InputError
+from ist_jax import axes, decompose, partition
+from ist_jax.core.errors import InputError
+from ist_jax.models import message_passing, normalise
 from ist_jax.models.gcn import KINDS, GraphNet
 
 DENSE, RECEIVERS, SENDERS = graph()
 X = {
     "features": np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32),
-    "links": messages.links(SENDERS, RECEIVERS, 30),
+    "links": message_passing.links(SENDERS, RECEIVERS, 30),
 }
 WIDTHS = {"hidden0": 8, "hidden1": 6}
 

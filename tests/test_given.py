@@ -8,22 +8,16 @@ import pytest
 from conftest import on_host, same_bits
 from test_wire import program_bytes
 
-from ist_jax import (
-    axes,
-    carry,
-    decompose,
-    layout,
-    method,
-    multilabel,
-    normalise,
-    partition,
-    traffic,
-    workers,
-)
-from ist_jax import round as rounds
+import ist_jax
+from ist_jax import axes, decompose, method, partition
+from ist_jax.core.errors import InputError
+from ist_jax.cost import traffic
 from ist_jax.data import Batches, sparse
-from ist_jax.errors import InputError
+from ist_jax.models import normalise
 from ist_jax.models.xmc import XMC
+from ist_jax.optimizer_state import carry
+from ist_jax.sharded import layout, placement
+from ist_jax.tasks import many_labels
 
 FEATURES, HIDDEN, LABELS, S, J, B = 60, 16, 11, 4, 3, 4
 WIDTHS = {"features": FEATURES, "hidden0": HIDDEN, "labels": LABELS}
@@ -53,15 +47,15 @@ def trainer_for(groups, slots, optimizer=None, devices=1, policy="reset", data=1
     kernel = draw.normal(size=(HIDDEN, LABELS)).astype(np.float32)
     params["params"]["of_labels"] = jnp.asarray(kernel)
     cut = partition.sub_widths(partition.permutation, {"hidden0": HIDDEN}, S) | slots
-    loss = multilabel.loss(normalise.subnet(model, cut), LABELS, block=4)
-    trainer = rounds.build(
+    loss = many_labels.loss(normalise.subnet(model, cut), LABELS, block=4)
+    trainer = ist_jax.build(
         loss,
         optimizer or optax.sgd(0.3),
         params,
         names,
         method=method.ist(),
         workers=S,
-        mesh=workers.mesh(S, devices * data, data=data),
+        mesh=placement.mesh(S, devices * data, data=data),
         optimiser_state=policy,
         exact=True,
         given=slots,
@@ -214,7 +208,7 @@ def test_what_cannot_be_given_is_refused():
         trainer.round(state, found, None, {"features": twice})
     names = {"w": ("features", "hidden0")}
     with pytest.raises(InputError, match=r"first cut axis of leaf .*'features'.* must come before"):
-        rounds.build(
+        ist_jax.build(
             lambda net, batch, key: 0.0,
             optax.sgd(0.1),
             {"w": jnp.zeros((8, 8))},

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from ist_jax.data import debian, debian_graph, files, graph, graph_files, pickled, wordnet
+from ist_jax.core.errors import InputError
+from ist_jax.data import files, graph
 from ist_jax.data.prepared import digest_of
-from ist_jax.errors import InputError
+from ist_jax.data.sources import debian, debian_graph, graph_files, pickled, wordnet
 
 DRAW = np.random.default_rng(0)
 N = 12

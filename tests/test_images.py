@@ -11,8 +11,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from ist_jax import data
-from ist_jax.data import Batches, images
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.data import Batches
+from ist_jax.data.sources import images
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of tensorflow_datasets without TensorFlow
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ist_jax.indexing import stable_order
+from ist_jax.core.indexing import stable_order
 
 
 @pytest.mark.parametrize("below", [3, 40, 2**25, 2**31 - 1], ids=str)

@@ -12,9 +12,9 @@ from conftest import same_bits
 from quadratic_cases import family, problem
 from test_sketches import close
 
-from ist_jax import workers
-from ist_jax.errors import InputError
-from ist_jax.keys import fold
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import fold
+from ist_jax.sharded import placement
 from ist_jax.sketch import iterate, moments, recursion, sketches, step
 from ist_jax.sketch.quadratics import UnstableStep
 
@@ -135,7 +135,7 @@ def test_workers_on_devices_give_the_same_bits(name, key):
     given, sketch, _ = family(name)
 
     def on(devices):
-        mesh = workers.mesh(given.n, devices) if devices else None
+        mesh = placement.mesh(given.n, devices) if devices else None
         return iterate.run(
             *(given, sketch, np.ones(given.d), key),
             steps=20,

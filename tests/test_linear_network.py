@@ -9,8 +9,9 @@ import quadratic_oracle as oracle
 from quadratic_cases import problem
 from test_sketches import close
 
-from ist_jax import method, partition, round
-from ist_jax.keys import fold
+import ist_jax
+from ist_jax import method, partition
+from ist_jax.core.keys import fold
 from ist_jax.sketch import iterate, sketches
 
 
@@ -25,7 +26,7 @@ def as_network(given, assign, key, rounds, local_steps, step_size):
 
     with jax.enable_x64(True):
         params, names = {"w": jnp.ones(d)}, {"w": ("coordinates",)}
-        trainer = round.build(
+        trainer = ist_jax.build(
             loss, optax.sgd(step_size), params, names, method=method.ist(assign), workers=n
         )
         state, weights, held = trainer.init(params, key), [], []

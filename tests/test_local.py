@@ -7,8 +7,9 @@ import optax
 import pytest
 from conftest import same_bits
 
-from ist_jax import carry, local
-from ist_jax.errors import InputError
+from ist_jax import local
+from ist_jax.core.errors import InputError
+from ist_jax.optimizer_state import carry
 
 
 def test_losses_are_those_before_each_step_and_all_steps_are_taken():

@@ -16,9 +16,10 @@ import test_given
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from ist_jax import compress, local, method, workers
-from ist_jax.passes import DATA, WORKER
-from ist_jax.program import _inner
+from ist_jax import compress, local, method
+from ist_jax.cost.program import _inner
+from ist_jax.sharded import placement
+from ist_jax.sharded.chunks import DATA, WORKER
 
 J = 7  # no other loop of these programs is as long
 LOOPS = ("scan", "while")
@@ -71,7 +72,7 @@ def looked_at(trainer, params, *arguments):
 
 def trained(how, net, *, data=1, took_part=None, **options):
     """The same, of a method on a net: 4 workers on 2 devices, or groups of them."""
-    mesh = workers.mesh(4, 2 * data, data=data)
+    mesh = placement.mesh(4, 2 * data, data=data)
     trainer = nets.trainer(net, how, 4, optax.adam(0.1), mesh=mesh, **options)
     params, _, _, batches = nets.net(net)
     return looked_at(trainer, params, batches(1, 4, J)[0], took_part)
@@ -127,7 +128,7 @@ def test_devices_that_share_a_worker_talk_and_workers_do_not(how):
 
 BROKEN = {
     "every step": (optax, "apply_updates"),
-    "the gradient": (workers, "alone"),
+    "the gradient": (placement, "alone"),
     "after the last step": (local, "train"),
 }
 
@@ -169,7 +170,7 @@ def test_whatever_moves_between_workers_is_found_and_a_number_of_ones_own_is_not
     def found(function):
         spread = jax.shard_map(
             lambda x: lax.map(lambda row: jnp.sum(function(row)), x)[:, None],
-            mesh=workers.mesh(4, 2),
+            mesh=placement.mesh(4, 2),
             in_specs=PartitionSpec(WORKER),
             out_specs=PartitionSpec(WORKER),
             check_vma=checked,

@@ -11,8 +11,9 @@ import sys
 import pytest
 from conftest import ROOT, tiny
 
-from experiments import lock, lottery, sketch, train
-from ist_jax.errors import InputError
+from ist_jax.commands import lottery, sketch
+from ist_jax.core.errors import InputError
+from ist_jax.run import lock, training
 
 HOLD = """
 import pathlib, sys, time
@@ -36,7 +37,7 @@ def holder(tmp_path):
 def test_a_second_command_in_a_folder_is_refused_by_process_and_host(holder, tmp_path):
     told = rf"in use: process {holder.pid} on {re.escape(socket.gethostname())} writes into it"
     with pytest.raises(InputError, match=told):
-        train.run(tiny(), tmp_path)
+        training.run(tiny(), tmp_path)
     config = __import__("configs.sketch_stuck", fromlist=["_"]).get_config("tiny")
     with pytest.raises(InputError, match=told):
         sketch.run(config, tmp_path, overwrite=True)
@@ -88,7 +89,7 @@ def test_the_lottery_waits_for_no_one_either(holder, tmp_path, monkeypatch, caps
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "saved"
-    train.run(tiny(**{"checkpoint.every": 2}), folder)
+    training.run(tiny(**{"checkpoint.every": 2}), folder)
     return folder
 
 
@@ -102,11 +103,11 @@ def test_checkpoints_without_metrics_are_a_run_that_is_not_begun_anew(saved, dam
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     config = tiny(**{"checkpoint.every": 2})
     with pytest.raises(InputError, match=r"holds a finished run.*--resume.*--overwrite"):
-        train.run(config, folder)
+        training.run(config, folder)
     with pytest.raises(InputError, match=r"metrics\.jsonl is empty or missing.*--overwrite"):
-        train.run(config, folder, resume=True)
+        training.run(config, folder, resume=True)
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    train.run(config, folder, overwrite=True)
+    training.run(config, folder, overwrite=True)
     assert json.loads((folder / "summary.json").read_text())["results"]["ist"]["seeds"] == [0]
 
 
@@ -118,4 +119,4 @@ def test_a_folder_in_place_of_a_file_is_named(saved, name, tmp_path):
     (folder / name).touch() if name == "checkpoints" else (folder / name).mkdir()
     for how in ({}, {"resume": True}, {"overwrite": True}):
         with pytest.raises(InputError, match=rf"{name} must be a f"):
-            train.run(tiny(**{"checkpoint.every": 2}), folder, **how)
+            training.run(tiny(**{"checkpoint.every": 2}), folder, **how)

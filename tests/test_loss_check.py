@@ -7,8 +7,9 @@ import numpy as np
 import optax
 import pytest
 
-from ist_jax import axes, loss_check, method, round
-from ist_jax.errors import InputError
+import ist_jax
+from ist_jax import axes, loss_check, method
+from ist_jax.core.errors import InputError
 from ist_jax.models.mlp import MLP
 
 X, Y = np.ones((4, 2, 8, 6), np.float32), np.zeros((4, 2, 8), np.int32)  # [S, J, B, ...]
@@ -39,7 +40,7 @@ class Net(nn.Module):
 
 def build(whole, narrow, **options):
     params, names = axes.of(whole.init(jax.random.key(0), X[0, 0]))
-    return params, round.build(
+    return params, ist_jax.build(
         cross_entropy(narrow), optax.sgd(0.1), params, names, method=method.ist(), workers=4,
         **options,
     )  # fmt: skip
@@ -74,7 +75,7 @@ def test_a_bias_without_a_name_in_a_net_of_nobodys_framework():
     names = {"a": (None, "h"), "bias": (None,), "b": ("h", None)}
     loss = lambda net, batch, key: jnp.mean((batch["x"] @ net["a"] + net["bias"]) @ net["b"])
     with pytest.raises(InputError, match=r"axis 0 of leaf \['bias'\] has 16 entries, as group 'h'"):
-        round.build(
+        ist_jax.build(
             loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4, example=BATCH
         )
 
@@ -84,7 +85,7 @@ def test_what_fails_for_another_reason_keeps_its_own_error():
     loss = lambda net, batch, key: (
         jnp.mean(batch["x"] @ net["a"]) + jnp.sum(batch["x"] + jnp.ones(5))
     )
-    trainer = round.build(loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4)
+    trainer = ist_jax.build(loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4)
     with pytest.raises(ValueError, match="Incompatible shapes for broadcasting"):
         trainer.round(trainer.init(params, jax.random.key(0)), BATCHES)
 
@@ -101,7 +102,7 @@ def test_what_fails_for_another_reason_keeps_its_own_error():
 def test_a_loss_that_gives_something_else_than_a_number(gives, said):
     params, names = {"a": jnp.ones((6, 16))}, {"a": (None, "h")}
     loss = lambda net, batch, key: gives(jnp.mean(batch["x"] @ net["a"]))
-    trainer = round.build(loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4)
+    trainer = ist_jax.build(loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4)
     with pytest.raises(InputError, match=said):
         trainer.round(trainer.init(params, jax.random.key(0)), BATCHES)
 
@@ -117,7 +118,7 @@ def test_a_loss_that_gives_something_else_than_a_number(gives, said):
 def test_leaves_that_cannot_be_trained_are_named(leaf, said):
     params, names = {"a": jnp.ones((6, 16)), "b": leaf}, {"a": (None, "h"), "b": None}
     with pytest.raises(InputError, match=said):
-        round.build(
+        ist_jax.build(
             lambda net, batch, key: 0.0, optax.sgd(0.1), params, names, method=method.ist(),
             workers=2,
         )  # fmt: skip

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, drawn, tiny
 
-from experiments import lottery as command
-from experiments import report, train
-from ist_jax import lottery
-from ist_jax.errors import InputError
+from ist_jax import pruning
+from ist_jax.commands import lottery as command
+from ist_jax.commands import report
+from ist_jax.core.errors import InputError
 from ist_jax.models.resnet import ResNet
+from ist_jax.run import training
 
 X = np.random.default_rng(0).normal(size=(6, 8, 8, 1)).astype(np.float32)
 MODEL = ResNet({"filters2_1": 8}, 3, blocks=(1, 2), base=4, normalise="none", bias=True)
@@ -27,13 +28,13 @@ def net():
 
 def test_the_distance_is_the_papers_by_hand():
     ln = math.log
-    assert lottery.distance([5, 2, 9], [5, 2, 9]) == 0
+    assert pruning.distance([5, 2, 9], [5, 2, 9]) == 0
     expected = ln(2) + (ln(3) - ln(2)) / 2 + ln(3) / 3
-    assert lottery.distance([5, 2, 9], [9, 5, 2]) == pytest.approx(expected)
+    assert pruning.distance([5, 2, 9], [9, 5, 2]) == pytest.approx(expected)
     gone = ln(2) / 2 + (ln(4) - ln(3)) / 3  # 2 is 1st now, and 9 counts as 4th
-    assert lottery.distance([5, 2, 9], [2, 7, 5]) == pytest.approx(ln(3) + gone)
+    assert pruning.distance([5, 2, 9], [2, 7, 5]) == pytest.approx(ln(3) + gone)
     swaps = [
-        lottery.distance(range(9), order) for order in ([1, 0, *range(2, 9)], [*range(7), 8, 7])
+        pruning.distance(range(9), order) for order in ([1, 0, *range(2, 9)], [*range(7), 8, 7])
     ]
     assert swaps[0] > 10 * swaps[1], "the first ranks count most"
 
@@ -42,11 +43,11 @@ def test_filters_are_ranked_by_the_norm_of_the_kernel_that_gives_them_out(net):
     params, names = net
     kernel = np.asarray(params["params"]["stage2_1"]["in"]["kernel"])
     assert names["params"]["stage2_1"]["in"]["kernel"][-1] == "filters2_1"
-    found = lottery.norms(params, names)
+    found = pruning.norms(params, names)
     np.testing.assert_allclose(
         found["filters2_1"], [np.linalg.norm(kernel[..., n]) for n in range(8)], rtol=1e-6
     )
-    order = lottery.ranking(params, names)["filters2_1"]
+    order = pruning.ranking(params, names)["filters2_1"]
     assert (np.diff(found["filters2_1"][order]) <= 0).all()
 
 
@@ -54,13 +55,13 @@ def test_filters_are_ranked_by_the_norm_of_the_kernel_that_gives_them_out(net):
 def test_pruning_keeps_the_largest_and_gives_a_smaller_net(net, share, count):
     """It computes what the whole net does with the other filters at zero."""
     params, names = net
-    stay = lottery.largest(params, names, {"filters2_1": share})
-    norms = lottery.norms(params, names)["filters2_1"]
+    stay = pruning.largest(params, names, {"filters2_1": share})
+    norms = pruning.norms(params, names)["filters2_1"]
     kept = stay["filters2_1"][0]
     assert len(kept) == count
     others = np.setdiff1d(np.arange(8), kept)
     assert norms[kept].min() > norms[others].max(initial=0)
-    small, widths = lottery.prune(params, names, stay)
+    small, widths = pruning.prune(params, names, stay)
     assert widths == {"filters2_1": count}
     ours = MODEL.clone(widths=widths).apply(small, X, train=False)
     kernel = params["params"]["stage2_1"]["in"]["kernel"].at[..., others].set(0)
@@ -73,7 +74,7 @@ def test_pruning_keeps_the_largest_and_gives_a_smaller_net(net, share, count):
 
 def test_at_random_as_many_stay_and_others_each_time():
     shares = {"a": 0.5, "b": 0.25}
-    draws = [lottery.at_random(jax.random.key(n), {"a": 8, "b": 4}, shares) for n in range(50)]
+    draws = [pruning.at_random(jax.random.key(n), {"a": 8, "b": 4}, shares) for n in range(50)]
     assert {d["a"].shape for d in draws} == {(1, 4)}
     assert {d["b"].shape for d in draws} == {(1, 3)}
     counts = np.bincount(np.concatenate([d["a"][0] for d in draws]), minlength=8)
@@ -85,18 +86,18 @@ def test_what_cannot_be_pruned_is_told(net):
     params, names = net
     for share in (1.0, 0.99, -0.1, math.nan):
         with pytest.raises(InputError, match=r"of the 8 neurons of 'filters2_1' must leave some"):
-            lottery.largest(params, names, {"filters2_1": share})
+            pruning.largest(params, names, {"filters2_1": share})
     with pytest.raises(InputError, match=r"no group 'filters9_1'; there are .'filters2_1'"):
-        lottery.largest(params, names, {"filters9_1": 0.5})
+        pruning.largest(params, names, {"filters9_1": 0.5})
     with pytest.raises(InputError, match="no kernel gives out the neurons of 'h'"):
-        lottery.norms({"scale": np.ones(3)}, {"scale": ("h",)})
+        pruning.norms({"scale": np.ones(3)}, {"scale": ("h",)})
 
 
 def test_a_run_is_pruned_and_trained_on(tmp_path, monkeypatch):
     """Of any net whose groups have kernels: here the hidden layers of a small one."""
     config = tiny(**{"eval_every": 3, "checkpoint.every": 3, "seeds": (0, 1)})
     config.lottery.pruned, config.lottery.epochs = (0.5,), 0.5
-    train.run(config, tmp_path / "run")
+    training.run(config, tmp_path / "run")
     lines = command.run(config, tmp_path / "run")
     written = (tmp_path / "run/lottery.jsonl").read_text().splitlines()
     assert lines == list(map(json.loads, written))
@@ -182,11 +183,11 @@ def test_the_command_tells_mistakes(tmp_path):
 def test_a_warm_up_has_rankings_too_and_a_run_that_is_replaced_takes_its_lines_along(tmp_path):
     config = tiny(**{"warm_up": 2, "eval_every": 2, "checkpoint.every": 2, "checkpoint.last": 9})
     config.lottery.pruned, config.lottery.epochs = (), 0.1
-    train.run(config, tmp_path / "run")
+    training.run(config, tmp_path / "run")
     lines = command.run(config, tmp_path / "run")
     assert [x["round"] for x in lines if "round" in x] == [0, 2, 4, 6]
     config.optimizer.lr = 1e-6
-    train.run(config, tmp_path / "run", overwrite=True)
+    training.run(config, tmp_path / "run", overwrite=True)
     assert not (tmp_path / "run/lottery.jsonl").exists()
     again = command.run(config, tmp_path / "run")
     accuracy = lambda rows: [x["accuracy"] for x in rows if "pruned" in x]

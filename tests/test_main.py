@@ -8,9 +8,9 @@ import pytest
 from conftest import ROOT, tiny
 
 from configs import quickstart
-from experiments import train
 from ist_jax import data
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.run import training
 
 QUICKSTART = "--config=configs/quickstart.py:tiny"
 
@@ -40,7 +40,7 @@ def finished(tmp_path_factory):
     config = quickstart.get_config("tiny")
     config.methods = ("ist", "local_sgd", "data_parallel", "ensemble")
     config.seeds, config.tensorboard = (0, 1), True
-    train.run(config, folder)
+    training.run(config, folder)
     return folder, config
 
 
@@ -86,13 +86,13 @@ def test_the_same_command_gives_the_same_metrics(finished, tmp_path):
 
 def test_two_devices_give_the_same_metrics(finished, tmp_path):
     folder, _ = finished
-    train.run(tiny(**{"mesh.workers": 2}), tmp_path / "two")
+    training.run(tiny(**{"mesh.workers": 2}), tmp_path / "two")
     first = [r for r in lines(folder) if (r["method"], r["seed"]) == ("ist", 0)]
     assert timeless(lines(tmp_path / "two")) == timeless(first)
 
 
 def test_one_worker_is_ordinary_training(tmp_path):
-    train.run(tiny(methods=("ist", "single"), workers=1), tmp_path / "one")
+    training.run(tiny(methods=("ist", "single"), workers=1), tmp_path / "one")
     rows = [{k: v for k, v in r.items() if k != "method"} for r in lines(tmp_path / "one")]
     assert timeless(rows[:4]) == timeless(rows[4:])
 
@@ -101,14 +101,14 @@ def test_a_finished_run_is_never_overwritten_without_being_asked(finished):
     folder, config = finished
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(InputError, match="holds a finished run"):
-        train.run(config, folder)
+        training.run(config, folder)
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_overwrite_leaves_nothing_of_the_old_run(tmp_path):
     folder = tmp_path / "run"
-    train.run(tiny(tensorboard=True, methods=("ensemble",)), folder)
-    train.run(tiny(), folder, overwrite=True)
+    training.run(tiny(tensorboard=True, methods=("ensemble",)), folder)
+    training.run(tiny(), folder, overwrite=True)
     assert {row["method"] for row in lines(folder)} == {"ist"}
     names = {path.name for path in folder.iterdir()}
     assert names == {"config.json", "metrics.jsonl", "summary.json", "accuracy.png", "checkpoints"}
@@ -117,13 +117,13 @@ def test_overwrite_leaves_nothing_of_the_old_run(tmp_path):
 def test_a_folder_with_files_of_others_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match=r"thesis\.tex"):
-        train.run(tiny(), tmp_path)
+        training.run(tiny(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_the_plan_agrees_with_the_run(finished, tmp_path):
     folder, config = finished
-    told = train.plan(config)
+    told = training.plan(config)
     assert "hidden0 64 -> 16, hidden1 64 -> 16" in told
     row = next(line for line in told.splitlines() if line.startswith("| ist"))
     assert [cell.strip() for cell in row.split("|")[2:7]] == [
@@ -157,7 +157,7 @@ def test_every_switch_of_the_config_trains(changes, tmp_path):
     config = tiny(rounds=8, **changes)
     if widths:
         config.model.widths = widths
-    train.run(config, tmp_path / "run")
+    training.run(config, tmp_path / "run")
     rows = lines(tmp_path / "run")
     assert rows[-1]["accuracy/test"] > rows[0]["accuracy/test"] + 0.2
 
@@ -165,7 +165,7 @@ def test_every_switch_of_the_config_trains(changes, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
     config = tiny(methods=("local_sgd",), normalise="none", **{"optimizer.lr": 1e20})
     with pytest.raises(InputError, match=r"local_sgd, seed 0: the loss of worker 0 is .* round 0"):
-        train.run(config, tmp_path / "run")
+        training.run(config, tmp_path / "run")
     assert not (tmp_path / "run" / "summary.json").exists()
 
 

@@ -8,8 +8,9 @@ import pytest
 from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
 from training import run
 
-from ist_jax import decompose, method, round
-from ist_jax import workers as devices
+import ist_jax
+from ist_jax import decompose, method
+from ist_jax.sharded import placement as devices
 
 
 def awkward(dtype, size=999):
@@ -79,7 +80,7 @@ def still(net, batch, key):
 )
 def test_a_run_whose_updates_are_zero_does_not_drift(how, exact, workers, many):
     params, names = blocks(workers)
-    trainer = round.build(
+    trainer = ist_jax.build(
         still, optax.sgd(0.1), params, names, method=METHODS[how], workers=workers,
         mesh=devices.mesh(workers, many), exact=exact,
     )  # fmt: skip
@@ -96,7 +97,7 @@ def test_workers_that_move_alike_are_one_worker(workers, many):
     alone = regression_batches(3, 1, 4, 8, 6, 3)
     all_of_them = [jax.tree.map(lambda x: np.repeat(x, workers, axis=0), b) for b in alone]
     one, _ = run(params, names, method.local_sgd(), alone, 1)
-    trainer = round.build(
+    trainer = ist_jax.build(
         mlp_loss, optax.sgd(0.1), params, names, method=method.local_sgd(), workers=workers,
         mesh=devices.mesh(workers, many), exact=True,
     )  # fmt: skip

@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from test_distributed import IPV6, ROOT, connect, environment, free_port, strangers
 
-from experiments import meeting
-from experiments.meeting import Address
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.run import meeting
+from ist_jax.run.meeting import Address
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_one_process_meets_nobody():
 def process(address, count, number, patience):
     """A process that meets, and no more; it may have 128 files open."""
     text = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128)); "
-    text += f"from experiments.meeting import *; meet(Address{tuple(address)}, {count}, {number}, "
+    text += f"from ist_jax.run.meeting import *; meet(Address{tuple(address)}, {count}, {number}, "
     text += f"{patience}); print('met')"
     started = subprocess.Popen(
         [sys.executable, "-c", text],

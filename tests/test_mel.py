@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from ist_jax.data import mel
+from ist_jax.data.sources import mel
 
 
 def oracle(clips):

@@ -7,7 +7,9 @@ import pytest
 from conftest import mlp_loss, mlp_tree, regression_batches
 from test_distributed import free_port, run_all
 
-from ist_jax import method, round, workers
+import ist_jax
+from ist_jax import method
+from ist_jax.sharded import placement
 
 
 @pytest.mark.parametrize(
@@ -18,8 +20,8 @@ from ist_jax import method, round, workers
 def test_a_device_holds_its_part_of_the_net_and_little_more(dims, subnets, shards, key):
     size = 4
     params, names = mlp_tree(dims)
-    mesh = workers.mesh(size, size)
-    trainer = round.build(
+    mesh = placement.mesh(size, size)
+    trainer = ist_jax.build(
         mlp_loss, optax.sgd(0.1), params, names, method=method.ist(), workers=size, mesh=mesh
     )
     state = trainer.init(params, key)
@@ -33,7 +35,7 @@ def test_a_device_holds_its_part_of_the_net_and_little_more(dims, subnets, shard
         ]
         assert sum(held) == net / size
     (batches,) = regression_batches(1, size, 2, 4, dims[0], dims[-1])
-    placed = workers.place(batches, mesh, workers.SPLIT)
+    placed = placement.place(batches, mesh, placement.SPLIT)
     memory = trainer.lower(state, placed).compile().memory_analysis()
     data = sum(leaf.nbytes for leaf in batches.values()) / size
     who = sum(ids.nbytes for ids in state.who.values())

@@ -11,8 +11,8 @@ from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
 from training import run, trainer_of
 
 from ist_jax import decompose, local, method, partition
-from ist_jax.errors import InputError
-from ist_jax.keys import fold
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import fold
 from ist_jax.method import Method
 
 DIMS = (6, 12, 8, 3)

@@ -15,11 +15,14 @@ import pytest
 from conftest import ROOT, mlp_loss, mlp_tree, regression_batches, same_bits
 from flax import linen
 
-from ist_jax import axes, classify, decompose, method, normalise, partition, round
-from ist_jax.errors import InputError
+import ist_jax
+from ist_jax import axes, decompose, method, partition
+from ist_jax.core.errors import InputError
 from ist_jax.models import nnx as nnx_models
+from ist_jax.models import normalise
 from ist_jax.models.cnn import CNN
 from ist_jax.models.mlp import MLP
+from ist_jax.tasks import classification
 
 SPEECH = [
     # widths, workers, parameters of the net, of a subnet (facts of the paper's speech nets)
@@ -34,7 +37,7 @@ SPEECH = [
 @pytest.mark.parametrize(("widths", "workers", "whole", "subnet"), SPEECH)
 def test_parameter_counts_of_the_papers_speech_nets(widths, workers, whole, subnet):
     """Oracle 2, counted on shapes and again by the closed form of traffic.py."""
-    from ist_jax import traffic
+    from ist_jax.cost import traffic
 
     model = MLP(widths, classes=35)
     init = lambda m: axes.of(
@@ -91,13 +94,13 @@ def test_a_convolutional_net_learns(how, key):
     model = cnn()
     params, names = axes.of(jax.jit(functools.partial(model.init, train=True))(key, x[:2]))
     cut = partition.sub_widths(how.assign, axes.widths(params, names), 3)
-    loss = classify.cross_entropy(normalise.subnet(model, cut))
-    trainer = round.build(loss, optax.sgd(0.1), params, names, method=how, workers=3)
+    loss = classification.cross_entropy(normalise.subnet(model, cut))
+    trainer = ist_jax.build(loss, optax.sgd(0.1), params, names, method=how, workers=3)
     state = trainer.init(params, key)
     for _ in range(12):
         chosen = draw.integers(400, size=(3, 4, 32))
         state, _ = trainer.round(state, {"x": x[chosen], "y": y[chosen]})
-    assert classify.accuracy(model, x[:400])(state.params, x[400:], y[400:]) > 0.95
+    assert classification.accuracy(model, x[:400])(state.params, x[400:], y[400:]) > 0.95
 
 
 class Net(nnx.Module):
@@ -131,7 +134,7 @@ def test_an_nnx_module_trains_like_the_same_raw_tree(key):
 
     results = []
     for loss in (with_nnx, with_arrays):
-        trainer = round.build(loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4)
+        trainer = ist_jax.build(loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4)
         state = trainer.init(params, key)
         for batch in regression_batches(3, 4, 2, 8, 6, 3):
             state, _report = trainer.round(state, batch)
@@ -159,7 +162,7 @@ def test_a_raw_tree_learns_without_flax(key):
         return np.asarray(jax.nn.relu(x @ teacher["w0"]) @ teacher["w1"])
 
     draw = np.random.default_rng(0)
-    trainer = round.build(mlp_loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4)
+    trainer = ist_jax.build(mlp_loss, optax.sgd(0.1), params, names, method=method.ist(), workers=4)
     state = trainer.init(params, key)
     first = last = None
     for _ in range(40):

@@ -6,7 +6,7 @@ import quadratic_oracle as oracle
 from quadratic_cases import FAMILY, family, problem
 from test_sketches import close
 
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 from ist_jax.sketch import bounds, moments, quadratics, recursion, sketches
 
 K = 6

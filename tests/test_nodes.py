@@ -15,14 +15,18 @@ from nets import holding, with_features
 from test_graph_data import planetoid
 from test_messages import graph as edges_of
 
+import ist_jax
 from benchmarks import graph as benchmark
 from benchmarks import graph_baselines
-from ist_jax import axes, data, messages, method, nodes, normalise, partition, round, workers
+from ist_jax import axes, data, method, partition
+from ist_jax.core.errors import InputError
 from ist_jax.data import Batches, graph
 from ist_jax.data.clusters import Clusters, Labels, metis
-from ist_jax.errors import InputError
 from ist_jax.local import Seen
+from ist_jax.models import message_passing, normalise
 from ist_jax.models.gcn import KINDS, GraphNet
+from ist_jax.sharded import placement
+from ist_jax.tasks import nodes
 
 N = 60
 DENSE, RECEIVERS, SENDERS = edges_of(N, 150)
@@ -54,7 +58,7 @@ def test_a_batch_is_the_graph_between_its_nodes():
         dense = np.zeros((room, room), np.float32)
         dense[:m, :m] = DENSE[np.ix_(mine, mine)]
         x = DRAW.normal(size=(room, 2)).astype(np.float32)
-        np.testing.assert_allclose(messages.total(jnp.asarray(x), of), dense @ x, atol=1e-5)
+        np.testing.assert_allclose(message_passing.total(jnp.asarray(x), of), dense @ x, atol=1e-5)
         assert (of.degree == dense.sum(1)).all()
         learnt = labels[np.array([chosen])][0]
         expected = np.where(mine % 3 == 0, GRAPH.labels[mine], -1)
@@ -104,20 +108,20 @@ def test_features_that_all_have_in_common_are_as_if_batches_held_them(how, devic
     """To the last bit, and nothing more goes over the wire."""
     widths = {"hidden0": 16, "hidden1": 12}  # of one neuron, a norm would leave nothing
     clusters, model = Clusters(GRAPH, OF), GraphNet(widths, 3, drop=0.2)
-    whole = {"features": GRAPH.features, "links": messages.links(SENDERS, RECEIVERS, N)}
+    whole = {"features": GRAPH.features, "links": message_passing.links(SENDERS, RECEIVERS, N)}
     params, names = drawn(model, whole)
     widths = partition.sub_widths(how.assign, axes.widths(params, names), 4)
     loss = nodes.loss(normalise.subnet(model, widths))
-    mesh = workers.mesh(4, devices)
+    mesh = placement.mesh(4, devices)
     of = Batches(clusters, Labels(clusters, GRAPH), workers=4, batch=2, local_steps=3, seed=0,
                  split="all")  # fmt: skip
     batches = of(0)
     nets, moved = [], []
     for made, given, common in (
         (holding(loss), with_features(batches, GRAPH.features), None),
-        (loss, batches, workers.place(GRAPH.features, mesh)),
+        (loss, batches, placement.place(GRAPH.features, mesh)),
     ):
-        trainer = round.build(
+        trainer = ist_jax.build(
             made, optax.adam(0.1), params, names, method=how, workers=4, mesh=mesh
         )
         state = trainer.init(params, jax.random.key(0))
@@ -140,7 +144,7 @@ def test_input_features_and_classes_can_be_dealt_out_too(kind):
     size, steps, rate = 2, 3, 0.1
     sizes = {"features": 5, "hidden0": 9, "hidden1": 4, "labels": 3}  # three have an empty slot
     clusters, model = Clusters(GRAPH, OF), GraphNet(sizes, 3, kind, heads=2, normalise="scale")
-    whole = {"features": GRAPH.features, "links": messages.links(SENDERS, RECEIVERS, N)}
+    whole = {"features": GRAPH.features, "links": message_passing.links(SENDERS, RECEIVERS, N)}
     params, names = drawn(model, whole)
     widths = axes.widths(params, names)
     assert widths == sizes
@@ -149,9 +153,9 @@ def test_input_features_and_classes_can_be_dealt_out_too(kind):
     batches, cut = of(0), partition.sub_widths(partition.permutation, widths, size)
     loss, found = nodes.loss(normalise.subnet(model, cut)), []
     for devices in (1, 2):
-        trainer = round.build(
+        trainer = ist_jax.build(
             loss, optax.sgd(rate), params, names, method=method.ist(), workers=size,
-            mesh=workers.mesh(size, devices),
+            mesh=placement.mesh(size, devices),
         )  # fmt: skip
         state = trainer.init(params, jax.random.key(5))
         who = jax.tree.map(np.asarray, dict(state.who))
@@ -201,7 +205,7 @@ def test_input_features_and_classes_can_be_dealt_out_too(kind):
 def test_looking_block_by_block_is_looking_at_all_at_once(kind, memory, monkeypatch):
     monkeypatch.setattr(nodes, "IN_MEMORY", memory)
     model = GraphNet(WIDTHS, 3, kind)
-    whole = {"features": GRAPH.features, "links": messages.links(SENDERS, RECEIVERS, N)}
+    whole = {"features": GRAPH.features, "links": message_passing.links(SENDERS, RECEIVERS, N)}
     params, _ = drawn(model, whole)
     expected = model.apply(params, whole, train=False)
     for block in (7, 60) if memory else (13,):
@@ -223,10 +227,10 @@ def test_looking_block_by_block_is_looking_at_all_at_once(kind, memory, monkeypa
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_net_is_looked_at_where_it_lies_and_no_weight_is_gathered(kind):
     model = GraphNet(WIDTHS, 3, kind)
-    whole = {"features": GRAPH.features, "links": messages.links(SENDERS, RECEIVERS, N)}
+    whole = {"features": GRAPH.features, "links": message_passing.links(SENDERS, RECEIVERS, N)}
     params, names = drawn(model, whole)
-    mesh, how = workers.mesh(4, 4), method.ist()
-    trainer = round.build(
+    mesh, how = placement.mesh(4, 4), method.ist()
+    trainer = ist_jax.build(
         lambda *_: 0.0, optax.sgd(0.1), params, names, method=how, workers=4, mesh=mesh
     )
     programs = []
@@ -251,9 +255,9 @@ def test_a_net_is_looked_at_where_it_lies_and_no_weight_is_gathered(kind):
 def test_what_a_net_says_is_whole_in_every_process(monkeypatch):
     """No process could look at another's part of it."""
     params, names = {"w": jnp.ones((3, 4))}, {"w": (None, "h")}
-    trainer = round.build(
+    trainer = ist_jax.build(
         lambda *_: 0.0, optax.sgd(0.1), params, names, method=method.ist(), workers=4,
-        mesh=workers.mesh(4, 4),
+        mesh=placement.mesh(4, 4),
     )  # fmt: skip
     lying = trainer.home(trainer.init(params, jax.random.key(0)))
     layer = lambda net, h: h @ net["w"]

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ist_jax import axes, classify, decompose, normalise, partition
-from ist_jax.errors import InputError
+from ist_jax import axes, decompose, partition
+from ist_jax.core.errors import InputError
+from ist_jax.models import normalise
 from ist_jax.models.cnn import CNN
 from ist_jax.models.mlp import MLP
+from ist_jax.tasks import classification
 
 DRAW = np.random.default_rng(0)
 X = DRAW.normal(size=(512, 10)).astype(np.float32) * 3 + 1
@@ -49,7 +51,7 @@ def test_evaluation_does_not_depend_on_the_batches_of_the_test_set():
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
     odd = model.apply(variables, np.concatenate([test[:1], 1e3 * test[1:]]), train=False)
     np.testing.assert_allclose(together[0], odd[0], rtol=1e-5, atol=1e-5)
-    evaluate = [classify.accuracy(model, X, batch) for batch in (7, 100, 512)]
+    evaluate = [classification.accuracy(model, X, batch) for batch in (7, 100, 512)]
     assert len({e(params, X, Y) for e in evaluate}) == 1
     with_batch_statistics = model.apply(params, test, train=True)
     assert jnp.abs(with_batch_statistics - together).max() > 1e-2, "and the batch's would differ"
@@ -150,7 +152,7 @@ def test_several_counts_of_the_best_in_one_pass_are_those_of_sorted_logits():
     found = normalise.statistics(model, params, X)
     logits = np.asarray(model.apply({**params, **found}, X, train=False))
     order = np.argsort(-logits, axis=1)
-    got = classify.accuracies(model, X, (1, 2, 3), batch=7)(params, X, y)
+    got = classification.accuracies(model, X, (1, 2, 3), batch=7)(params, X, y)
     for k in (1, 2, 3):
         assert got[k] == pytest.approx((order[:, :k] == y[:, None]).any(1).mean())
-    assert got[1] == classify.accuracy(model, X)(params, X, y)
+    assert got[1] == classification.accuracy(model, X)(params, X, y)

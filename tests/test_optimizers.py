@@ -18,9 +18,11 @@ import pytest
 from conftest import same_bits
 from optax import contrib
 
-from ist_jax import carry, method, optimizer_check, round
-from ist_jax.errors import InputError
-from ist_jax.keys import fold
+import ist_jax
+from ist_jax import method
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import fold
+from ist_jax.optimizer_state import carry, checks
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -364,7 +366,7 @@ def why_refused(name, policy, how):
 
 def built(names, how, policy):
     params, axes = nets_of(names)
-    return params, round.build(
+    return params, ist_jax.build(
         total_loss, bundled(names), params, axes, method=METHODS[how](), workers=S,
         optimiser_state=policy,
     )  # fmt: skip
@@ -459,7 +461,7 @@ def test_noise_differs_from_worker_to_worker_and_from_round_to_round(policy):
     params, names = {"w": jnp.zeros((200, 4))}, {"w": (None, "h")}
     noise = optax.add_noise(1.0, 0.0, jax.random.key(0))
     still = lambda net, batch, key: 0.0 * (net["w"].sum() + batch.sum())
-    trainer = round.build(
+    trainer = ist_jax.build(
         still, optax.chain(noise, optax.scale(1.0)), params, names, method=method.local_sgd(),
         workers=4, optimiser_state=policy,
     )  # fmt: skip
@@ -478,7 +480,7 @@ def test_noise_of_one_worker_is_that_of_ordinary_training(policy):
     params, names = {"w": jnp.zeros((5, 4))}, {"w": (None, "h")}
     noise = lambda: optax.add_noise(1.0, 0.0, jax.random.key(0))
     still = lambda net, batch, key: 0.0 * (net["w"].sum() + batch.sum())
-    trainer = round.build(
+    trainer = ist_jax.build(
         still, noise(), params, names, method=method.local_sgd(), workers=1, optimiser_state=policy
     )
     state = trainer.init(params, jax.random.key(1))
@@ -515,7 +517,7 @@ def test_gradients_that_wait_for_a_later_round_are_not_lost_in_silence(make, ste
     params, names = net()
     optimizer = make()
     memory = carry.memory(optimizer, "reset")
-    ask = lambda: optimizer_check.check_steps(optimizer, memory, params, names, steps)
+    ask = lambda: checks.check_steps(optimizer, memory, params, names, steps)
     if not lost:
         return ask()
     with pytest.raises(InputError, match=f"(MultiStepsState|ApplyEvery) .*the {steps} local steps"):

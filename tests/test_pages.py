@@ -8,11 +8,11 @@ from test_report import cells
 from test_vldb import run, section, told
 
 from configs.fashion_resist import LADDER
-from experiments import report
 from experiments.pages import gist, loft, resist
 from experiments.pages.published import LOFT_TRAFFIC, RESIST_TRAFFIC
 from experiments.pages.runs import gathered, time_table
-from ist_jax.errors import InputError
+from ist_jax.commands import report
+from ist_jax.core.errors import InputError
 
 RESULTS = ROOT / "docs/results"
 

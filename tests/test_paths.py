@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, tiny
 
-from experiments import compare, curves, keep, metrics, report, sketch, train
-from ist_jax import data, strict
-from ist_jax.errors import InputError
-from ist_jax.paths import expanded
+from ist_jax import data
+from ist_jax.commands import report, sketch
+from ist_jax.core import strict_json
+from ist_jax.core.errors import InputError
+from ist_jax.core.paths import expanded
+from ist_jax.run import compare, curves, metrics, saving, training
 
 
 def test_home_folders_are_put_in_place_of_the_tilde(monkeypatch, tmp_path):
@@ -57,7 +59,7 @@ def test_every_reader_takes_the_tilde(name):
 
 def test_checkpoints_elsewhere_take_it_too(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    place = lambda folder: keep.folder(tiny(**{"checkpoint.folder": folder}), tmp_path / "run")
+    place = lambda folder: saving.folder(tiny(**{"checkpoint.folder": folder}), tmp_path / "run")
     assert place("~/kept") == f"{tmp_path}/kept"
     assert place("gs://bucket/~/kept") == "gs://bucket/~/kept"
     assert place("") == f"{tmp_path}/run/checkpoints"
@@ -90,23 +92,23 @@ def refuse(word):
 
 
 def test_a_number_that_is_none_is_named_where_it_is():
-    assert strict.dumps({"a": [1, 0.5]}, "x") == '{"a": [1, 0.5]}'
+    assert strict_json.dumps({"a": [1, 0.5]}, "x") == '{"a": [1, 0.5]}'
     with pytest.raises(InputError, match=r"data\.json\['a'\]\[1\]\['b'\] is nan"):
-        strict.dumps({"a": [1, {"b": math.nan}]}, "data.json")
+        strict_json.dumps({"a": [1, {"b": math.nan}]}, "data.json")
     with pytest.raises(InputError, match=r"config\['b'\] is inf"):
         compare.as_json(tiny().__class__({"b": math.inf}))
 
 
 def test_a_measure_that_does_not_exist_is_absent_and_why_is_said(monkeypatch, tmp_path):
-    build = train.build.build
+    build = training.build.build
 
     def without_propensity(*arguments):
         job = build(*arguments)
         measured = lambda state: {**job.evaluate(state), "propensity_1/test": math.nan}
         return job._replace(evaluate=measured)
 
-    monkeypatch.setattr(train.build, "build", without_propensity)
-    train.run(tiny(), tmp_path / "run")
+    monkeypatch.setattr(training.build, "build", without_propensity)
+    training.run(tiny(), tmp_path / "run")
     texts = [path.read_text() for path in (tmp_path / "run").glob("*.json*")]
     for text in texts:
         for part in text.splitlines() if text.startswith('{"') else [text]:

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from ist_jax.core.errors import InputError
 from ist_jax.data import prepared
-from ist_jax.errors import InputError
 
 CALLS: list[str] = []
 

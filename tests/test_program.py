@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from conftest import mlp_loss, mlp_tree
 
-from ist_jax import axes, classify, normalise, program
+from ist_jax import axes
+from ist_jax.cost import program
+from ist_jax.models import normalise
 from ist_jax.models.cnn import CNN
 from ist_jax.models.convolution import Convolution
+from ist_jax.tasks import classification
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -35,7 +38,7 @@ def test_flops_of_a_convolutional_net_agree_with_xla():
     model = CNN({"filters0": 16, "filters1": 32, "hidden0": 64}, classes=10, normalise="none")
     data = {"x": jnp.ones((16, 28, 28, 1)), "y": jnp.zeros(16, jnp.int32)}
     params, _ = axes.of(model.init(jax.random.key(0), data["x"], train=True))
-    grad = jax.grad(classify.cross_entropy(normalise.subnet(model, {})))
+    grad = jax.grad(classification.cross_entropy(normalise.subnet(model, {})))
     ours = program.flops(grad, params, data, jax.random.key(0))
     cost = jax.jit(grad).lower(params, data, jax.random.key(0)).compile().cost_analysis()
     assert cost["flops"] * 0.9 < ours < cost["flops"] * 1.1

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from ist_jax import data
-from ist_jax.data import fashion_mnist, idx, prepared, speech, wav
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.data import prepared
+from ist_jax.data.sources import fashion_mnist, idx, speech, wav
 
 SECONDS, BYTES = 10, 2**25  # that one input may take
 EDGES = (0, 1, 2, 3, 4, 27, 29, 55, 2**7, 2**8, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1)

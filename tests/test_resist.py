@@ -9,20 +9,13 @@ import optax
 import pytest
 from conftest import drawn, on_host, same_bits
 
-from ist_jax import (
-    axes,
-    classify,
-    decompose,
-    depth,
-    method,
-    normalise,
-    partition,
-    program,
-    traffic,
-)
-from ist_jax import round as rounds
-from ist_jax.errors import InputError
+import ist_jax
+from ist_jax import axes, decompose, depth, method, partition
+from ist_jax.core.errors import InputError
+from ist_jax.cost import program, traffic
+from ist_jax.models import normalise
 from ist_jax.models.resnet import ResNet
+from ist_jax.tasks import classification
 
 PAPER = functools.partial(ResNet, preactivate=True, bias=True, logits=False)
 SMALL = PAPER({"stage2": 5}, 3, blocks=(1, 6), base=4)
@@ -66,7 +59,7 @@ def test_traffic_is_the_papers_table(workers, least, gigabytes, local):
     """Up and down, of all workers together."""
     params, names = shapes_of(PAPER({"stage3": 22}, 100, blocks=(3, 4, 23, 3)))
     for how, expected in ((method.resist(least), gigabytes), (method.local_sgd(), local)):
-        trainer = rounds.build(
+        trainer = ist_jax.build(
             lambda *_: 0.0, optax.sgd(0.1), params, names, method=how, workers=workers
         )
         received, sent = trainer.moved.of_steps(50)
@@ -137,7 +130,7 @@ def test_a_worker_computes_the_blocks_it_holds_and_no_others():
     batch = {"x": X, "y": np.zeros(6, np.int32)}
 
     def flops(blocks):
-        loss = classify.cross_entropy(normalise.subnet(model, {"stage2": blocks}))
+        loss = classification.cross_entropy(normalise.subnet(model, {"stage2": blocks}))
         sub = decompose.gather_one(params, names, {"stage2": np.arange(blocks)[None]}, 0)
         return program.flops(jax.grad(loss), sub, batch, key)
 
@@ -152,8 +145,8 @@ def test_a_worker_computes_the_blocks_it_holds_and_no_others():
 def test_blocks_are_averaged_over_those_who_hold_them_and_the_rest_over_all():
     model, params, names = net()
     how = method.resist(3)
-    loss = classify.cross_entropy(normalise.subnet(model, {"stage2": 3}))
-    trainer = rounds.build(loss, optax.sgd(0.1), params, names, method=how, workers=3)
+    loss = classification.cross_entropy(normalise.subnet(model, {"stage2": 3}))
+    trainer = ist_jax.build(loss, optax.sgd(0.1), params, names, method=how, workers=3)
     state = trainer.init(params, jax.random.key(3))
     who, key = on_host(state.who), state.key
     draw = np.random.default_rng(1)
@@ -232,7 +225,7 @@ def test_groups_that_a_net_does_not_have(model, message):
 
 def test_a_net_without_the_group_and_too_many_workers():
     params, names = shapes_of(PAPER({}, 3, blocks=(1, 2), base=4))
-    build = functools.partial(rounds.build, lambda *_: 0.0, optax.sgd(0.1))
+    build = functools.partial(ist_jax.build, lambda *_: 0.0, optax.sgd(0.1))
     with pytest.raises(InputError, match="resist has nothing to cut"):
         build(params, names, method=method.resist(), workers=2)
     params, names = shapes_of(SMALL)

@@ -13,9 +13,9 @@ from test_distributed import TINY, run_all, start_command
 from test_graph_data import planetoid
 from test_main import lines, timeless
 
-from experiments import train
 from ist_jax.checkpoint import Checkpoints
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.run import training
 
 OF_IMAGES = {"rounds": 6, "seeds": (0,), "optimizer.schedule": "constant"}
 ON_A_GRAPH = {
@@ -76,7 +76,7 @@ def test_stopping_and_going_on_in_another_process_gives_the_same_bits(tmp_path, 
     in_a_process(halves)
     for folder, changes in halves.items():
         straight = folder.with_suffix(".straight")
-        train.run(tiny(**changes), straight)
+        training.run(tiny(**changes), straight)
         assert newest(folder) == newest(straight)
         assert timeless(lines(folder)) == timeless(lines(straight))
         assert [line["round"] for line in lines(folder)] == [0, 3, 6]
@@ -122,8 +122,8 @@ def test_sigkill_at_any_instant_of_a_save_loses_no_checkpoint_and_leaves_no_half
         last = after[0]
     rounds = last + 5
     changes = {"checkpoint.every": 1, "eval_every": 2, "rounds": rounds}
-    train.run(tiny(**changes), folder, resume=True)
-    train.run(tiny(**changes), tmp_path / "straight")
+    training.run(tiny(**changes), folder, resume=True)
+    training.run(tiny(**changes), tmp_path / "straight")
     assert newest(folder) == newest(tmp_path / "straight")
     assert timeless(lines(folder)) == timeless(lines(tmp_path / "straight"))
 
@@ -142,10 +142,10 @@ def test_a_signal_saves_at_the_rounds_end_and_exits_with_75(tmp_path, number):
     saved = int(re.search(r"saved after round (\d+); go on with --resume", text)[1])
     assert newest(folder)[0] == saved
     with pytest.raises(InputError, match="holds an interrupted run"):
-        train.run(tiny(), folder)
+        training.run(tiny(), folder)
     changes = {"rounds": saved + 4, "checkpoint.every": saved + 4}
-    train.run(tiny(**changes), folder, resume=True)
-    train.run(tiny(**changes), tmp_path / "straight")
+    training.run(tiny(**changes), folder, resume=True)
+    training.run(tiny(**changes), tmp_path / "straight")
     assert newest(folder) == newest(tmp_path / "straight")
     assert timeless(lines(folder)) == timeless(lines(tmp_path / "straight"))
 
@@ -169,7 +169,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
 def saved(tmp_path_factory):
     """Six rounds, each with its checkpoint."""
     folder = tmp_path_factory.mktemp("saved") / "run"
-    train.run(tiny(**SAVING), folder)
+    training.run(tiny(**SAVING), folder)
     return folder
 
 
@@ -189,7 +189,7 @@ def test_the_newest_good_checkpoint_is_used_in_place_of_a_damaged_one(saved, tmp
     cut_file(largest)
     cut_file(kept / "5" / "about" / "metadata")
     changes = SAVING | {"rounds": 9}
-    train.run(tiny(**changes), folder, resume=True)
+    training.run(tiny(**changes), folder, resume=True)
     told = capsys.readouterr().err
     assert re.search(r"ist, seed 0: the checkpoint of round 6 is damaged: leaf params\.\S+ ", told)
     assert "the checkpoint of round 5 is damaged: about" in told
@@ -198,7 +198,7 @@ def test_the_newest_good_checkpoint_is_used_in_place_of_a_damaged_one(saved, tmp
         "5.damaged",
         "6.damaged",
     }
-    train.run(tiny(**changes), tmp_path / "straight")
+    training.run(tiny(**changes), tmp_path / "straight")
     assert newest(folder) == newest(tmp_path / "straight")
     assert timeless(lines(folder)) == timeless(lines(tmp_path / "straight"))
 
@@ -208,7 +208,7 @@ def test_where_none_is_good_the_run_does_not_start(saved, tmp_path):
     for about in folder.glob("checkpoints/ist_0/*/about/metadata"):
         about.unlink()
     with pytest.raises(InputError, match=r"ist, seed 0: no checkpoint is good. .*--overwrite"):
-        train.run(tiny(**SAVING, rounds=9), folder, resume=True)
+        training.run(tiny(**SAVING, rounds=9), folder, resume=True)
     assert (folder / "checkpoints" / "ist_0" / "6").exists(), "nothing is touched"
 
 
@@ -216,7 +216,7 @@ def test_a_checkpoint_is_not_used_ahead_of_its_metrics(saved, tmp_path, capsys):
     folder = copy_of(saved, tmp_path)
     rows = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(rows[:-1]) + rows[-1][:20])  # torn
-    train.run(tiny(**SAVING, rounds=9), folder, resume=True)
+    training.run(tiny(**SAVING, rounds=9), folder, resume=True)
     assert "metrics up to round 6 are missing" in capsys.readouterr().err
     assert [line["round"] for line in lines(folder)] == [0, 3, 6, 9]
 
@@ -234,17 +234,17 @@ def test_another_experiment_does_not_go_on_from_this_one(saved, tmp_path, change
     before = (folder / "config.json").read_bytes()
     key = next(iter(changes), "model.widths.hidden1")
     with pytest.raises(InputError, match=rf"holds another experiment: config\.{key} was .*now it"):
-        train.run(config, folder, resume=True)
+        training.run(config, folder, resume=True)
     assert (folder / "config.json").read_bytes() == before
     (folder / "config.json").unlink()
     with pytest.raises(InputError, match=rf"ist, seed 0 holds another experiment: config\.{key}"):
-        train.run(config, folder, resume=True)
+        training.run(config, folder, resume=True)
 
 
 def test_a_run_that_is_done_goes_on_doing_nothing(saved, tmp_path):
     folder = copy_of(saved, tmp_path)
     before = (folder / "metrics.jsonl").read_bytes()
-    train.run(tiny(**SAVING), folder, resume=True)
+    training.run(tiny(**SAVING), folder, resume=True)
     assert (folder / "metrics.jsonl").read_bytes() == before
     assert (folder / "summary.json").exists()
 
@@ -252,20 +252,20 @@ def test_a_run_that_is_done_goes_on_doing_nothing(saved, tmp_path):
 def test_a_run_that_is_past_the_rounds_asked_for_says_so(saved, tmp_path):
     folder = copy_of(saved, tmp_path)
     with pytest.raises(InputError, match=r"ist, seed 0 is past config.rounds=4: .* holds round 6"):
-        train.run(tiny(**SAVING, rounds=4), folder, resume=True)
+        training.run(tiny(**SAVING, rounds=4), folder, resume=True)
 
 
 def test_resume_in_an_empty_folder_begins(tmp_path):
-    train.run(tiny(**SAVING), tmp_path / "run", resume=True)
+    training.run(tiny(**SAVING), tmp_path / "run", resume=True)
     assert newest(tmp_path / "run")[0] == 6
 
 
 def test_checkpoints_in_a_folder_of_their_own_are_not_overwritten_without_being_asked(tmp_path):
     changes = SAVING | {"checkpoint.folder": str(tmp_path / "kept")}
-    train.run(tiny(**changes), tmp_path / "one")
+    training.run(tiny(**changes), tmp_path / "one")
     with pytest.raises(InputError, match=r"kept/ist_0 holds checkpoints. Go on .* --resume"):
-        train.run(tiny(**changes), tmp_path / "two")
-    train.run(tiny(**changes), tmp_path / "two", overwrite=True)
+        training.run(tiny(**changes), tmp_path / "two")
+    training.run(tiny(**changes), tmp_path / "two", overwrite=True)
     assert Checkpoints(tmp_path / "kept" / "ist_0").rounds() == [6, 5, 4, 3, 2, 1]
 
 

@@ -9,8 +9,8 @@ from test_distributed import TINY, run_all, start_command
 from test_distributed import team as team_of
 from test_resume import newest, wait_for
 
-from experiments import train
 from ist_jax.checkpoint import Checkpoints
+from ist_jax.run import training
 
 MANY = ("--config.rounds=100000", "--config.checkpoint.every=1", "--config.round_timeout_s=10")
 
@@ -37,7 +37,7 @@ def ended(processes, seconds):
 
 def straight_digests(tmp_path, rounds):
     changes = {"checkpoint.every": 1, "rounds": rounds, "mesh.workers": 4, "mesh.exact": True}
-    train.run(tiny(**changes), tmp_path / "straight")
+    training.run(tiny(**changes), tmp_path / "straight")
     return newest(tmp_path / "straight")
 
 
@@ -93,7 +93,7 @@ def test_a_dead_or_stuck_process_ends_the_others_and_a_restart_goes_on(tmp_path,
             process.communicate()
     rounds = kept.rounds()[0] + 3
     changes = {"checkpoint.every": 1, "rounds": rounds, "mesh.workers": 4, "mesh.exact": True}
-    train.run(tiny(**changes), tmp_path / "run", resume=True)
+    training.run(tiny(**changes), tmp_path / "run", resume=True)
     assert newest(tmp_path / "run") == straight_digests(tmp_path, rounds)
 
 
@@ -108,7 +108,7 @@ runpy.run_module("experiments.main", run_name="__main__")
 def test_all_processes_go_on_from_the_round_that_the_first_one_chose(tmp_path):
     """One of them is shown another list of checkpoints."""
     changes = {"checkpoint.every": 1, "checkpoint.last": 3, "mesh.workers": 4}
-    train.run(tiny(**changes), tmp_path / "run")
+    training.run(tiny(**changes), tmp_path / "run")
     flags = ["--resume", "--config.rounds=8", "--config.checkpoint.every=1"]
     first, second = (command + flags for command in team_of(tmp_path))
     results = run_all([first, ["-c", STALE, *second[2:]]], NPROC="4")

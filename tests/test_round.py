@@ -11,11 +11,14 @@ import pytest
 from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
 from training import run, trainer_of
 
-from ist_jax import axes, classify, method, normalise, partition, round
-from ist_jax.errors import InputError
-from ist_jax.keys import fold
+import ist_jax
+from ist_jax import axes, method, partition
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import fold
 from ist_jax.method import Method
+from ist_jax.models import normalise
 from ist_jax.models.mlp import MLP
+from ist_jax.tasks import classification
 
 DIMS = (6, 12, 8, 3)
 KEY = jax.random.key(0)
@@ -57,8 +60,8 @@ def test_ist_is_the_numpy_oracle(hidden, momentum, policy):
             return {group: ids[round] for group, ids in table.items()}
 
         sub = normalise.subnet(model, {g: ids.shape[-1] for g, ids in table.items()})
-        trainer = round.build(
-            classify.cross_entropy(sub),
+        trainer = ist_jax.build(
+            classification.cross_entropy(sub),
             optax.sgd(0.1, momentum=momentum or None),
             params,
             names,
@@ -134,7 +137,9 @@ def test_steps_trained_are_steps_kept(steps_per_epoch, local_steps):
     )
     params, names = {"w": jnp.zeros(4), "b": jnp.zeros(())}, {"w": ("h",), "b": ()}
     loss = lambda net, b, key: -b["x"].sum() * (net["w"].sum() + net["b"])
-    trainer = round.build(loss, optax.sgd(lr), params, names, method=method.ist(), workers=workers)
+    trainer = ist_jax.build(
+        loss, optax.sgd(lr), params, names, method=method.ist(), workers=workers
+    )
     state = trainer.init(params, jax.random.key(0))
     rounds = 6
     for number in range(rounds):
@@ -244,7 +249,7 @@ def test_moments_that_cannot_travel_are_refused():
 def test_a_loss_gets_its_own_key_for_worker_round_and_step():
     params, names = {"w": jnp.zeros((4, 2))}, {"w": ("h", None)}
     loss = lambda net, batch, key: net["w"].sum() * jax.random.normal(key, ())
-    trainer = round.build(loss, optax.sgd(1.0), params, names, method=method.ist(), workers=4)
+    trainer = ist_jax.build(loss, optax.sgd(1.0), params, names, method=method.ist(), workers=4)
     state = trainer.init(params, jax.random.key(0))
     seen = []
     for _ in range(2):

@@ -14,13 +14,14 @@ from test_graph_data import planetoid
 from test_main import lines
 from test_resume import newest
 
-from experiments import build, lottery, team, train
-from ist_jax import checkpoint, data, stored
-from ist_jax.checkpoint import Checkpoints
+from ist_jax import checkpoint, data
+from ist_jax.checkpoint import Checkpoints, reading
+from ist_jax.commands import lottery
+from ist_jax.core.errors import CheckpointError, InputError
 from ist_jax.data.clusters import clustered
-from ist_jax.errors import CheckpointError, InputError
 from ist_jax.models.mlp import MLP
 from ist_jax.models.resnet import ResNet
+from ist_jax.run import assemble, team, training
 
 DIGITS = data.load("digits")
 OTHER = DIGITS._replace(test_y=DIGITS.test_y[::-1].copy(), sha256="").checked()
@@ -43,7 +44,7 @@ def right(logits):
 def test_a_saved_net_says_of_one_example_what_it_said_in_the_run(tmp_path):
     """As the documentation has it; though nothing else was to be saved. One by one: rounding."""
     config = tiny()
-    train.run(config, tmp_path / "run")
+    training.run(config, tmp_path / "run")
     text = (ROOT / "docs" / "checkpoints.md").read_text()
     code = re.search(r"```python\n(import jax\n.*?)```", text, re.S)[1]
     code = code.replace("runs/quickstart", str(tmp_path / "run")).replace("1024", "64")
@@ -54,7 +55,7 @@ def test_a_saved_net_says_of_one_example_what_it_said_in_the_run(tmp_path):
     assert right(together) == lines(tmp_path / "run")[-1]["accuracy/test"] > 0.8
     for n in range(40):
         np.testing.assert_allclose(predict(DIGITS.test_x[n : n + 1])[0], together[n], atol=2e-5)
-    job = build.build(config, DIGITS, "ist", {})
+    job = assemble.build(config, DIGITS, "ist", {})
     params, statistics = Checkpoints(tmp_path / "run/checkpoints/ist_0").net(6)
     assert same_bits(on_host(job.statistics(job.trainer.init(params, jax.random.key(0)))),
                      statistics), "of the training data, to the last bit"  # fmt: skip
@@ -72,7 +73,7 @@ def test_a_saved_net_says_of_one_example_what_it_said_in_the_run(tmp_path):
 )
 def test_checkpoints_that_stay_hold_statistics_where_the_net_needs_them(tmp_path, changes, held):
     saving = {"checkpoint.every": 1, "checkpoint.last": 9}
-    train.run(tiny(**saving, **changes), tmp_path / "run")
+    training.run(tiny(**saving, **changes), tmp_path / "run")
     kept = Checkpoints(tmp_path / "run/checkpoints/ist_0")
     assert kept.rounds()[0] == 6
     held &= set(kept.rounds())  # one that is due while another is being written is skipped
@@ -91,7 +92,7 @@ def test_gains_of_a_net_that_is_scaled_where_it_is_asked_are_told(tmp_path):
     """ResIST's: residual branches are multiplied by the share of the blocks that a worker had."""
     changes = {"rounds": 4, "eval_every": 4, "local_steps": 8, "data.batch": 32}
     config = tiny("fashion_resist", methods=("resist",), **changes)
-    train.run(config, tmp_path / "run")
+    training.run(config, tmp_path / "run")
     kept = Checkpoints(tmp_path / "run/checkpoints/resist_0")
     gains = kept.check(4)["about"]["gains"]
     assert list(gains) == ["stage2"]
@@ -107,7 +108,7 @@ def test_gains_of_a_net_that_is_scaled_where_it_is_asked_are_told(tmp_path):
 def test_statistics_of_a_net_over_several_devices_are_those_of_the_whole_net(tmp_path, processes):
     shared = [*TINY, "--config.mesh.workers=4", f"--workdir={tmp_path / 'run'}"]
     if processes == 1:
-        train.run(tiny(**{"mesh.workers": 4}), tmp_path / "run")
+        training.run(tiny(**{"mesh.workers": 4}), tmp_path / "run")
     else:
         command = ["-m", "experiments.launch", f"--processes={processes}", "--", *shared]
         [(code, text)] = run_all([command])
@@ -116,7 +117,7 @@ def test_statistics_of_a_net_over_several_devices_are_those_of_the_whole_net(tmp
     assert kept.check(6)["statistics"]
     together, _, statistics = asked(kept.folder, MLP({"hidden0": 64, "hidden1": 64}, 10))
     assert right(together) == pytest.approx(lines(tmp_path / "run")[-1]["accuracy/test"], abs=0.01)
-    job = build.build(tiny(), DIGITS, "ist", {})
+    job = assemble.build(tiny(), DIGITS, "ist", {})
     dense = job.statistics(job.trainer.init(kept.net(6)[0], jax.random.key(0)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
                  statistics, on_host(dense))  # fmt: skip
@@ -126,7 +127,7 @@ def test_statistics_of_a_net_over_several_devices_are_those_of_the_whole_net(tmp
 def half(tmp_path_factory):
     """Three rounds, which may go on."""
     folder = tmp_path_factory.mktemp("half") / "run"
-    train.run(tiny(rounds=3, **ROUNDS), folder)
+    training.run(tiny(rounds=3, **ROUNDS), folder)
     return folder
 
 
@@ -140,16 +141,16 @@ def test_a_run_does_not_go_on_with_other_data_whatever_method_it_goes_on_with(
     """Nor is a finished one said to be of other data than it was."""
     run = shutil.copytree(half, tmp_path / "run")
     before = every_file(run)
-    monkeypatch.setattr(train, "load", lambda config: OTHER)
+    monkeypatch.setattr(training, "load", lambda config: OTHER)
     told = f"ist_0: round 3 was trained on other data: .*{DIGITS.sha256}, now it is {OTHER.sha256}"
     for changes in ({"rounds": 6}, {"rounds": 3}, {"rounds": 6, "methods": ("local_sgd",)}):
         with pytest.raises(InputError, match=told):
-            train.run(tiny(**ROUNDS, **changes), run, resume=True)
+            training.run(tiny(**ROUNDS, **changes), run, resume=True)
     with pytest.raises(InputError, match=told):
         lottery.run(tiny(rounds=3, **ROUNDS), run)
     assert every_file(run) == before
     monkeypatch.undo()
-    train.run(tiny(**ROUNDS), run, resume=True)
+    training.run(tiny(**ROUNDS), run, resume=True)
     assert lines(run)[-1]["round"] == 6
 
 
@@ -159,7 +160,7 @@ def test_the_same_data_may_lie_elsewhere(tmp_path, capsys):
     for place in ("here", "there", "other"):
         planetoid(tmp_path / place)
     (tmp_path / "other/ind.toy.test.index").write_text("9\n10\n11\n")  # two nodes change places
-    start = lambda place, rounds, **more: train.run(
+    start = lambda place, rounds, **more: training.run(
         tiny(**graph, **{"data.path": str(tmp_path / place), "rounds": rounds}),
         tmp_path / "run",
         **more,
@@ -178,7 +179,7 @@ def test_a_team_that_was_given_different_data_does_not_train(tmp_path, monkeypat
     monkeypatch.setattr(team.Team, "share", theirs)
     told = rf"not given the same data: .* {DIGITS.sha256} in process 0 and bbbb.* in process 1"
     with pytest.raises(InputError, match=told):
-        train.run(tiny(), tmp_path / "run")
+        training.run(tiny(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -193,21 +194,21 @@ def test_a_run_saved_by_an_earlier_version_goes_on_to_the_same_bits(tmp_path, ca
     del told["seal"]
     assert told["format"] == 1
     told["about"]["config"] = config.to_json_best_effort()  # whatever keys have come since
-    about.write_text(json.dumps(told | {"seal": stored.seal(told)}))
+    about.write_text(json.dumps(told | {"seal": reading.seal(told)}))
     kept = Checkpoints(tmp_path / "run/checkpoints/ist_0")
     params, statistics = kept.net(3)
     assert (params["params"]["hidden0"]["kernel"].shape, statistics) == ((64, 8), {})
-    job = build.build(config, DIGITS, "ist", {})
+    job = assemble.build(config, DIGITS, "ist", {})
     state = job.trainer.resume(kept.restore(kept.check(3), job.trainer.shapes))
     batches = job.batches(0)
     for number in range(3, 6):
         state, _ = job.trainer.round(state, **job.place(batches(number)))
-    train.run(config, tmp_path / "run", resume=True)
+    training.run(config, tmp_path / "run", resume=True)
     assert "ist_0: the checkpoint of round 3 does not say what data" in capsys.readouterr().err
-    assert newest(tmp_path / "run") == (6, stored.digests(job.trainer.natural(state)))
+    assert newest(tmp_path / "run") == (6, reading.digests(job.trainer.natural(state)))
     assert kept.net(6)[1]
-    train.run(tiny(rounds=9, **changes, **{"model.widths.hidden0": 8, "model.widths.hidden1": 8}),
-              tmp_path / "run", resume=True)  # fmt: skip
+    longer = tiny(rounds=9, **changes, **{"model.widths.hidden0": 8, "model.widths.hidden1": 8})
+    training.run(longer, tmp_path / "run", resume=True)
     assert "does not say" not in capsys.readouterr().err, "it does now"
 
 
@@ -216,7 +217,7 @@ def test_a_run_that_is_over_and_has_no_checkpoint_is_not_trained_again(half, tmp
     run = shutil.copytree(half, tmp_path / "run")
     shutil.rmtree(run / "checkpoints")
     before = (run / "metrics.jsonl").read_bytes()
-    train.run(tiny(**ROUNDS | {"checkpoint.every": 0, "rounds": 3}), run, resume=True)
+    training.run(tiny(**ROUNDS | {"checkpoint.every": 0, "rounds": 3}), run, resume=True)
     assert (run / "metrics.jsonl").read_bytes() == before
     assert "ist, seed 0 is over, and its net was not saved" in capsys.readouterr().err
 
@@ -226,14 +227,15 @@ def test_a_format_that_is_not_known_is_named(half, tmp_path):
     about = run / "checkpoints/ist_0/3/about/metadata"
     told = json.loads(about.read_text())
     told = {key: value for key, value in told.items() if key != "seal"} | {"format": 3}
-    about.write_text(json.dumps(told | {"seal": stored.seal(told)}))
+    about.write_text(json.dumps(told | {"seal": reading.seal(told)}))
     [kept] = checkpoint.within(run / "checkpoints")
     with pytest.raises(CheckpointError, match="its format is 3, and this library reads 1 or 2"):
         kept.check(3)
 
 
 def test_the_digest_of_a_graph_covers_its_clusters(tmp_path, monkeypatch):
-    from ist_jax.data import clusters, graph_files
+    from ist_jax.data import clusters
+    from ist_jax.data.sources import graph_files
 
     planetoid(tmp_path / "graph")
     load = clustered(graph_files.planetoid)

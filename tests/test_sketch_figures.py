@@ -8,8 +8,8 @@ import sys
 import pytest
 from conftest import ROOT
 
-from experiments import sketch
-from ist_jax.errors import InputError
+from ist_jax.commands import sketch
+from ist_jax.core.errors import InputError
 
 CONFIGS = sorted(path.stem for path in ROOT.glob("configs/sketch_*.py"))
 

@@ -7,7 +7,7 @@ import pytest
 import quadratic_oracle as oracle
 from quadratic_cases import FAMILY, family, problem
 
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 from ist_jax.sketch import quadratics, sketches
 
 PERMS = ["Perm-1", "Perm-2", "Perm-3", "n = 2 d"]

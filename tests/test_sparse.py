@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ist_jax.core.errors import InputError
 from ist_jax.data import Batches, sparse
-from ist_jax.errors import InputError
 
 LISTS = [[4, 1], [], [0, 2, 3, 9], [7], [2, 4]]
 STARTS = np.append(0, np.cumsum([len(row) for row in LISTS]))

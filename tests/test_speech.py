@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from ist_jax.data import mel, prepared, speech, wav
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.data import prepared
+from ist_jax.data.sources import mel, speech, wav
 
 SPEAKERS = ("2aa787cf", "a69b9b3e", "0a7c2a8d")  # test, validation and training in the archive
 HOW_MANY = len(speech.WORDS)

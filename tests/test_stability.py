@@ -7,7 +7,7 @@ import pytest
 import quadratic_oracle as oracle
 from quadratic_cases import family, problem
 
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 from ist_jax.sketch import iterate, moments, quadratics, recursion, sketches
 from ist_jax.sketch.quadratics import UnstableStep
 from ist_jax.sketch.stability import growth, largest_step, sure_step

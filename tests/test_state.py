@@ -8,9 +8,10 @@ import pytest
 from conftest import mlp_tree, regression_batches, same_bits
 from training import trainer_of
 
-from ist_jax import door, method, round
-from ist_jax import workers as devices
-from ist_jax.errors import InputError
+import ist_jax
+from ist_jax import method, validate
+from ist_jax.core.errors import InputError
+from ist_jax.sharded import placement as devices
 
 DIMS = (6, 12, 8, 3)
 
@@ -39,7 +40,7 @@ def test_a_tree_of_parameters_may_be_callable():
     loss = lambda net, x, key: jnp.mean(net(x) ** 2)
     x = np.ones((2, 2, 4, 3), np.float32)
     for policy in ("reset", "keep"):
-        trainer = round.build(
+        trainer = ist_jax.build(
             loss, optax.adam(0.1), net, names, method=method.ist(), workers=2,
             optimiser_state=policy,
         )  # fmt: skip
@@ -109,7 +110,7 @@ def test_a_function_of_leaves_must_keep_their_shapes():
 @pytest.mark.parametrize("wrong", [2.0, True, "4", None, 0, -1])
 def test_a_number_of_workers_that_is_none(wrong):
     with pytest.raises(InputError, match="workers must be an integer >= 1, found"):
-        door.check_workers(wrong)
+        validate.check_workers(wrong)
 
 
 @pytest.mark.parametrize(

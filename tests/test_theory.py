@@ -9,8 +9,8 @@ import pytest
 from conftest import same_bits
 
 from ist_jax import decompose
-from ist_jax.errors import InputError
-from ist_jax.keys import fold
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import fold
 from ist_jax.theory import additive, masked
 
 pytestmark = pytest.mark.usefixtures("strict_types")

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ist_jax.errors import InputError
-from ist_jax.keys import fold
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import fold
 from ist_jax.theory import additive, convolution, graph
 
 pytestmark = pytest.mark.usefixtures("strict_types")

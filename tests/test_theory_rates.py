@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from ist_jax.errors import InputError
-from ist_jax.keys import fold
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import fold
 from ist_jax.theory import additive, kernels, masked, rates
 from ist_jax.theory.rates import Constants, Setting
 

@@ -7,7 +7,10 @@ import optax
 import pytest
 from conftest import mlp_tree
 
-from ist_jax import axes, carry, decompose, method, partition, round, traffic
+import ist_jax
+from ist_jax import axes, decompose, method, partition
+from ist_jax.cost import traffic
+from ist_jax.optimizer_state import carry
 
 DIMS = (784, 1024, 512, 10)
 
@@ -40,7 +43,7 @@ def test_bytes_are_those_of_the_gathered_arrays(key, policy):
     names |= {"shared": (None,)}
     loss = lambda net, batch, key: sum(jnp.sum(leaf) for leaf in jax.tree.leaves(net))
     optimizer = optax.sgd(0.1, momentum=0.9)
-    trainer = round.build(
+    trainer = ist_jax.build(
         loss, optimizer, params, names, method=method.ist(), workers=4, optimiser_state=policy
     )
     widths, counts = axes.widths(params, names), traffic.held(params, names, method.ist(), 4)

@@ -9,8 +9,9 @@ from conftest import ROOT
 from ml_collections import ConfigDict
 
 from configs import quickstart
-from experiments import build, check, command, sketch
-from ist_jax.errors import InputError
+from ist_jax.commands import shared_flags, sketch
+from ist_jax.core.errors import InputError
+from ist_jax.run import assemble, checks
 
 CONFIGS = sorted(path.stem for path in ROOT.glob("configs/[a-z]*.py"))
 WRONG = (
@@ -82,7 +83,7 @@ def complaint(look, config):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_wrong_value_in_any_key_is_refused_by_name_or_has_the_right_type(name):
     config = importlib.import_module(f"configs.{name}").get_config()
-    look = sketch.checked if "figure" in config else check.check
+    look = sketch.checked if "figure" in config else checks.check
     config, accepted = loose(config), 0
     for path in list(leaves(config)):
         if name != "quickstart" and "figure" not in config and "options" not in path:
@@ -132,24 +133,24 @@ def like(usual, value, path):
     ],
 )
 def test_a_tuple_in_a_flag_is_what_was_said(text, found):
-    assert command.Tuples().parse(text) == found
+    assert shared_flags.Tuples().parse(text) == found
 
 
 @pytest.mark.parametrize("text", ["3", "0.5", "True", "(", "ist local_sgd", "'a", "(" * 5000, "-"])
 def test_what_is_no_tuple_is_refused_and_one_is_shown(text):
     with pytest.raises(ValueError, match=r"that is no tuple.*\(0, 1, 2\)"):
-        command.Tuples().parse(text)
+        shared_flags.Tuples().parse(text)
 
 
 def test_steps_that_no_optimizer_counts_are_refused_by_key():
     config = quickstart.get_config("tiny")
     config.local_steps, config.rounds = 2**30, 2
     with pytest.raises(InputError, match=r"2 rounds of config\.local_steps=1073741824 are more"):
-        build.rounds(config, None)
+        assemble.rounds(config, None)
 
 
 def test_seeds_that_would_be_one_are_refused():
     config = quickstart.get_config("tiny")
     config.seeds = (0, 2**32)  # jax.random.key takes 32 bits
     with pytest.raises(InputError, match="seeds must be from 0 to 4294967295, found 4294967296"):
-        check.check(config)
+        checks.check(config)

@@ -9,12 +9,12 @@ import scipy.sparse
 from test_report import cells
 
 from benchmarks import time_to_accuracy, xmc_baselines
-from experiments import report
 from experiments.pages import vldb, workloads
 from experiments.pages.published import TABLE1
 from experiments.pages.runs import gathered, read
 from ist_jax import data
-from ist_jax.errors import InputError
+from ist_jax.commands import report
+from ist_jax.core.errors import InputError
 
 
 def run(

@@ -8,20 +8,23 @@ from conftest import drawn, on_host, tiny
 from test_main import lines, timeless
 from test_resume import newest
 
-from experiments import train
-from ist_jax import axes, classify, method, normalise, round
-from ist_jax.errors import InputError
+import ist_jax
+from ist_jax import axes, method
+from ist_jax.core.errors import InputError
+from ist_jax.models import normalise
 from ist_jax.models.ensemble import MEMBERS, Ensemble
 from ist_jax.models.mlp import MLP
 from ist_jax.models.resnet import ResNet
+from ist_jax.run import training
+from ist_jax.tasks import classification
 
 
 @pytest.mark.parametrize("name", ["ist", "resist"])
 def test_a_warm_up_is_local_sgd_and_then_the_method(tmp_path, name):
     """Also where it is looked at: ResIST scales what adds up, local SGD does not."""
     changes = {"rounds": 6, "eval_every": 1, "optimizer.schedule": "cosine"}
-    train.run(tiny(methods=(name, "local_sgd"), warm_up=2, **changes), tmp_path / "warm")
-    train.run(tiny(methods=(name,), **changes), tmp_path / "cold")
+    training.run(tiny(methods=(name, "local_sgd"), warm_up=2, **changes), tmp_path / "warm")
+    training.run(tiny(methods=(name,), **changes), tmp_path / "cold")
     rows = timeless(lines(tmp_path / "warm"))
     warm, local = ([r for r in rows if r["method"] == n] for n in (name, "local_sgd"))
     without = lambda row: {k: v for k, v in row.items() if k != "method"}
@@ -48,8 +51,8 @@ def test_a_run_goes_on_from_any_round_of_a_warm_up(tmp_path, stop, devices):
         "optimiser_state": "keep",
     }
     straight, halves = tmp_path / "straight", tmp_path / "halves"
-    train.run(tiny(rounds=5, **changes), straight)
-    train.run(tiny(rounds=5, **changes), halves)
+    training.run(tiny(rounds=5, **changes), straight)
+    training.run(tiny(rounds=5, **changes), halves)
     for folder in (halves / "checkpoints/ist_0").iterdir():  # as if it had been stopped then
         if folder.name.isdecimal() and int(folder.name) > stop:
             for path in sorted(folder.rglob("*"), reverse=True):
@@ -57,15 +60,15 @@ def test_a_run_goes_on_from_any_round_of_a_warm_up(tmp_path, stop, devices):
             folder.rmdir()
     kept = (halves / "metrics.jsonl").read_text().splitlines()[: stop + 1]
     (halves / "metrics.jsonl").write_text("\n".join(kept) + "\n")
-    train.run(tiny(rounds=5, **changes), halves, resume=True)
+    training.run(tiny(rounds=5, **changes), halves, resume=True)
     assert newest(halves) == newest(straight)
     assert timeless(lines(halves)) == timeless(lines(straight))
 
 
 def test_a_warm_up_that_leaves_no_round_is_refused(tmp_path):
     with pytest.raises(InputError, match="warm_up=6 rounds of local SGD leave none of 6 for ist"):
-        train.run(tiny(warm_up=6), tmp_path / "run")
-    train.run(tiny(warm_up=6, methods=("data_parallel",)), tmp_path / "other")
+        training.run(tiny(warm_up=6), tmp_path / "run")
+    training.run(tiny(warm_up=6, methods=("data_parallel",)), tmp_path / "other")
 
 
 def test_an_ensemble_asks_its_members_and_takes_the_mean_of_their_probabilities():
@@ -96,13 +99,13 @@ def test_members_of_an_ensemble_train_apart_as_if_alone():
         "y": draw.integers(0, 3, (2, 3, 8)).astype(np.int32),
     }
     params, names = drawn(model, batches["x"][0, 0])
-    loss = classify.cross_entropy(normalise.subnet(model, {MEMBERS: 1}))
+    loss = classification.cross_entropy(normalise.subnet(model, {MEMBERS: 1}))
     how, sgd = method.shallow_ensemble(), optax.sgd(0.1)
-    trainer = round.build(loss, sgd, params, names, method=how, workers=2)
+    trainer = ist_jax.build(loss, sgd, params, names, method=how, workers=2)
     state, report = trainer.round(trainer.init(params, jax.random.key(1)), batches)
     assert report.bytes_sent.tolist() == [0, 0]
     found = on_host(trainer.whole(state)).params["params"]["member"]
-    alone = classify.cross_entropy(member)
+    alone = classification.cross_entropy(member)
     for number in range(2):
         mine = {"params": jax.tree.map(lambda leaf, n=number: leaf[n], params["params"]["member"])}
         for step in range(3):

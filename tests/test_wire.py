@@ -9,15 +9,11 @@ import optax
 import pytest
 from conftest import mlp_tree
 
-from ist_jax import (
-    carry,
-    compress,
-    layout,
-    method,
-    partition,
-    traffic,
-)
-from ist_jax import workers as devices
+from ist_jax import compress, method, partition
+from ist_jax.cost import traffic
+from ist_jax.optimizer_state import carry
+from ist_jax.sharded import layout
+from ist_jax.sharded import placement as devices
 
 SIZES = {"f32": 4, "s32": 4, "bf16": 2, "u32": 4, "pred": 1, "s8": 1, "u8": 1}
 

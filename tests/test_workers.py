@@ -8,8 +8,10 @@ import optax
 import pytest
 from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
 
-from ist_jax import decompose, local, method, partition, round, workers
-from ist_jax.errors import InputError
+import ist_jax
+from ist_jax import decompose, local, method, partition
+from ist_jax.core.errors import InputError
+from ist_jax.sharded import placement
 
 DIMS = (6, 16, 8, 3)
 
@@ -41,7 +43,7 @@ def test_the_same_bits_on_1_2_4_and_8_devices(how, net, devices):
             8,
             optax.adam(1e-2),
             optimiser_state="keep",
-            mesh=count and workers.mesh(8, count),
+            mesh=count and placement.mesh(8, count),
             exact=net != "small",  # where every leaf is cut, there is nothing to add up
         )
         state = trainer.init(params, jax.random.key(0))
@@ -53,13 +55,13 @@ def test_the_same_bits_on_1_2_4_and_8_devices(how, net, devices):
 
 
 def spread_out(train, mesh):
-    return jax.jit(workers.spread(workers.each(train), mesh, workers.SPLIT, workers.SPLIT))
+    return jax.jit(placement.spread(placement.each(train), mesh, placement.SPLIT, placement.SPLIT))
 
 
 def test_workers_differ_between_exchanges():
     """Local SGD on a mesh must not turn into synchronous SGD."""
     params, names = mlp_tree(DIMS)
-    mesh = workers.mesh(8, 8)
+    mesh = placement.mesh(8, 8)
     nets = decompose.gather(params, names, {}, 8)
     (batch,) = regression_batches(1, 8, 3, 8, 6, 3)
     optimizer = optax.sgd(0.1)
@@ -70,7 +72,7 @@ def test_workers_differ_between_exchanges():
         )[0]
 
     keys = jax.random.split(jax.random.key(1), 8)
-    arguments = workers.place((nets, batch, keys), mesh, workers.SPLIT)
+    arguments = placement.place((nets, batch, keys), mesh, placement.SPLIT)
     trained = spread_out(train, mesh)(*arguments)
     for one in range(8):
         for other in range(one):
@@ -87,14 +89,14 @@ def test_a_mean_over_all_workers_is_a_mean_and_not_a_sum(how, exact):
     """One step of plain SGD: both methods take it along the mean of the workers' gradients."""
     params, names = mlp_tree(DIMS)
     (batch,) = regression_batches(1, 8, 1, 8, 6, 3)
-    trainer = round.build(
+    trainer = ist_jax.build(
         mlp_loss,
         optax.sgd(0.1),
         params,
         names,
         method=how,
         workers=8,
-        mesh=workers.mesh(8, 4),
+        mesh=placement.mesh(8, 4),
         exact=exact,
     )
     present = np.arange(8) != 5
@@ -118,8 +120,8 @@ def test_a_group_of_devices_trains_a_worker_on_parts_of_its_batch(how):
     params, names = mlp_tree(DIMS)
     batches = regression_batches(3, 4, 3, 8, 6, 3)
     found = []
-    for mesh in (None, workers.mesh(4, 4, data=2)):
-        trainer = round.build(
+    for mesh in (None, placement.mesh(4, 4, data=2)):
+        trainer = ist_jax.build(
             mlp_loss, optax.sgd(0.1), params, names, method=how, workers=4, mesh=mesh
         )
         state = trainer.init(params, jax.random.key(0))
@@ -138,8 +140,8 @@ def test_devices_of_a_group_drop_out_neurons_of_their_own():
     batch = np.zeros((1, 1, 2, 1), np.float32)
     found = []
     for data in (1, 2):
-        mesh = workers.mesh(1, data, data=data)
-        trainer = round.build(
+        mesh = placement.mesh(1, data, data=data)
+        trainer = ist_jax.build(
             noise, optax.sgd(1.0), params, names, method=method.single(), workers=1, mesh=mesh
         )
         state, _ = trainer.round(trainer.init(params, jax.random.key(0)), {"x": batch})
@@ -154,8 +156,8 @@ def test_what_all_devices_have_is_the_same_in_all(how):
     params["b"], names["b"] = jnp.ones(3), (None,)
     loss = lambda net, batch, key: loss_of({})(net, batch, key) + jnp.sum(net["b"] ** 2)
     (batch,) = regression_batches(1, 8, 2, 8, 6, 3)
-    mesh = workers.mesh(8, 4)
-    trainer = round.build(loss, optax.adam(1e-2), params, names, method=how, workers=8, mesh=mesh)
+    mesh = placement.mesh(8, 4)
+    trainer = ist_jax.build(loss, optax.adam(1e-2), params, names, method=how, workers=8, mesh=mesh)
     state, report = trainer.round(trainer.init(params, jax.random.key(0)), batch)
     everywhere = [state.params["b"], state.round, *state.who.values(), report.loss]
     for leaf in everywhere:
@@ -166,21 +168,21 @@ def test_what_all_devices_have_is_the_same_in_all(how):
 
 def test_bad_meshes():
     with pytest.raises(InputError, match="6 workers cannot be dealt out evenly to 4 devices"):
-        workers.mesh(6, 4)
+        placement.mesh(6, 4)
     with pytest.raises(InputError, match="asked for 99 devices, there are 8"):
-        workers.mesh(99, 99)
+        placement.mesh(99, 99)
     with pytest.raises(InputError, match="for 4 workers would leave some without"):
-        workers.mesh(4, 8)
+        placement.mesh(4, 8)
     with pytest.raises(InputError, match="8 devices cannot be grouped by 3"):
-        workers.mesh(8, 8, data=3)
+        placement.mesh(8, 8, data=3)
     params, names = mlp_tree((6, 12, 3))
     with pytest.raises(InputError, match="made for another number of workers: 4 devices do not"):
-        round.build(
+        ist_jax.build(
             mlp_loss,
             optax.sgd(0.1),
             params,
             names,
             method=method.ist(),
             workers=6,
-            mesh=workers.mesh(4, 4),
+            mesh=placement.mesh(4, 4),
         )

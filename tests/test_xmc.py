@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from conftest import same_bits, tiny
 
-from experiments import train
-from ist_jax import data, multilabel, normalise
-from ist_jax.data import debian, files, sparse_text
-from ist_jax.errors import InputError
+from ist_jax import data
+from ist_jax.core.errors import InputError
+from ist_jax.data import files
+from ist_jax.data.sources import debian, sparse_text
+from ist_jax.models import normalise
 from ist_jax.models.xmc import XMC
+from ist_jax.run import training
+from ist_jax.tasks import many_labels
 
 GOOD = "3 6 4\n0,3 1:0.5 5:-2\n 0:1e-1\n2 \n"
 
@@ -298,7 +301,7 @@ def test_precision_and_its_propensity_scored_form_by_hand():
     found = np.array([[2, 0, 1, 4, 3], [1, 3, 2, 0, 4]])
     labels = np.array([[2, 4, 5], [0, 5, 5]])  # 5 pads
     noticed = np.array([0.5, 1.0, 0.25, 1.0, 0.2])
-    got = multilabel.measures(found, labels, noticed)
+    got = many_labels.measures(found, labels, noticed)
     assert got["precision_1"] == 1 / 2
     assert got["precision_3"] == pytest.approx((1 / 3 + 0) / 2)
     assert got["precision_5"] == pytest.approx((2 / 5 + 1 / 5) / 2)
@@ -311,7 +314,7 @@ def test_propensities_are_the_papers():
     n = 1000
     c = (np.log(n) - 1) * 2.5**0.55
     expected = [1 / (1 + c / (count + 1.5) ** 0.55) for count in (0, 10)]
-    np.testing.assert_allclose(multilabel.propensities(np.array([0, 10]), n), expected)
+    np.testing.assert_allclose(many_labels.propensities(np.array([0, 10]), n), expected)
 
 
 def test_a_run_of_ist_learns_and_sends_only_what_it_touches(tmp_path):
@@ -344,7 +347,7 @@ def test_a_run_of_ist_learns_and_sends_only_what_it_touches(tmp_path):
     for sampled in (0, 10):
         config.xmc.sampled = sampled
         workdir = tmp_path / f"run{sampled}"
-        train.run(config, workdir)
+        training.run(config, workdir)
         summary = json.loads((workdir / "summary.json").read_text())
         for name, result in summary["results"].items():
             assert result["last"][0]["precision_1/test"] > 0.9, name
@@ -389,7 +392,7 @@ def test_what_does_not_fit_is_refused(tmp_path, changes, message):
     }
     config.update_from_flattened_dict(base | changes)
     with pytest.raises(InputError, match=message):
-        train.plan(config)
+        training.plan(config)
 
 
 def test_two_sets_in_one_cache_do_not_meet(tmp_path):
@@ -405,7 +408,7 @@ def test_two_sets_in_one_cache_do_not_meet(tmp_path):
 def test_fewer_labels_than_are_asked_for(tmp_path):
     """Places that no label takes count as wrong, never as right."""
     found = np.array([[2, 1, 0, 3, 3]])
-    got = multilabel.measures(found, np.array([[0, 3, 3]]), np.ones(3))
+    got = many_labels.measures(found, np.array([[0, 3, 3]]), np.ones(3))
     assert got["precision_5"] == pytest.approx(1 / 5)
     assert got["propensity_5"] == 1.0
 

@@ -4,12 +4,12 @@ import jax
 import optax
 from conftest import mlp_loss
 
-from ist_jax import round
+import ist_jax
 
 
 def trainer_of(params, names, how, workers, optimizer=None, **options):
     optimizer = optimizer or optax.sgd(0.1)
-    return round.build(mlp_loss, optimizer, params, names, method=how, workers=workers, **options)
+    return ist_jax.build(mlp_loss, optimizer, params, names, method=how, workers=workers, **options)
 
 
 def run(params, names, how, batches, workers=4, optimizer=None, took_part=None, **options):

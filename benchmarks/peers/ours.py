@@ -12,8 +12,12 @@ def main() -> None:
     import numpy as np
     import optax
 
-    from ist_jax import axes, classify, method, normalise, partition, round, workers
+    import ist_jax
+    from ist_jax import axes, method, partition
+    from ist_jax.models import normalise
     from ist_jax.models.mlp import MLP
+    from ist_jax.sharded import placement
+    from ist_jax.tasks import classification
 
     inputs, *hidden, classes = protocol.NETS[task.net]
     model = MLP({f"hidden{i}": n for i, n in enumerate(hidden)}, classes)
@@ -21,8 +25,8 @@ def main() -> None:
     shape = (1, task.local_steps, task.batch)
     x = draw.normal(size=(*shape, inputs)).astype(np.float32)
     batches = {"x": x, "y": draw.integers(0, classes, shape).astype(np.int32)}
-    mesh = workers.mesh(task.workers)
-    batches = workers.place_own(batches, mesh, task.workers)
+    mesh = placement.mesh(task.workers)
+    batches = placement.place_own(batches, mesh, task.workers)
 
     def rounds_of(how, model=model, mesh=mesh, batches=batches):
         net = lambda key: axes.of(model.init(key, x[0, 0, :1], train=True))[0]
@@ -30,8 +34,8 @@ def main() -> None:
             jax.eval_shape(lambda key: model.init(key, x[0, 0, :1], train=True), _key(jax))
         )
         cut = partition.sub_widths(how.assign, axes.widths(shapes, names), mesh.size)
-        loss = classify.cross_entropy(normalise.subnet(model, cut))
-        trainer = round.build(
+        loss = classification.cross_entropy(normalise.subnet(model, cut))
+        trainer = ist_jax.build(
             loss, optax.sgd(0.01), shapes, names, method=how, workers=mesh.size, mesh=mesh
         )
         state = trainer.init(net, _key(jax))
@@ -46,10 +50,10 @@ def main() -> None:
 
     def alone():
         """The local steps of IST and nothing else: a subnet, on this process's own device."""
-        here = workers.mesh(1, jax.local_devices())
+        here = placement.mesh(1, jax.local_devices())
         cut = partition.sub_widths(partition.permutation, model.widths, task.workers)
         own = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data, batches)
-        own = workers.place(own, here, workers.batch_spec(here))
+        own = placement.place(own, here, placement.batch_spec(here))
         return rounds_of(method.single(), normalise.subnet(model, cut), here, own)
 
     methods = {

@@ -17,10 +17,10 @@ def main() -> None:
     import jax.numpy as jnp
     from jax import lax
 
-    from ist_jax import workers
+    from ist_jax.sharded import placement
 
     inputs, hidden, *_ = protocol.NETS[task.net]
-    mesh, part = workers.mesh(task.workers), hidden // task.workers
+    mesh, part = placement.mesh(task.workers), hidden // task.workers
     x = jnp.ones((task.batch, inputs))
     net = jnp.zeros((inputs, part))
     rows = jnp.zeros((task.workers, max(1, part // task.workers // PASSES), inputs))
@@ -29,7 +29,7 @@ def main() -> None:
         return 0.999 * net + x.T @ (x @ net)
 
     def message(_, rows):
-        return lax.all_to_all(rows, workers.WORKER, 0, 0, tiled=True)
+        return lax.all_to_all(rows, placement.WORKER, 0, 0, tiled=True)
 
     # The numbers of steps and passes are arguments, so that no loop is unrolled.
     def steps(net, rows, many, several):
@@ -50,17 +50,17 @@ def main() -> None:
         return lax.fori_loop(0, many, both, (net, rows))
 
     here = jax.tree.map(lambda leaf: leaf[None], (net, rows))
-    here = workers.place_own(here, mesh, task.workers)
-    counts = workers.place((jnp.int32(task.local_steps), jnp.int32(PASSES)), mesh)
+    here = placement.place_own(here, mesh, task.workers)
+    counts = placement.place((jnp.int32(task.local_steps), jnp.int32(PASSES)), mesh)
 
     def make(function):
         def on_a_device(net, rows, many, several):
             done = function(net[0], rows[0], many, several)
             return jax.tree.map(lambda leaf: leaf[None], done)
 
-        split, everywhere = workers.SPLIT, workers.EVERYWHERE
+        split, everywhere = placement.SPLIT, placement.EVERYWHERE
         specs = (split, split, everywhere, everywhere)
-        compiled = jax.jit(workers.spread(on_a_device, mesh, specs, (split, split)))
+        compiled = jax.jit(placement.spread(on_a_device, mesh, specs, (split, split)))
 
         def run():
             jax.block_until_ready(compiled(*here, *counts))

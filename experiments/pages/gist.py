@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.markdown import aligned, quantity, spread
 from experiments.pages.published import GIST_AMAZON2M
 from experiments.pages.runs import Run, commands, settings_apart
 from experiments.pages.runs import joined as runs_joined
+from ist_jax.core.errors import InputError
 from ist_jax.data.graph import told
-from ist_jax.errors import InputError
 from ist_jax.models.gcn import ENDS
+from ist_jax.run.markdown import aligned, quantity, spread
 
 WHOLE = "single"
 PLACES = ("workers", "model.widths", "data.split", "optimiser_state", "eval_every", "rounds")

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from experiments import lottery, report, train
-from experiments.markdown import aligned
 from experiments.pages.moved import PreResNet, moved
 from experiments.pages.published import LOFT_TRAFFIC
 from experiments.pages.runs import Run, commands
 from ist_jax import method
-from ist_jax.errors import InputError
+from ist_jax.commands import lottery, report
+from ist_jax.core.errors import InputError
+from ist_jax.run import training
+from ist_jax.run.markdown import aligned
 
 NETS = {"PreResNet-18": (2, 2, 2, 2), "PreResNet-34": (3, 4, 6, 3)}
 
@@ -76,7 +77,7 @@ def lines_of(run: Run) -> list[dict[str, Any]]:
       InputError: nothing yet, or not all: its times stand at the end.
     """
     try:
-        text = (run.folder / train.LOTTERY).read_text()
+        text = (run.folder / training.LOTTERY).read_text()
         lines = [json.loads(line) for line in text.splitlines()]
     except (OSError, ValueError):
         lines = []

@@ -6,7 +6,9 @@ import jax
 import numpy as np
 import optax
 
-from ist_jax import axes, round, traffic
+import ist_jax
+from ist_jax import axes
+from ist_jax.cost import traffic
 from ist_jax.method import Method
 from ist_jax.models.resnet import ResNet
 
@@ -20,7 +22,7 @@ def moved(model: ResNet, how: Method, workers: int) -> tuple[int, int]:
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
     init = functools.partial(model.init, train=True)
     params, names = axes.of(jax.eval_shape(init, jax.random.key(0), images))
-    trainer = round.build(
+    trainer = ist_jax.build(
         lambda *_: jax.numpy.zeros(()), optax.sgd(0.1), params, names, method=how, workers=workers
     )
     received, sent = trainer.moved.of_steps(1)

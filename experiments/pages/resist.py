@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from configs.fashion_resist import LADDER
-from experiments.markdown import aligned, quantity, spread
 from experiments.pages.moved import PreResNet, moved
 from experiments.pages.published import RESIST_ABLATION, RESIST_TRAFFIC
 from experiments.pages.runs import Run, commands, time_table
 from ist_jax import method
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.run.markdown import aligned, quantity, spread
 
 STEPS = {
     "naive": "every block of the net dealt out",

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import compare, report
-from experiments.markdown import aligned, quantity
-from ist_jax.errors import InputError
+from ist_jax.commands import report
+from ist_jax.core.errors import InputError
+from ist_jax.run import compare
+from ist_jax.run.markdown import aligned, quantity
 
 # What runs for one place need not have in common, since it changes no number of the tables.
 FREE = ("methods", "seeds", "data.path", "data.cache", "checkpoint", "tensorboard", "round_timeout")

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.markdown import aligned, quantity, spread
 from experiments.pages.published import METHODS, NODES, SYNTHETIC, TABLE1, TABLE2, TABLE3, TABLE4
 from experiments.pages.runs import Run, commands
 from experiments.pages.workloads import NETS, joined, link_of, workload_of
+from ist_jax.run.markdown import aligned, quantity, spread
 
 PAPERS_GBPS = 1  # the links of the paper's machines
 _LEVELS = (

@@ -4,7 +4,7 @@ from typing import Any
 
 from experiments.pages.runs import Run
 from experiments.pages.runs import joined as runs_joined
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 
 NETS = {(4096,): "speech_2layer", (4096, 4096): "speech_3layer"}  # hidden layers that are timed
 

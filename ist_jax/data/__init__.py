@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ist_jax.data import (
+from ist_jax.core.errors import InputError
+from ist_jax.data.batches import Batches
+from ist_jax.data.clusters import clustered
+from ist_jax.data.dataset import Dataset
+from ist_jax.data.sources import (
     debian_graph,
     digits,
     fashion_mnist,
@@ -16,10 +20,6 @@ from ist_jax.data import (
     wordnet,
     xmc,
 )
-from ist_jax.data.batches import Batches
-from ist_jax.data.clusters import clustered
-from ist_jax.data.dataset import Dataset
-from ist_jax.errors import InputError
 
 SOURCES: Mapping[str, Callable[..., Any]] = {
     "digits": digits.load,

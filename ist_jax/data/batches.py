@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from ist_jax.core.errors import InputError
 from ist_jax.data.dataset import check_labels
-from ist_jax.errors import InputError
 
 
 class Batches:

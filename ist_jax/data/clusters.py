@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ist_jax import messages
+from ist_jax.core.errors import InputError
 from ist_jax.data import prepared
 from ist_jax.data.graph import TEST, TRAIN, Graph, told
-from ist_jax.errors import InputError
-from ist_jax.messages import K, Links
+from ist_jax.models import message_passing
+from ist_jax.models.message_passing import K, Links
 
 
 def metis(graph: Graph, count: int, cache: str = "") -> np.ndarray:
@@ -87,7 +87,7 @@ class Clusters:
         if together not in self._rooms:
             most = int(np.sort(self._sizes)[-together:].sum())
             degrees = np.minimum(self._degrees, most - 1)
-            beyond = np.bincount(self._of, messages.beyond(degrees)).astype(int)
+            beyond = np.bincount(self._of, message_passing.beyond(degrees)).astype(int)
             self._rooms[together] = most, int(np.sort(beyond)[-together:].sum())
         return self._rooms[together]
 
@@ -116,7 +116,7 @@ class Clusters:
     def _links(self, nodes: np.ndarray, together: int) -> Links:
         key = (together, nodes.tobytes())
         if self._last is None or self._last[0] != key:
-            self._last = key, messages.links(*self._inside(nodes), *self.room(together))
+            self._last = key, message_passing.links(*self._inside(nodes), *self.room(together))
         return self._last[1]
 
     def _inside(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

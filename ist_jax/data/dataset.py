@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 
 AT_ONCE = 2**24  # numbers
 

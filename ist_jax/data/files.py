@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 
 LONGEST = 2**24  # bytes of a line
 LEAST = 2**24  # bytes that any file may take in memory, and

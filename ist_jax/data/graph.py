@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ist_jax.core.errors import InputError
 from ist_jax.data import prepared
-from ist_jax.errors import InputError
 
 TRAIN, VALID, TEST, NONE = 0, 1, 2, -1  # what a node is for
 PARTS = {"training": TRAIN, "validation": VALID, "test": TEST}

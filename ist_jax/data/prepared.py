@@ -28,10 +28,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from ist_jax import strict
+from ist_jax.core import strict_json
+from ist_jax.core.errors import InputError
+from ist_jax.core.paths import expanded
 from ist_jax.data import files
-from ist_jax.errors import InputError
-from ist_jax.paths import expanded
 
 FORMAT = 2  # 1 had no seal
 TOLD = "set.json"
@@ -88,7 +88,7 @@ def _made(place: Path, source: str, fill: Callable[[Path], dict[str, Any]]) -> d
             if path.is_file()
         }
         about = {"format": FORMAT, "source": source, "files": arrays, "told": told}
-        text = strict.dumps({**about, "seal": _seal(about)}, TOLD)
+        text = strict_json.dumps({**about, "seal": _seal(about)}, TOLD)
         with (fresh / TOLD).open("w") as file:
             file.write(text + "\n")
             file.flush()

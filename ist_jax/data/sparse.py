@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from ist_jax.core.errors import InputError
 from ist_jax.data.batches import Batches
-from ist_jax.errors import InputError
 
 
 class Rows:
@@ -93,7 +93,7 @@ class Touched:
     """Batches that tell which columns each worker's examples have in a round.
 
     ``touched(round)`` is ``batches(round)`` with ids numbered by ``["given"]``, the columns that a
-    worker holds (``round.build``, ``given``). With labels among those, a worker holds the labels of
+    worker holds (``build``, ``given``). With labels among those, a worker holds the labels of
     its examples and a sample of ``sampled`` others (``multilabel.loss`` says what becomes of them).
 
     Args:

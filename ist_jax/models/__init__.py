@@ -1,0 +1,1 @@
+"""Nets whose axes have names; each takes widths of a subnet as well as of the whole."""

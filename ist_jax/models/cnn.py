@@ -12,8 +12,8 @@ import numpy as np
 from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from ist_jax import normalise
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.models import normalise
 
 GROUPS = ("filters0", "filters1", "hidden0")
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 
 
 def check_counts(what: str, given: Any) -> None:

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 from jaxtyping import Array, Bool, Float
 
-from ist_jax import messages
-from ist_jax.errors import InputError
-from ist_jax.messages import Links
+from ist_jax.core.errors import InputError
+from ist_jax.models import message_passing
+from ist_jax.models.message_passing import Links
 from ist_jax.models.mlp import hidden
 
 KINDS = ("gcn", "sage", "gat")
@@ -122,13 +122,13 @@ class GraphNet(nn.Module):
 
 def _gcn(net: GraphNet, h: Array, links: Links, width: int, below: Any, group: Any) -> Array:
     root = jax.lax.rsqrt(links.degree.astype(h.dtype) + 1)[:, None]
-    with_self = lambda h: root * (messages.total(root * h, links) + root * h)
+    with_self = lambda h: root * (message_passing.total(root * h, links) + root * h)
     return _mixed(with_self, h, width, below, group, "all")
 
 
 def _sage(net: GraphNet, h: Array, links: Links, width: int, below: Any, group: Any) -> Array:
     share = 1 / jnp.maximum(links.degree, 1).astype(h.dtype)[:, None]
-    mean = lambda h: share * messages.total(h, links)
+    mean = lambda h: share * message_passing.total(h, links)
     return _linear(h, (width,), below, (group,), "self") + _mixed(
         mean, h, width, below, group, "neighbours"
     )
@@ -145,9 +145,11 @@ def _gat(net: GraphNet, h: Array, links: Links, width: int, below: Any, group: A
         return jnp.einsum("nhd,hd->nh", z, kernel)
 
     to, of = towards("to"), towards("of")
-    hears, itself = messages.across(to, of, links)
-    share, mine = messages.softmax(nn.leaky_relu(hears, 0.2), nn.leaky_relu(itself, 0.2), links)
-    return messages.weighted(z, share, links) + mine[:, :, None] * z
+    hears, itself = message_passing.across(to, of, links)
+    share, mine = message_passing.softmax(
+        nn.leaky_relu(hears, 0.2), nn.leaky_relu(itself, 0.2), links
+    )
+    return message_passing.weighted(z, share, links) + mine[:, :, None] * z
 
 
 _LAYERS = {"gcn": _gcn, "sage": _sage, "gat": _gat}

@@ -13,8 +13,8 @@ import numpy as np
 from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from ist_jax import normalise
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.models import normalise
 
 
 class MLP(nn.Module):
@@ -23,7 +23,7 @@ class MLP(nn.Module):
     Attributes:
       widths: neurons of each hidden layer, ``{"hidden0": 4096, ...}``.
       classes: number of logits.
-      normalise: ``standardise``, ``scale`` or ``none`` (``ist_jax.normalise``).
+      normalise: ``standardise``, ``scale`` or ``none`` (``ist_jax.models.normalise``).
       affine: a scale and a shift for each hidden neuron (``standardise`` only).
       logits: standardise the logits too, without scale and shift (``standardise`` only).
       gains: factor on the activations of a group; a subnet's, under ``scale``.

@@ -14,7 +14,7 @@ import flax.nnx as nnx
 import jax
 
 from ist_jax import axes
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 
 PyTree = Any
 

@@ -15,8 +15,8 @@ import numpy as np
 from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from ist_jax import normalise
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.models import normalise
 from ist_jax.models.convolution import Convolution, check_counts
 from ist_jax.models.mlp import MLP
 

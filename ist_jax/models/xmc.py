@@ -1,7 +1,7 @@
 """A net for extreme classification: sparse inputs, one hidden layer, very many labels.
 
 Its logits are ``hidden [B, m] @ kernel [m, L]``, and since nobody should hold all of them, the net
-gives the two factors (``ist_jax.multilabel`` has the loss and the measures). Both kernels have the
+gives the two factors (``tasks.many_labels`` has the loss and the measures). Both kernels have the
 hidden neurons as their first axis, so that a neuron owns one row of each: a subnet of m neurons has
 m rows, and no worker ever holds a column over all neurons. The second axes may be groups too, whose
 members are told in every round: the features that a worker's examples have, the labels it trains.
@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from ist_jax import normalise
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
+from ist_jax.models import normalise
 
 GROUPS = ("features", "hidden0", "labels")
 

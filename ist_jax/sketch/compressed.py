@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 from ist_jax.sketch.bounds import Bound, unmet
 from ist_jax.sketch.quadratics import Quadratics, Real, norm2
 

@@ -19,10 +19,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 from numpy.typing import ArrayLike
 
-from ist_jax import workers
-from ist_jax.errors import InputError
-from ist_jax.keys import fold
-from ist_jax.passes import WORKER
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import fold
+from ist_jax.sharded import placement
+from ist_jax.sharded.chunks import WORKER
 from ist_jax.sketch import stability, step
 from ist_jax.sketch.quadratics import Quadratics, Real, UnstableStep
 from ist_jax.sketch.sketches import Drawn, Sketch, fitting
@@ -134,9 +134,9 @@ def _run(setting, measure, times, every, L, b, x, keys, step_size, noise):
         return x, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
 
     if setting.mesh is not None:
-        one, split = workers.EVERYWHERE, workers.SPLIT
+        one, split = placement.EVERYWHERE, placement.SPLIT
         inputs = (split, split, one, one, one, one)
-        whole = workers.spread(whole, setting.mesh, inputs, (one, one))
+        whole = placement.spread(whole, setting.mesh, inputs, (one, one))
     return whole(L, b, x, keys, step_size, noise)
 
 
@@ -153,10 +153,10 @@ def _one_step(setting, L, b, keys, step_size, noise, x, number):
     alone = functools.partial(step.local, x=x, step_size=step_size, local_steps=setting.local_steps)
     mine = drawn, noises
     if mesh is not None:
-        own = sketch.n // workers.groups(mesh)
+        own = sketch.n // placement.groups(mesh)
         at = lax.axis_index(WORKER) * own
         mine = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, at, own), mine)
-    begun, ended = workers.each(alone)(L, b, *mine)
+    begun, ended = placement.each(alone)(L, b, *mine)
     if mesh is not None:
         begun, ended = (lax.all_gather(part, WORKER, tiled=True) for part in (begun, ended))
     return step.together(setting.rule, jnp.asarray(drawn.ids), x, begun, ended)

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 from numpy.typing import ArrayLike
 
-from ist_jax.errors import InputError
-from ist_jax.keys import fold
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import fold
 
 Real = float | int
 Integer = int | np.integer

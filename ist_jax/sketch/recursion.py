@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from ist_jax.sharded.placement import each
 from ist_jax.sketch import step
 from ist_jax.sketch.quadratics import Matrix, Quadratics, Real, Vector, settling
 from ist_jax.sketch.sketches import Drawn, Sketch
-from ist_jax.workers import each
 
 AT_ONCE = 256  # outcomes
 

@@ -32,8 +32,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from ist_jax.errors import InputError
-from ist_jax.keys import Number, fold
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import Number, fold
 from ist_jax.partition import Assignment, Partition
 from ist_jax.sketch import supports
 from ist_jax.sketch.quadratics import Integer, Quadratics, Real, inverse_root
@@ -230,7 +230,7 @@ def dense(drawn: Drawn, d: int) -> Float[np.ndarray, "*draws n d d"]:
 
 
 def as_partition(sketch: Sketch, group: str) -> Partition:
-    """The same draws as an assignment of one group, for ``round.build`` under float64.
+    """The same draws as an assignment of one group, for ``ist_jax.build`` under float64.
 
     In round k a trainer with key K trains the coordinates that ``iterate.run`` draws in step k of a
     run with key K.

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 from ist_jax.sketch.quadratics import Real
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ist_jax.keys import Number, fold
+from ist_jax.core.keys import Number, fold
 
 Masks = Bool[Array, "S N"]
 # (weights [N, d], signs [N, ...], inputs) -> [n, N]: what every neuron adds to every output.

@@ -23,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from ist_jax.errors import InputError
-from ist_jax.keys import fold
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import fold
 from ist_jax.theory import additive, masked, ranges, rates
 from ist_jax.theory.additive import Problem
 

@@ -22,8 +22,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
-from ist_jax.errors import InputError
-from ist_jax.keys import fold
+from ist_jax.core.errors import InputError
+from ist_jax.core.keys import fold
 from ist_jax.theory import additive, ranges
 from ist_jax.theory.additive import Draw, Problem
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from ist_jax.errors import InputError
+from ist_jax.core.errors import InputError
 
 _COUNTS = {"workers", "width", "local_steps", "rounds", "seeds", "examples", "dimension", "depth"}
 _FRACTIONS = {"xi", "delta"}

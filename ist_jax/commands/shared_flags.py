@@ -1,0 +1,100 @@
+"""What the commands share: --config, --workdir, --overwrite, and one line for every mistake."""
+
+import ast
+import pathlib
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from absl import app, flags
+from ml_collections import config_flags
+from ml_collections.config_flags.tuple_parser import TupleParser
+
+from ist_jax.core import paths
+from ist_jax.core.errors import InputError
+
+
+class Tuples(TupleParser):
+    """Tuples in a flag: ``(0, 1)``, ``0, 1``, ``ist`` and ``ist,local_sgd``."""
+
+    def parse(self, argument: Any) -> tuple:
+        if not isinstance(argument, str):
+            return super().parse(argument)
+        if re.fullmatch(r"\s*[a-z_]\w*\s*(,\s*[a-z_]\w*\s*)*,?\s*", argument, re.ASCII):
+            return tuple(name.strip() for name in argument.split(",") if name.strip())
+        try:
+            found = ast.literal_eval(argument.strip())
+        except Exception:  # of strange text it raises five kinds
+            raise ValueError("that is no tuple; one looks like (0, 1, 2)") from None
+        if not isinstance(found, tuple | list):
+            raise ValueError(f"that is no tuple: ({found!r},) is one, or (0, 1, 2)")
+        return tuple(found)
+
+
+config_flags.register_flag_parser_for_type(tuple, Tuples())
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "File with the experiment, e.g. configs/quickstart.py"
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder for metrics, tables and figures.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the finished run in --workdir.")
+
+
+def mistake(text: str) -> int:
+    """Tells what was wrong with what was asked for; the exit code."""
+    print(f"error: {text}", file=sys.stderr)
+    return 2
+
+
+def workdir(example: str) -> pathlib.Path:
+    """The folder of --workdir.
+
+    Raises:
+      InputError: none was given, or it cannot be one.
+    """
+    if not WORKDIR.value:
+        raise InputError(f"--workdir is missing; try --workdir={example}")
+    return paths.expanded(WORKDIR.value, "--workdir")
+
+
+def unasked(argv: list[str], example: str) -> str | None:
+    """What is wrong with the words of a command, apart from its flags' values."""
+    if len(argv) > 1:
+        return f"what is {argv[1]!r}? Flags look like --config=... --workdir=..."
+    return f"--config is missing; try --config={example}" if CONFIG.value is None else None
+
+
+def start(main: Callable[[list[str]], int], module: str) -> None:
+    """Runs a command and ends the process; ``--help`` shows the flags of its module."""
+    sys.modules["__main__"].__doc__ = sys.modules[module].__doc__
+    for flag in flags.FLAGS.get_key_flags_for_module(module):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    app.run(main, flags_parser=parse)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Flags and config, with everything a user can get wrong in them told in one line."""
+    home = lambda given: f"{given[1]}{paths.expanded(given[2], '--config')}"
+    try:
+        rest = flags.FLAGS([re.sub(r"^(--?config=)(~.*)", home, word) for word in argv])
+        if CONFIG.value is not None:
+            CONFIG.value.keys()  # only here does a config file that cannot be loaded say so
+        return rest
+    except Exception as error:  # a config file is a program, and may fail in any way
+        if error.args and isinstance(error.args[0], KeyError):  # from ml_collections, with a hint
+            one = "no such config key: " + " ".join(error.args[0].args[0].split())
+            if any(".options." in word or ".widths." in word for word in argv):
+                one += (
+                    """; new ones are set all at once: --config.data.options='{"clusters": 50}'"""
+                )
+            sys.exit(mistake(one))
+        lines = "\n".join(str(part) for part in error.args).strip().splitlines() or [repr(error)]
+        # A failure inside a config file carries its traceback; the last line says what it was.
+        one = lines[-1] if "Traceback" in lines[0] or len(lines) > 3 else " ".join(lines)
+        one = one.strip().removeprefix("ValueError: ")
+        if "No such file" in one:
+            there = sorted(path.stem for path in pathlib.Path("configs").glob("[a-z]*.py"))
+            one += f"; configs/ has {', '.join(there)}"
+        one = one if len(one) < 1000 else f"{one[:500]}..."
+        sys.exit(mistake(one))

@@ -1,0 +1,139 @@
+"""Updates in fewer bits: what a worker sends back is rounded at random, or only its largest part.
+
+A worker fetches its subnet as it is, and sends the difference that its local steps have made, in a
+code. Codes work on *rows*: the part of a leaf that belongs to one neuron of its first cut axis, or
+a whole leaf that nothing cuts, so that every row can travel alone. Wherever a row is decoded, its
+old value is known and the difference is added to it; what comes out is the same bits on any number
+of devices. Rows that the code would not make shorter go as they are.
+
+* ``rounded(bits)``: multiples of the row's largest value over 2^(bits-1) - 1, the next lower or
+  higher one at random so that the mean is the value itself (Alistarh et al., NeurIPS 2017).
+* ``largest(share)``: the entries of largest magnitude, with their places (Aji and Heafield, EMNLP
+  2017); the others stay as they were, and what they would have become is forgotten.
+"""
+
+import contextlib
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+from ist_jax.core.errors import InputError
+
+Part = tuple[int, Any]  # entries of a row's part, and their dtype
+BITS = (8, 4)
+
+
+class Code(NamedTuple):
+    """A way to send rows ``float32[..., L]``.
+
+    Attributes:
+      name: ``"8 bits"``.
+      parts: of the length L, what arrays ``[..., n]`` a row becomes.
+      encode: ``(rows, key) -> `` those arrays.
+      decode: ``(arrays, L) -> rows``.
+    """
+
+    name: str
+    parts: Callable[[int], list[Part]]
+    encode: Callable[[Float[Array, "..."], Key[Array, ""]], list[Array]]
+    decode: Callable[[list[Array], int], Float[Array, "..."]]
+
+    def bytes(self, length: int) -> int:
+        """Of a row."""
+        return sum(n * jnp.dtype(dtype).itemsize for n, dtype in self.parts(length))
+
+
+def rounded(bits: int) -> Code:
+    """Values in so many bits (8 or 4), rounded at random."""
+    if bits not in BITS:
+        raise InputError(f"updates can be rounded to 8 or 4 bits, found {bits}")
+    most, pairs = 2 ** (bits - 1) - 1, bits == 4
+
+    def encode(rows, key):
+        scale = jnp.max(jnp.abs(rows), axis=-1, keepdims=True) / most
+        steps = rows / jnp.where(scale > 0, scale, 1)
+        up = jax.random.uniform(key, rows.shape)
+        codes = jnp.clip(jnp.floor(steps + up), -most, most).astype(jnp.int8)
+        return [_packed(codes) if pairs else codes, scale]
+
+    def decode(parts, length):
+        codes, scale = parts
+        codes = _unpacked(codes, length) if pairs else codes
+        # A barrier, because a product that is fused with the sum it goes into has other bits.
+        return lax.optimization_barrier(codes.astype(jnp.float32) * scale)
+
+    parts = lambda length: [
+        (-(-length // 2), jnp.uint8) if pairs else (length, jnp.int8),
+        (1, jnp.float32),
+    ]
+    return _unless_longer(Code(f"{bits} bits", parts, encode, decode))
+
+
+def largest(share: float) -> Code:
+    """Of every row the given share of entries, rounded up to a whole number."""
+    if not 0 < share <= 1:
+        raise InputError(f"the share of entries that are sent must be in (0, 1], found {share}")
+    count = lambda length: math.ceil(share * length)
+
+    def encode(rows, key):
+        _, places = lax.top_k(jnp.abs(rows), count(rows.shape[-1]))
+        return [jnp.take_along_axis(rows, places, axis=-1), places]
+
+    def decode(parts, length):
+        values, places = parts
+        empty = jnp.zeros((*values.shape[:-1], length), values.dtype)
+        return jnp.put_along_axis(empty, places, values, axis=-1, inplace=False)
+
+    parts = lambda length: [(count(length), jnp.float32), (count(length), jnp.int32)]
+    return _unless_longer(Code(f"largest {share:g}", parts, encode, decode))
+
+
+def named(name: str) -> Code | None:
+    """``"8bit"``, ``"4bit"``, ``"top0.01"``; None if empty.
+
+    Raises:
+      InputError: anything else.
+    """
+    if name == "":
+        return None
+    plain = isinstance(name, str) and name.isascii() and not re.search(r"[\s_]", name)
+    with contextlib.suppress(ValueError):  # int() and float() would take other digits and blanks
+        if plain and name.startswith("top"):
+            return largest(float(name.removeprefix("top")))
+        if plain and name.endswith("bit"):
+            return rounded(int(name.removesuffix("bit")))
+    raise InputError(f"compress must be '', '8bit', '4bit' or 'top' and a share, found {name!r}")
+
+
+def of_leaves(code: Code | None, params: Any) -> list[Code | None]:
+    """The code of each leaf: there is none for numbers other than float32."""
+    return [code if leaf.dtype == jnp.float32 else None for leaf in jax.tree.leaves(params)]
+
+
+def _unless_longer(code: Code) -> Code:
+    """Short rows go as they are."""
+    short = lambda length: code.bytes(length) >= 4 * length
+    return Code(
+        code.name,
+        lambda length: [(length, jnp.float32)] if short(length) else code.parts(length),
+        lambda rows, key: [rows] if short(rows.shape[-1]) else code.encode(rows, key),
+        lambda parts, length: parts[0] if short(length) else code.decode(parts, length),
+    )
+
+
+def _packed(codes: Array) -> Array:
+    """Two codes of 4 bits in a byte, ``int8[..., L] -> uint8[..., ceil(L/2)]``."""
+    even = jnp.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, codes.shape[-1] % 2)])
+    nibbles = (even & 15).astype(jnp.uint8)
+    return nibbles[..., ::2] | (nibbles[..., 1::2] << 4)
+
+
+def _unpacked(packed: Array, length: int) -> Array:
+    pairs = jnp.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:-1], -1)
+    return ((pairs[..., :length].astype(jnp.int8) ^ 8) - 8).astype(jnp.int8)

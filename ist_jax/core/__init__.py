@@ -1,0 +1,1 @@
+"""What everything else stands on: keys, errors, indexing, means, paths, strict JSON."""

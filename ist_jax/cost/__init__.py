@@ -1,0 +1,1 @@
+"""What a method costs, in closed form: bytes, seconds, FLOPs."""

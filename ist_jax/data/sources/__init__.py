@@ -1,0 +1,1 @@
+"""Readers of data sets; each finds its files, and downloads nothing."""

@@ -1,0 +1,261 @@
+"""From a config to the things that train: data, model, optimiser, one trainer for each method."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+import ist_jax
+from ist_jax import axes, compress, decompose, loss_check, method, partition
+from ist_jax.core.errors import InputError
+from ist_jax.cost import program, timing, traffic
+from ist_jax.method import Method
+from ist_jax.models import normalise
+from ist_jax.optimizer_state import carry
+from ist_jax.run import tasks
+from ist_jax.run.values import INT32
+from ist_jax.sharded import placement
+from ist_jax.sharded.state import State
+from ist_jax.trainer import Trainer
+
+
+class Plan(NamedTuple):
+    """What a method costs; numbers per worker (the largest one), bytes and FLOPs per round.
+
+    ``bytes_moved`` is what all workers together receive and send in a round.
+    """
+
+    workers: int
+    widths: dict[str, int]
+    sub_widths: dict[str, int]
+    net_parameters: int
+    parameters: int
+    bytes_sent: int
+    bytes_moved: int
+    bytes_once: int
+    flops: int
+
+
+class Job(NamedTuple):
+    """One method, ready to train with any seed; its program is compiled once for all of them."""
+
+    trainer: Trainer
+    state: Callable[[int], State]  # of a seed
+    batches: Callable[[int], Any]  # of a seed
+    own: list[int]  # the workers of this process
+    place: Callable[[Any], dict[str, Any]]  # what a round takes of them, on the mesh
+    evaluate: Callable[[State], dict[str, float]]
+    statistics: Callable[[State], Any]  # of the whole net, which it is asked with,
+    gains: dict[str, float]  # and its gains then
+    step_s: Callable[[], float]  # measures a local step of one worker, in seconds
+    exchanged: Callable[[], timing.Exchanged]  # where every worker is a machine of its own
+    plan: Plan
+    names: Any  # of the axes of its net
+    before: "Job | None" = None  # which trains the first ``config.warm_up`` rounds
+
+
+def rounds(config: ConfigDict, data: Any) -> int:
+    """The number of rounds: as given, or what the number of epochs comes to, rounded up.
+
+    Raises:
+      InputError: more steps than an optimiser counts.
+    """
+    seen = config.workers * config.local_steps * config.data.batch
+    number = config.rounds
+    if config.epochs:
+        number = int(np.ceil(config.epochs * len(data.train_x) / seen))
+    if number * config.local_steps > INT32:
+        raise InputError(
+            f"{number} rounds of config.local_steps={config.local_steps} are more than {INT32} "
+            f"steps: make that, or config.{'epochs' if config.epochs else 'rounds'}, smaller"
+        )
+    return number
+
+
+def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation:
+    """Clipping, weight decay, the optimiser and its schedule, all optax's."""
+    given = config.optimizer
+    schedules = {
+        "constant": lambda: given.lr,
+        "cosine": lambda: optax.cosine_decay_schedule(given.lr, steps),
+        "steps": lambda: optax.piecewise_constant_schedule(
+            given.lr, {steps // 2: 0.1, 3 * steps // 4: 0.1}
+        ),
+    }
+    if given.schedule not in schedules:
+        raise InputError(
+            f"config.optimizer.schedule must be one of {sorted(schedules)}, found "
+            f"{given.schedule!r}"
+        )
+    rate = schedules[given.schedule]()
+    optimizers = {
+        "sgd": lambda: optax.sgd(rate, momentum=given.momentum or None),
+        "adam": lambda: optax.adam(rate),
+    }
+    if given.name not in optimizers:
+        raise InputError(
+            f"config.optimizer.name must be one of {sorted(optimizers)}, found {given.name!r}"
+        )
+    before = []
+    if given.clip:
+        before.append(optax.clip_by_global_norm(given.clip))
+    if given.weight_decay:
+        before.append(optax.add_decayed_weights(given.weight_decay))
+    return optax.chain(*before, optimizers[given.name]())
+
+
+def jobs(config: ConfigDict, data: Any) -> dict[str, Job]:
+    """All methods of a config, and a first look at the batches of every seed."""
+    placed: dict[Mesh, Any] = {}
+    built = {name: build(config, data, name, placed) for name in config.methods}
+    for job in built.values():
+        for seed in config.seeds:
+            job.batches(seed)
+    return built
+
+
+def build(config: ConfigDict, data: Any, name: str, placed: dict[Mesh, Any]) -> Job:
+    """A method, and what goes before it. Nothing is compiled yet, and no parameter exists before
+    ``state(seed)``; ``placed`` takes what is common to all workers, once for the jobs of a mesh.
+    """
+    how = tasks.method_of(config, name)
+    job = _build(config, data, how, placed)
+    if not config.warm_up or how.exchange != "round" or how.assign is partition.uncut:
+        return job
+    if config.warm_up >= rounds(config, data):
+        raise InputError(
+            f"config.warm_up={config.warm_up} rounds of local SGD leave none of "
+            f"{rounds(config, data)} for {name}"
+        )
+    return job._replace(before=_build(config, data, method.local_sgd(), placed))
+
+
+def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) -> Job:
+    count = how.workers or config.workers
+    number = rounds(config, data)
+    task = tasks.of(config, data, how, number)
+    init = lambda key: task.model.init({"params": key, "dropout": key}, task.first, train=True)
+    net = lambda key: axes.of(init(key))[0]
+    key = jax.random.key(0)  # for shapes only
+    shapes, names = axes.of(jax.eval_shape(init, key))
+    widths = axes.widths(shapes, names)
+    drawn = {g: n for g, n in widths.items() if g in task.model.widths and g not in task.given}
+    cut = {**partition.sub_widths(how.assign, drawn, count), **task.given}
+    loss = task.loss(normalise.subnet(task.model, cut))
+    optimizer = optimizer_of(config, number * config.local_steps)
+    mesh = mesh_of(config, count)
+    who = jax.eval_shape(lambda key: how.assign(key, drawn, count, 0), key)
+    who |= {g: jax.ShapeDtypeStruct((count, n), np.int32) for g, n in task.given.items()}
+    subnet = jax.eval_shape(lambda net, who: decompose.gather_one(net, names, who, 0), shapes, who)
+    example = loss_check.seen(task.example, task.common, who)
+    trainer = ist_jax.build(
+        loss,
+        optimizer,
+        shapes,
+        names,
+        method=how,
+        workers=count,
+        optimiser_state=config.optimiser_state,
+        mesh=mesh,
+        exact=config.mesh.exact,
+        on_nonfinite=config.on_nonfinite,
+        given=task.given,
+        code=compress.named(config.compress),
+        example=example,
+    )
+    own = placement.here(mesh, count)
+
+    def state(seed: int) -> State:
+        key = jax.random.key(seed)
+        return trainer.init(net, key)  # made where it is to lie
+
+    slots = {group: np.full(count, n) for group, n in task.given.items()}
+    held = traffic.entries(shapes, names, traffic.held(shapes, names, how, count, slots))
+    memory = carry.memory(optimizer, how.memory or config.optimiser_state)
+    received, sent = trainer.moved.of_steps(config.local_steps)
+    plan = Plan(
+        workers=count,
+        widths=widths,
+        sub_widths=cut,
+        net_parameters=int(traffic.entries(shapes, names, {})),
+        parameters=int(held.max()),
+        bytes_sent=int(sent.max()),
+        bytes_moved=int((received + sent).sum()),
+        bytes_once=int(trainer.moved.once.max()),
+        flops=program.flops(jax.grad(loss), subnet, example, key) * config.local_steps,
+    )
+
+    gradient = jax.jit(jax.grad(loss))
+
+    def step_s() -> float:
+        """The fastest of five gradients; an optimiser's step is small beside one."""
+        zeros = jax.tree.map(
+            lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), (subnet, example)
+        )
+        jax.block_until_ready(gradient(*zeros, key))
+        seconds = []
+        for _ in range(5):
+            started = time.perf_counter()
+            jax.block_until_ready(gradient(*zeros, key))
+            seconds.append(time.perf_counter() - started)
+        return min(seconds)
+
+    def place(tree: dict[str, Any]) -> dict[str, Any]:
+        batches = {name: part for name, part in tree.items() if name != "given"}
+        if mesh not in placed:
+            placed[mesh] = placement.place(task.common, mesh)
+        return {
+            "batches": placement.place_own(batches, mesh, count),
+            "given": placement.place_own(tree.get("given", {}), mesh, count, placement.SPLIT),
+            "common": placed[mesh],
+        }
+
+    statistics = task.statistics(trainer.over)
+    measure = task.measure(trainer.over, statistics)
+    return Job(
+        trainer=trainer,
+        state=state,
+        batches=lambda seed: task.batches(seed, own),
+        own=own,
+        place=place,
+        evaluate=lambda state: measure(trainer.home(state)),
+        statistics=lambda state: statistics(trainer.home(state)),
+        gains=dict(task.gains),
+        plan=plan,
+        names=names,
+        step_s=step_s,
+        exchanged=functools.partial(
+            timing.exchanged,
+            shapes,
+            names,
+            how,
+            count,
+            memory,
+            optimizer,
+            config.local_steps,
+            task.given,
+            compress.named(config.compress),
+        ),
+    )
+
+
+def mesh_of(config: ConfigDict, count: int) -> Mesh:
+    """The devices for S workers; a single worker trains in every process, on a device of its."""
+    if count == 1:
+        return placement.mesh(1, jax.local_devices()[:1])
+    data = config.mesh.data
+    groups = config.mesh.workers or max(1, len(jax.devices()) // data)
+    mesh = placement.mesh(count, groups * data, data=data)
+    idle = set(range(jax.process_count())) - {d.process_index for d in mesh.devices.flat}
+    if idle:
+        raise InputError(
+            f"process {min(idle)} has none of the {groups * data} devices of config.mesh: start "
+            "fewer processes, or use more devices"
+        )
+    return mesh

@@ -1,0 +1,142 @@
+"""What can be said of a config before anything is built from it."""
+
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from configs import quickstart
+from ist_jax import compress
+from ist_jax.core import paths
+from ist_jax.core.errors import InputError
+from ist_jax.data import SOURCES
+from ist_jax.models import normalise
+from ist_jax.models.resnet import ResNet, equal_blocks
+from ist_jax.run import faults, values
+from ist_jax.run.tasks import MODELS, OTHER_MODELS
+from ist_jax.tasks import blockwise
+
+DRAWS = (  # a key, what it is where nobody asked, and the methods that look at it
+    ("assignment", "permutation", ("ist", "ensemble", "dense_subnet")),
+    ("shares", (), ("ist", "ensemble", "dense_subnet")),
+    ("min_depth", 0, ("resist", "shallow_ensemble")),
+)
+
+
+def check(config: ConfigDict) -> None:
+    """Numbers that nothing below would catch.
+
+    Raises:
+      InputError: naming the key, what was expected and what was found.
+    """
+    if "figure" in config:
+        raise InputError("a config with a figure is one of the analysis: experiments.sketch")
+    _check_values(config)
+    choices = {
+        "on_worker_failure": ("raise", "drop"),
+        "on_nonfinite": ("raise", "drop"),
+        "checkpoint.on_error": ("stop", "go_on"),
+        "xmc.loss": tuple(blockwise.KINDS),
+    }
+    for key, known in choices.items():
+        if _at(config, key) not in known:
+            raise InputError(
+                f"config.{key} must be {' or '.join(map(repr, known))}, found {_at(config, key)!r}"
+            )
+    if len(config.xmc.propensity) != 2:
+        raise InputError(
+            f"config.xmc.propensity must be two numbers, found {config.xmc.propensity}"
+        )
+    pruned = config.lottery.pruned
+    if len(set(pruned)) != len(pruned):
+        raise InputError(f"config.lottery.pruned must be different shares, found {pruned}")
+    compress.named(config.compress)
+    faults.plan(config.faults, config.workers, 0)
+    for key in ("methods", "seeds"):
+        if len(set(config[key])) != len(config[key]):
+            raise InputError(
+                f"config.{key} must be a tuple of different values, found {config[key]}"
+            )
+    if config.model.name == "resnet":
+        blocks = config.model.options.get("blocks", ResNet.blocks)
+        for group, count in equal_blocks(blocks).items():
+            if (width := config.model.widths.get(group, count)) != count:
+                raise InputError(
+                    f"config.model.widths.{group}={width}, but of the blocks of that stage {count} "
+                    f"are equal (config.model.options.blocks={blocks})"
+                )
+    if config.normalise == "standardise" and config.data.batch < 2:
+        raise InputError("config.data.batch must be at least 2 to standardise over a batch")
+    if config.data.batch % config.mesh.data:
+        raise InputError(
+            f"config.data.batch={config.data.batch} cannot be split evenly over the "
+            f"config.mesh.data={config.mesh.data} devices of a worker"
+        )
+    if config.optimizer.momentum and config.optimizer.name != "sgd":
+        raise InputError(f"config.optimizer.momentum is sgd's, found {config.optimizer.name!r}")
+    normalise.check_policy(config.normalise)
+    drawing = set(config.methods) - {"local_sgd", "data_parallel", "single"}
+    for key, usual, users in DRAWS:
+        if config[key] != usual and drawing and not drawing & set(users):
+            raise InputError(
+                f"config.{key}={config[key]!r} is for {', '.join(users)}; config.methods="
+                f"{tuple(config.methods)} do not look at it"
+            )
+    if config.normalise == "scale" and config.shares:
+        raise InputError(
+            "config.normalise='scale' multiplies by N/m, the same in every worker, and needs "
+            "workers of one size: leave config.shares empty, or use 'standardise'"
+        )
+
+
+def devices(config: ConfigDict, processes: int) -> None:
+    """Has this process provide its part of the mesh's devices, where they are CPUs.
+
+    Raises:
+      InputError: a mesh that the processes do not divide.
+    """
+    groups = config.mesh.workers
+    if config.workers > 1 and groups and config.workers % groups:
+        raise InputError(
+            f"{config.workers} workers cannot be dealt out evenly to config.mesh.workers={groups}"
+        )
+    wanted = groups * config.mesh.data
+    if wanted % processes:
+        raise InputError(
+            f"{wanted} devices (config.mesh.workers={config.mesh.workers} x config.mesh.data="
+            f"{config.mesh.data}) cannot be dealt out evenly to {processes} processes"
+        )
+    if wanted:  # of other platforms than CPU there are as many as there are
+        jax.config.update("jax_num_cpu_devices", wanted // processes)
+
+
+def _check_values(config: ConfigDict) -> None:
+    """Types and bounds; those of options are told by the model and the data set they are for."""
+    values.check(quickstart.get_config(), config)
+    model, data = config.model, config.data
+    for key in ("model.widths", "model.options", "data.options"):
+        values.check_names(key, _at(config, key))
+    values.check_widths(model.widths)
+    models = {**MODELS, **OTHER_MODELS}
+    if model.name not in models:
+        raise InputError(
+            f"config.model.name must be one of {sorted(models)}, found {values.shown(model.name)}"
+        )
+    known = values.fields_of(models[model.name])
+    if unknown := sorted(set(model.options) - set(known)):
+        raise InputError(
+            f"config.model.options: {model.name} has no option {unknown[0]!r}; it has "
+            f"{', '.join(known) or 'none'}"
+        )
+    values.check_options("model.options", model.options, known)
+    if data.name in SOURCES:
+        values.check_options("data.options", data.options, values.options_of(SOURCES[data.name]))
+    for key in ("data.path", "data.cache", "checkpoint.folder"):
+        if "://" not in _at(config, key):
+            paths.expanded(_at(config, key), f"config.{key}")
+
+
+def _at(config: ConfigDict, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config

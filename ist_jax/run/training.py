@@ -1,0 +1,240 @@
+"""One experiment from top to bottom: every method with every seed, measured alike."""
+
+import contextlib
+import os
+import pathlib
+import platform
+import shlex
+import shutil
+import sys
+import time
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from ist_jax import data as datasets
+from ist_jax.commands import report
+from ist_jax.core import strict_json
+from ist_jax.core.errors import InputError
+from ist_jax.cost import timing
+from ist_jax.run import assemble, checks, compare, curves, lock, loop, saving
+from ist_jax.run.loop import Guard
+from ist_jax.run.metrics import UNWRITTEN, Metrics
+from ist_jax.run.progress import Boards, Progress, tensorboards
+from ist_jax.run.signals import Stop
+from ist_jax.run.team import Team
+from ist_jax.run.watchdog import Watchdog
+
+CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
+LOTTERY = "lottery.jsonl"  # of experiments.lottery, about the run
+FIGURE, TENSORBOARD = report.FIGURES[0], "tensorboard"
+FILES = (CONFIG, METRICS, UNWRITTEN, SUMMARY, LOTTERY, *report.FIGURES)  # of a run folder
+A_DAY = 24 * 3600  # seconds to wait for a process that reads data or checks a checkpoint
+ALONE = Team()
+
+
+def run(
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    overwrite: bool = False,
+    resume: bool = False,
+    team: Team = ALONE,
+) -> None:
+    """Leaves config.json, metrics.jsonl, checkpoints, summary.json and accuracy.png in ``workdir``.
+
+    Of a team, the first process writes them, and the others only train.
+
+    Raises:
+      InputError: a mistake in the config; or the folder is in use, or holds something else.
+      Stopped: a signal asked for it, and the run is saved.
+      CheckpointError: a checkpoint could not be written, and ``checkpoint.on_error`` is "stop".
+    """
+    with contextlib.ExitStack() as until_the_end:
+        there = os.path.isdir(workdir)
+        with team.together("lock"):
+            if team.first and there:
+                until_the_end.enter_context(lock.held(workdir))
+        with team.together("data", A_DAY):  # one may lack it, and the next step needs all of them
+            checks.check(config)
+            data = load(config)
+            boards = tensorboards(workdir / TENSORBOARD, config.tensorboard and team.first)
+        saving.check_team(team, data.sha256)
+        jobs = assemble.jobs(config, data)
+        with team.together("folder", A_DAY):
+            if team.first:
+                if not there:
+                    until_the_end.enter_context(lock.held(workdir, make=True))
+                if resume:
+                    saving.check_data(config, workdir, data.sha256)
+                claim(workdir, config, overwrite, resume)
+        with Stop(team.size > 1) as stop, Watchdog(config.round_timeout_s, team) as dog:
+            guard = Guard(config, team, stop, dog, data.sha256)
+            train(jobs, assemble.rounds(config, data), workdir, guard, boards, overwrite, resume)
+        if team.first:
+            summarise(config, data, jobs, workdir)
+
+
+def summarise(
+    config: ConfigDict, data: Any, jobs: dict[str, assemble.Job], workdir: pathlib.Path
+) -> None:
+    """Writes and prints what a finished run came to."""
+    summary = {
+        "config": config.to_dict(),
+        "plans": {name: job.plan._asdict() for name, job in jobs.items()},
+        "results": report.results(workdir / METRICS),
+        "command": shlex.join(["python", "-m", "experiments.main", *sys.argv[1:]]),
+        "data": {
+            "name": data.name,
+            "origin": data.origin,
+            "train": data.examples,
+            "test": len(data.test_x),
+            "classes": data.classes,
+            "skipped": data.skipped,
+            "sha256": data.sha256,
+        },
+        "environment": {
+            "date": time.strftime("%Y-%m-%d"),
+            "python": platform.python_version(),
+            "jax": jax.__version__,
+            "devices": [str(d) for d in jax.devices()],
+            "cpus": os.cpu_count(),
+        },
+    }
+    told = strict_json.dumps(summary, SUMMARY, indent=2, default=str)
+    (workdir / SUMMARY).write_text(told + "\n")
+    print(report.table([workdir]))
+    print(f"\nfigure: {curves.figure([workdir], workdir / FIGURE)}")
+
+
+def train(
+    jobs: dict[str, assemble.Job],
+    rounds: int,
+    workdir: pathlib.Path,
+    guard: Guard,
+    boards: Boards,
+    overwrite: bool,
+    resume: bool,
+) -> None:
+    """Every method with every seed, one after another."""
+    config, team = guard.config, guard.team
+    for name, job in jobs.items():  # a round each, thrown away: no clock below sees a compilation
+        loop.try_out(job, name, guard)
+    runs = [(name, seed) for seed in config.seeds for name in jobs]
+    metrics = Metrics(workdir / METRICS if team.first else None, keep=resume)
+    costs = [jobs[name].plan.flops * jobs[name].plan.workers * rounds for name, _ in runs]
+    progress, effort = Progress(costs), saving.Effort()
+    for number, (name, seed) in enumerate(runs):
+        keeper = saving.Keeper(config, workdir, name, seed, rounds, effort, team, guard.data)
+        measured = metrics.rounds(name, seed)
+        find = lambda k=keeper, m=measured: k.find(m) if resume else k.begin(overwrite)
+        told = team.decided(f"{name} {seed}", find, patience=A_DAY)
+        if told == saving.DONE:
+            continue
+        metrics.cut(name, seed, told["round"] if told else -1)
+        board = boards(f"{name}_{seed}")
+        for line in loop.run(jobs[name], name, seed, rounds, guard, keeper, told):
+            with keeper.forgiving():
+                metrics.write(line)
+            board(line)
+            if team.first:
+                progress.show(number, line["round"] / rounds, line)
+        keeper.close()
+    metrics.write()
+    if team.first:
+        progress.end(effort)
+
+
+def load(config: ConfigDict) -> Any:
+    """The config's data."""
+    given = config.data
+    options = {"skip_bad": given.skip_bad, "cache": given.cache, **given.options}
+    return datasets.load(given.name, given.path, **options)
+
+
+def plan(config: ConfigDict) -> str:
+    """What would be trained, without training: groups, subnets, bytes and FLOPs of each method.
+
+    Data that are not here are taken to be as large as published.
+    """
+    checks.check(config)
+    try:
+        data, missing = load(config), []
+    except InputError as error:
+        data = datasets.outline(config.data.name, config.data.options.get("size"))
+        if data is None or config.data.path:  # a folder that is named should be there
+            raise
+        missing = [f"cannot be trained here: {str(error).splitlines()[0]}"]
+    rounds = assemble.rounds(config, data)
+    jobs = assemble.jobs(config, data)
+    plans = {name: job.plan for name, job in jobs.items()}
+    lines = [
+        *missing,
+        f"{data.name} ({data.origin}): {data.examples} training and {len(data.test_x)} test "
+        f"examples, {data.classes} classes",
+        f"{config.workers} workers, {rounds} rounds of {config.local_steps} steps, batch "
+        f"{config.data.batch}, seeds {tuple(config.seeds)}",
+    ]
+    for name, p in plans.items():
+        groups = ", ".join(f"{g} {p.widths[g]} -> {n}" for g, n in p.sub_widths.items())
+        lines.append(f"{name}: {groups}")
+    told = "\n".join(lines) + "\n\n" + report.plan_table(plans, rounds)
+    if not config.link_gbps:
+        return told
+    link = timing.Link(config.link_gbps * 1e9 / 8, config.link_latency_ms / 1e3)
+    compute = {name: config.local_steps * job.step_s() for name, job in jobs.items()}
+    exchanged = {name: job.exchanged() for name, job in jobs.items()}
+    return f"{told}\n\n{report.time_table(compute, exchanged, link)}"
+
+
+def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bool) -> None:
+    """Takes the run folder; a run that is in it already goes on, or is replaced, if asked.
+
+    Raises:
+      InputError: the folder holds a run, or another one than is to go on, or something else; or it
+        cannot be written.
+    """
+    metrics = workdir / METRICS
+    try:
+        _look(workdir, overwrite, resume)
+        if resume and (workdir / CONFIG).exists():
+            compare.same(config, (workdir / CONFIG).read_text(errors="replace"), str(workdir))
+        for old in (SUMMARY, FIGURE):
+            (workdir / old).unlink(missing_ok=True)
+        if not resume:
+            for folder in (TENSORBOARD, saving.FOLDER):
+                shutil.rmtree(workdir / folder, ignore_errors=True)
+            (workdir / LOTTERY).unlink(missing_ok=True)
+            metrics.write_text("")
+        metrics.touch()
+        (workdir / CONFIG).write_text(compare.as_json(config, indent=2) + "\n")
+    except OSError as error:
+        raise InputError(f"--workdir={workdir} cannot be written: {error}") from None
+
+
+def _look(workdir: pathlib.Path, overwrite: bool, resume: bool) -> None:
+    """Complains about what a folder holds."""
+    folders = {TENSORBOARD, saving.FOLDER}
+    ours = {*FILES, *folders}
+    names = {path.name for path in workdir.iterdir()} - {lock.NAME}
+    strangers = sorted(names if CONFIG not in names else names - ours)
+    if METRICS not in names and strangers:
+        raise InputError(f"{workdir} holds {strangers[0]} and no run. Choose a new --workdir.")
+    for name in sorted(names & ours):
+        if (workdir / name).is_dir() != (name in folders):
+            raise InputError(
+                f"{workdir / name} must be a {'folder' if name in folders else 'file'}"
+            )
+    measured = METRICS in names and (workdir / METRICS).stat().st_size > 0
+    saved = saving.FOLDER in names and any((workdir / saving.FOLDER).iterdir())
+    if resume and saved and not measured:
+        raise InputError(
+            f"{workdir} holds checkpoints, but {METRICS} is empty or missing: a run cannot go on "
+            f"without its measurements. Put {METRICS} back, or start again (--overwrite)."
+        )
+    if (measured or saved or SUMMARY in names) and not (overwrite or resume):
+        kind = "a finished" if SUMMARY in names else "an interrupted"
+        raise InputError(
+            f"{workdir} holds {kind} run. Choose another --workdir, go on with it (--resume), "
+            "or replace it (--overwrite)."
+        )

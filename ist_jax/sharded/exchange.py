@@ -1,0 +1,188 @@
+"""The same gather and scatter when the net is spread over D devices, moving only what must move.
+
+``out`` gives the subnets of ``decompose.gather`` and ``back`` the net of ``decompose.scatter``, to
+the last bit: entries are copied, and means added up in the order of the workers. The functions here
+run on each device of a mesh (inside ``shard_map``), with its part of every array; ``layout`` says
+which that is. Besides what they are asked for they tell how many passes each journey took.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Int, Key
+
+from ist_jax import decompose
+from ist_jax.partition import Assignment
+from ist_jax.sharded import all_reduce, coded, transfers
+from ist_jax.sharded.chunks import WORKER
+from ist_jax.sharded.layout import Layout, Leaf
+
+PyTree = Any
+Passes = dict[str, Int[Array, ""]]  # of each journey, by its name
+
+
+def out(layout: Layout, rest: PyTree, who: Assignment) -> tuple[PyTree, Passes]:
+    """The subnets of this device's workers, ``[S / D, ...]``, out of the net at rest."""
+    if layout.devices == 1:
+        return decompose.gather(rest, layout.names, who, layout.workers), {}
+    passes: Passes = {}
+    rows = dict(enumerate(layout.tree.flatten_up_to(rest)))
+    for journey in layout.journeys("out"):
+        moved, passes[journey.name] = transfers.from_home(layout, journey, rows, who)
+        rows |= moved
+    nets = [_net_of(layout, leaf, rows[n]) for n, leaf in enumerate(layout.leaves)]
+    return layout.tree.unflatten(nets), passes
+
+
+def back(
+    layout: Layout,
+    rest: PyTree,
+    nets: PyTree,
+    who: Assignment,
+    who_next: Assignment,
+    took_part: Bool[Array, " S"] | None = None,
+    before: PyTree = None,
+    key: Key[Array, ""] | None = None,
+) -> tuple[PyTree, Passes]:
+    """The net at rest again, with these subnets in it, laid out for the next assignment.
+
+    ``before``, the subnets as they came ``out``, and ``key`` are needed where leaves have codes.
+    """
+    codes = coded.encode(layout, before, nets, key)
+    if layout.devices == 1:
+        nets = coded.decode(layout, before, nets, codes)
+        net = decompose.scatter(rest, nets, layout.names, who, took_part, disjoint=layout.disjoint)
+        return net, {}
+    passes: Passes = {}
+    old = dict(enumerate(layout.tree.flatten_up_to(rest)))
+    pieces = dict(enumerate(layout.tree.flatten_up_to(nets)))
+    plain = [n for n in pieces if n not in codes]
+    rows = {n: _rows_of(layout.leaves[n], pieces[n]) for n in plain if layout.leaves[n].split}
+    going: dict[int, Any] = {  # home: an array of rows, or the arrays of their code
+        n: [part.reshape(-1, part.shape[-1]) for part in parts] for n, parts in codes.items()
+    }
+    new: dict[int, Array] = {}
+    for journey in layout.journeys("on"):
+        moved, passes[journey.name] = transfers.to_next(
+            layout, journey, rows, old, who, who_next, took_part
+        )
+        new |= moved
+    for journey in layout.journeys("back"):
+        moved, passes[journey.name] = transfers.to_home(
+            layout, journey, going | rows, old, who, took_part
+        )
+        new |= moved
+    shared = [n for n in plain if not layout.leaves[n].split]
+    merged = mean(layout, [old[n] for n in shared], [pieces[n] for n in shared], took_part)
+    new |= dict(zip(shared, merged, strict=True))
+    whole = {n: parts for n, parts in codes.items() if not layout.leaves[n].split}
+    new |= coded.told(layout, old, whole, took_part)
+    return layout.tree.unflatten(new[n] for n in range(len(new))), passes
+
+
+def mean(
+    layout: Layout,
+    otherwise: PyTree,
+    trees: PyTree,
+    took_part: Bool[Array, " S"] | None = None,
+    key: Key[Array, ""] | None = None,
+) -> PyTree:
+    """The mean over all workers of trees ``[S / D, ...]``; ``otherwise`` where nobody took part.
+
+    With a key, the trees are gradients of the net, whose leaves go in their codes.
+    """
+    if key is not None and (codes := coded.gradients(layout, trees, key)):
+        old = dict(enumerate(jax.tree.leaves(otherwise)))
+        new = coded.told(layout, old, codes, took_part)
+        plain = [n for n in old if n not in codes]
+        flat = jax.tree.leaves(trees)
+        rest = mean(layout, [old[n] for n in plain], [flat[n] for n in plain], took_part)
+        new |= dict(zip(plain, rest, strict=True))
+        return jax.tree.unflatten(jax.tree.structure(otherwise), [new[n] for n in sorted(new)])
+    if layout.devices == 1:
+        names = jax.tree.map(lambda leaf: (None,) * leaf.ndim, otherwise)
+        return decompose.scatter(otherwise, trees, names, {}, took_part)
+    took_part = jnp.ones(layout.workers, bool) if took_part is None else took_part
+    tree: Any
+    leaves, tree = jax.tree.flatten(otherwise)
+    join = all_reduce.in_order if layout.exact else all_reduce.summed
+    return tree.unflatten(join(leaves, tree.flatten_up_to(trees), took_part))
+
+
+def everyone(layout: Layout, values: Array) -> Array:
+    """``[S / D, ...]`` of every device as ``[S, ...]`` on all."""
+    return values if layout.devices == 1 else lax.all_gather(values, WORKER, tiled=True)
+
+
+def depart(layout: Layout, home: PyTree, who: Assignment) -> PyTree:
+    """From a net that is all at home: rows that lie with their holders go there."""
+    rows = dict(enumerate(layout.tree.flatten_up_to(home)))
+    for journey in layout.journeys("on"):
+        rows |= transfers.from_home(layout, journey, rows, who)[0]
+    return layout.tree.unflatten(rows[n] for n in range(len(rows)))
+
+
+def arrive(layout: Layout, rest: PyTree, who: Assignment) -> PyTree:
+    """The net all at home: the inverse of ``depart``."""
+    rows = dict(enumerate(layout.tree.flatten_up_to(rest)))
+    for journey in layout.journeys("on"):
+        empty = {
+            n: jnp.zeros((layout.home(journey.group), *rows[n].shape[1:]), rows[n].dtype)
+            for n in journey.leaves
+        }
+        rows |= transfers.to_home(layout, journey, rows, empty, who)[0]
+    return layout.tree.unflatten(rows[n] for n in range(len(rows)))
+
+
+def unfold(layout: Layout, rest: PyTree, who: Assignment, *, everywhere: bool) -> PyTree:
+    """A copy in natural shapes: this device's part of each leaf that D divides, or all of it."""
+    home = arrive(layout, rest, who) if layout.devices > 1 else rest
+
+    def one(leaf: Leaf, rows: Array) -> Array:
+        if leaf.axis is None:
+            return jnp.copy(rows)
+        if everywhere or not layout.even(leaf):
+            rows = lax.all_gather(rows, WORKER, tiled=True)[: layout.widths[leaf.group]]
+        return jnp.moveaxis(rows, 0, leaf.axis)
+
+    return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(home)))
+
+
+def at_home(layout: Layout, params: PyTree) -> PyTree:
+    """A net in its natural shape as rows at home, ``[D ceil(N/D), ...]``; on the whole mesh."""
+
+    def one(leaf: Leaf, value: Array) -> Array:
+        if leaf.axis is None:
+            return value
+        rows = jnp.moveaxis(value, leaf.axis, 0)
+        padding = layout.devices * layout.home(leaf.group) - len(rows)
+        return jnp.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1))
+
+    return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(params)))
+
+
+def natural(layout: Layout, home: PyTree) -> PyTree:
+    """The inverse of ``at_home``."""
+
+    def one(leaf: Leaf, rows: Array) -> Array:
+        if leaf.axis is None:
+            return rows
+        return jnp.moveaxis(rows[: layout.widths[leaf.group]], 0, leaf.axis)
+
+    return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(home)))
+
+
+def _net_of(layout: Layout, leaf: Leaf, rows: Array) -> Array:
+    """Rows in slots as a leaf of the subnets, ``[S / D, ...]``."""
+    if leaf.axis is None:
+        return jnp.broadcast_to(rows, (layout.some, *rows.shape))
+    return jnp.moveaxis(rows.reshape(layout.some, -1, *rows.shape[1:]), 1, leaf.axis + 1)
+
+
+def _rows_of(leaf: Leaf, net: Array) -> Array:
+    """The inverse of ``_net_of`` for a cut leaf."""
+    assert leaf.axis is not None
+    rows = jnp.moveaxis(net, leaf.axis + 1, 1)
+    return rows.reshape(-1, *rows.shape[2:])

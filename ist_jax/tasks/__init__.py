@@ -1,0 +1,1 @@
+"""What is learnt and measured: one label, many labels, the nodes of a graph."""
