@@ -7,7 +7,7 @@ import optax
 import pytest
 from conftest import same_bits
 
-from ist_jax import local
+from ist_jax import axes, local
 from ist_jax.core.errors import InputError
 from ist_jax.optimizer_state import carry
 
@@ -49,7 +49,7 @@ def test_what_rests_and_what_is_resumed():
     assert (trace.trace["w"] == 0).all()
     assert schedule.count == 5
     assert len(jax.tree.leaves(reset.rest(used))) == 1, "only the count is stored"
-    names = keep.names(net, {"w": ("h",)})
+    names = keep.names(axes.describe(net, {"w": ("h",)}))
     assert names[1].trace == {"w": ("h",)}
     assert names[2].count == ()
 

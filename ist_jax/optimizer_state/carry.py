@@ -27,6 +27,7 @@ import optax
 from jaxtyping import Array, Key
 
 from ist_jax import axes
+from ist_jax.axes import Net
 from ist_jax.core.errors import InputError, first_line
 from ist_jax.core.keys import fold
 
@@ -38,12 +39,12 @@ class Memory(NamedTuple):
 
     ``rest(opt_state)`` is what is stored between rounds, with None for what is not.
     ``resume(net, rested, key)`` is the state with which a worker begins; without a key, PRNG keys
-    go on as they are. Both are pure. ``names(params, names)`` gives the axes of what is stored.
+    go on as they are. Both are pure. ``names(net)`` gives the axes of what is stored.
     """
 
     rest: Callable[[PyTree], PyTree]
     resume: Callable[..., PyTree]
-    names: Callable[[PyTree, PyTree], PyTree]
+    names: Callable[[Net], PyTree]
 
 
 class Node(NamedTuple):
@@ -108,12 +109,12 @@ def memory(optimizer: optax.GradientTransformation, policy: str) -> Memory:
             [new if old is None else _revived(new, old, key, n) for n, (new, old) in both]
         )
 
-    def names(params: PyTree, param_names: PyTree) -> PyTree:
+    def names(net: Net) -> PyTree:
         tree: Any
-        shapes = jax.eval_shape(optimizer.init, params)
+        shapes = jax.eval_shape(optimizer.init, net.shapes)
         leaves, tree = jax.tree.flatten(shapes)
         stay = carried(shapes)
-        found = entries(optimizer, params, param_names) if policy == "keep" else []
+        found = entries(optimizer, net) if policy == "keep" else []
         named = [entry.names for entry in found] or [(None,) * leaf.ndim for leaf in leaves]
         named = [(*n, None) if is_key(leaf) else n for leaf, n in zip(leaves, named, strict=True)]
         return tree.unflatten([n if stays else None for n, stays in zip(named, stay, strict=True)])
@@ -121,16 +122,29 @@ def memory(optimizer: optax.GradientTransformation, policy: str) -> Memory:
     return Memory(rest, resume, names)
 
 
-def entries(optimizer: optax.GradientTransformation, params: PyTree, names: PyTree) -> list[Entry]:
-    """What each leaf of ``optimizer.init(params)`` is, in their order; ``params`` may be shapes."""
-    shapes = jax.eval_shape(optimizer.init, params)
+def first_state(
+    optimizer: optax.GradientTransformation, memory: Memory, params: PyTree
+) -> tuple[PyTree, PyTree]:
+    """A net, and of its optimizer's first state what is carried between rounds."""
+    return params, memory.rest(optimizer.init(params))
+
+
+def with_state(net: Net, optimizer: optax.GradientTransformation, memory: Memory) -> Net:
+    """A net together with what is carried of its optimizer's state: ``(params, opt_state)``."""
+    shapes = jax.eval_shape(lambda params: first_state(optimizer, memory, params), net.shapes)
+    return axes.describe(shapes, (net.names, memory.names(net)))
+
+
+def entries(optimizer: optax.GradientTransformation, net: Net) -> list[Entry]:
+    """What each leaf of ``optimizer.init(params)`` is, in their order."""
+    shapes = jax.eval_shape(optimizer.init, net.shapes)
     try:
         parts = _parts(optimizer, shapes)
     except InputError:  # ``optimizer_check`` allows that only where nothing is cut
         whole = Node("", "")
         return [Entry(whole, False, (None,) * leaf.ndim) for leaf in jax.tree.leaves(shapes)]
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    places = {place: of for (place, _), of in zip(leaves, axes.walk(params, names), strict=True)}
+    paths = jax.tree_util.tree_leaves_with_path(net.shapes)
+    places = {place: leaf for (place, _), leaf in zip(paths, net.leaves, strict=True)}
     return [entry for node, part in parts for entry in _entries(node, part, places)]
 
 
@@ -139,8 +153,8 @@ def is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _entries(node: Node, part: _Part, places: Mapping[Any, tuple]) -> Iterator[Entry]:
-    """Of one part of a state; ``places``: path, leaf and names of each parameter, by its place.
+def _entries(node: Node, part: _Part, places: Mapping[Any, axes.Leaf]) -> Iterator[Entry]:
+    """Of one part of a state; ``places``: each parameter, by its place in the tree.
 
     A leaf belongs to the parameter at whose place it stands, or under whose place (a list for each
     axis). A part may lack parameters, as where an optimizer is masked.
@@ -151,9 +165,9 @@ def _entries(node: Node, part: _Part, places: Mapping[Any, tuple]) -> Iterator[E
         if not of:
             yield Entry(node, part.own, none)
             continue
-        path, parameter, names = places[place[: of[0]]]
+        parameter = places[place[: of[0]]]
         shaped = of[0] == len(place) and leaf.shape == parameter.shape
-        yield Entry(node, False, names if shaped else none, path, shaped)
+        yield Entry(node, False, parameter.names if shaped else none, parameter.path, shaped)
 
 
 def _outlive(optimizer: optax.GradientTransformation, state: PyTree) -> list[bool]:

@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from ist_jax import axes, local
+from ist_jax.axes import Net
 from ist_jax.core.errors import InputError, first_line
 from ist_jax.optimizer_state import carry
 from ist_jax.optimizer_state.carry import Entry, Memory
@@ -35,21 +36,20 @@ BANK = 61  # gradients that a trial goes round: a prime, so that no period of an
 def check(
     optimizer: optax.GradientTransformation,
     policy: str,
-    params: PyTree,
-    names: PyTree,
-    subnet: PyTree,
+    net: Net,
+    subnet: Net,
     *,
     cut: Collection[str],
     apart: bool,
     told: bool,
 ) -> None:
-    """Complains about an optimizer that would be carried wrongly; all trees may be shapes.
+    """Complains about an optimizer that would be carried wrongly.
 
     Args:
       policy: ``reset`` or ``keep``.
-      params, names: the net.
+      net: all of it.
       subnet: what a worker trains.
-      cut: groups of which a worker holds some neurons.
+      cut: groups of which a worker holds some neurons, maybe all.
       apart: several workers train, each on its own.
       told: the optimizer is told the loss.
 
@@ -57,32 +57,31 @@ def check(
       InputError: an optimizer that cannot begin on these parameters or take a step on them, or that
         breaks a rule above; names the node of its state, and what to do.
     """
-    whole, part = _begin(optimizer, params), _begin(optimizer, subnet)
-    _take_a_step(optimizer, subnet, part, told)
+    whole, part = _begin(optimizer, net.shapes), _begin(optimizer, subnet.shapes)
+    _take_a_step(optimizer, subnet.shapes, part, told)
     if policy == "keep" and not apart:
         return  # it goes on as it is
     if not axes.same_structure(whole, part):
         raise InputError(
             "this optimizer's state has another structure for a subnet than for the net"
         )
-    entries = carry.entries(optimizer, params, names)
+    entries = carry.entries(optimizer, net)
     renewed = {entry.node for entry in entries if not entry.own}
-    cuts = {path for path, _, groups in axes.walk(params, names) if set(groups) & set(cut)}
-    shapes = {path: leaf.shape for path, leaf, _ in axes.walk(subnet, names)}
+    cuts = {leaf.path for leaf in net.leaves if leaf.cut_axes(cut)}
+    shapes = {leaf.path: leaf.shape for leaf in subnet.leaves}
     for entry, leaf, of_subnet in zip(entries, *map(jax.tree.leaves, (whole, part)), strict=True):
         if apart and entry.own:
             _check_key(entry, leaf)
         if policy == "keep" or (entry.own and entry.node not in renewed):
             _check_travels(entry, leaf, of_subnet, cuts, shapes)
     if policy == "reset":
-        _check_estimates(optimizer, params, entries, renewed)
+        _check_estimates(optimizer, net.shapes, entries, renewed)
 
 
 def check_steps(
     optimizer: optax.GradientTransformation,
     memory: Memory,
-    params: PyTree,
-    names: PyTree,
+    net: Net,
     steps: int,
 ) -> None:
     """Complains if some gradient of a round of J local steps would be lost at its end.
@@ -95,18 +94,18 @@ def check_steps(
     Args:
       optimizer: whose state is ``reset``.
       memory: the policy.
-      params, names: the net; shapes will do.
+      net: all of it.
       steps: J.
 
     Raises:
       InputError: one waits; names the node of the state that holds it.
     """
-    trial = _trial(params)
+    trial = _trial(net.shapes)
     state = optimizer.init(trial)
     if len(jax.tree.leaves(memory.rest(state))) == len(jax.tree.leaves(state)):
         return  # nothing is renewed
     if _waits(optimizer, memory, trial, steps):
-        entries = carry.entries(optimizer, params, names)
+        entries = carry.entries(optimizer, net)
         renewed = {entry.node for entry in entries if not entry.own}
         counts = [entry for entry in entries if entry.own and entry.node in renewed]
         raise InputError(
@@ -278,10 +277,7 @@ def _check_estimates(
 
 def _nodes_with_a_copy(entries: list[Entry], leaves: list, net: PyTree) -> set[carry.Node]:
     """Nodes that begin with a copy of the parameters."""
-    values = {
-        jax.tree_util.keystr(path) or axes.ONLY_LEAF: leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(net)
-    }
+    values = {axes.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(net)}
     return {
         entry.node
         for entry, leaf in zip(entries, leaves, strict=True)

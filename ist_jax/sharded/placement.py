@@ -73,6 +73,21 @@ def mesh(workers: int, devices: Sequence[jax.Device] | int | None = None, *, dat
     return Mesh(grid, (WORKER, DATA), axis_types=(AxisType.Auto,) * 2)
 
 
+def fitting(over: Mesh | None, workers: int) -> Mesh:
+    """The mesh, or one device if None.
+
+    Raises:
+      InputError: it was made for another number of workers.
+    """
+    over = over or mesh(workers, 1)
+    if workers % groups(over):
+        raise InputError(
+            f"the mesh was made for another number of workers: {groups(over)} devices do not "
+            f"divide {workers}"
+        )
+    return over
+
+
 def each(work: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """``work`` for every worker of a device; arguments and results have a leading worker axis."""
     return lambda *arguments: lax.map(lambda mine: work(*mine), arguments)
@@ -170,31 +185,35 @@ def place_own(
     return jax.tree.map(one, batches)
 
 
-def lay_down(
+def lay_out(
     layout: Layout, over: Mesh, make: Callable[[Any], PyTree]
 ) -> Callable[[Any, Assignment], PyTree]:
-    """``(start, who) -> `` the net ``make(start)`` at rest; every device makes its own part."""
-    lying = specs(layout)
-    shardings = jax.tree.map(lambda spec: NamedSharding(over, spec), lying)
-    depart = spread(functools.partial(exchange.depart, layout), over, (lying, EVERYWHERE), lying)
+    """``(start, assignment) -> `` the net ``make(start)`` laid out; a device makes its own part."""
+    spread_out = specs(layout)
+    shardings = jax.tree.map(lambda spec: NamedSharding(over, spec), spread_out)
+    depart = spread(
+        functools.partial(exchange.depart, layout), over, (spread_out, EVERYWHERE), spread_out
+    )
 
-    def run(start, who):
+    @jax.jit
+    def compiled(start, assignment):
         home = lax.with_sharding_constraint(exchange.at_home(layout, make(start)), shardings)
-        return depart(home, who)
+        return depart(home, assignment)
 
     def on_the_mesh(leaf):
-        lies = isinstance(leaf, jax.Array) and leaf.sharding.device_set == set(over.devices.flat)
-        return leaf if lies else place(leaf, over)
+        there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == set(over.devices.flat)
+        return leaf if there else place(leaf, over)
 
-    compiled = jax.jit(run)
-    return lambda start, who: compiled(jax.tree.map(on_the_mesh, start), place(dict(who), over))
+    return lambda start, assignment: compiled(
+        jax.tree.map(on_the_mesh, start), place(dict(assignment), over)
+    )
 
 
 def bring_home(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyTree]:
-    """``(rest, who) -> `` the net with all its rows at home."""
+    """``(rest, assignment) -> `` the net with all its rows at home."""
     arrive = functools.partial(exchange.arrive, layout)
     if layout.devices == 1:
-        return lambda rest, who: rest
+        return lambda rest, assignment: rest
     return jax.jit(spread(arrive, over, (specs(layout), EVERYWHERE), specs(layout)))
 
 
@@ -204,9 +223,9 @@ def everywhere(over: Mesh) -> NamedSharding:
 
 
 def unfold(layout: Layout, over: Mesh, everywhere: bool) -> Callable[[PyTree, Assignment], PyTree]:
-    """``(rest, who) -> `` a copy of the net in natural shapes, lying as ``unfolded`` says."""
+    """``(rest, assignment) -> `` a copy of the net in natural shapes, where ``unfolded`` says."""
     if layout.devices == 1 and in_group(over) == 1:
-        return lambda rest, who: jax.tree.map(jnp.copy, rest)
+        return lambda rest, assignment: jax.tree.map(jnp.copy, rest)
     unfolding = functools.partial(exchange.unfold, layout, everywhere=everywhere)
     lies = layout.tree.unflatten(sharding.spec for sharding in unfolded(layout, over, everywhere))
     return jax.jit(spread(unfolding, over, (specs(layout), EVERYWHERE), lies))
@@ -234,3 +253,12 @@ def natural(layout: Layout, over: Mesh, home: PyTree) -> PyTree:
 
     shardings = layout.tree.unflatten(map(spec, layout.leaves))
     return lax.with_sharding_constraint(exchange.natural(layout, home), shardings)
+
+
+def over(layout: Layout, devices: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function(net, ...)`` of a net with all its rows at home, compiled; it looks at it there."""
+    several = jax.process_count() > 1
+    return jax.jit(
+        lambda rows, *arguments: function(natural(layout, devices, rows), *arguments),
+        out_shardings=everywhere(devices) if several else None,
+    )
