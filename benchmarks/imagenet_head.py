@@ -28,7 +28,7 @@ def rows(workers: Sequence[int]) -> list[dict[str, int]]:
     shapes, names = axes.of(jax.eval_shape(init))
     optimizer = optax.sgd(0.01)
     net = axes.describe(shapes, names)
-    with_state = carry.with_state(net, optimizer, carry.memory(optimizer, "reset"))
+    with_state = carry.with_state(net, optimizer, carry.Memory(optimizer, "reset"))
     whole = int(traffic.entries(net, {}))
     found = []
     for how, count in ((method.data_parallel(), 2), *((method.ist(), n) for n in workers)):

@@ -131,7 +131,7 @@ def on_paper(flops_per_s: float, gbps: float, latency: float) -> str:
             (method.local_sgd(), 1),
             (method.data_parallel(), 1),
         ):
-            memory = carry.memory(optimizer, how.memory or "reset")
+            memory = carry.Memory(optimizer, how.memory or "reset")
             with_state = carry.with_state(net, optimizer, memory)
             moved = timing.exchanged(net, with_state, how, workers, 8)
             compute = 8 * 128 * (4 * 4096 * 4096 + 6 * (inner - 4096 * 4096)) / share / flops_per_s

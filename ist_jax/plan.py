@@ -79,28 +79,21 @@ def make(
     code: Code | None,
     example: PyTree,
 ) -> Plan:
-    """The plan of a training (``trainer.build`` says what the arguments are).
-
-    Raises:
-      InputError: as ``trainer.build``.
-    """
-    validate.check_parameters(params)
-    validate.check_workers(workers)
-    validate.check_nonfinite(on_nonfinite)
+    """The plan of a training; arguments and errors are those of ``trainer.build``."""
+    validate.check_arguments(params, workers, on_nonfinite)
     net, external = axes.describe(params, names), dict(external or {})
     drawn = _drawn(net, external)
     slots = partition.slots(method.draw, drawn, workers)
     methods.check(method, net, slots, workers)
     slots |= external
-    subnet = net.subnet(slots)
-    mesh = placement.fitting(mesh, workers)
-    policy = method.memory or optimiser_state
-    memory = carry.memory(optimizer, policy)
-    apart = workers > 1 and method.exchange != "step"
-    checks.check(optimizer, policy, net, subnet, cut=slots, apart=apart, told=apart or workers == 1)
+    subnet, mesh = net.subnet(slots), placement.fitting(mesh, workers)
+    policy, synchronous = method.memory or optimiser_state, method.exchange == "step"
+    memory = carry.Memory(optimizer, policy)
+    checks.check(
+        optimizer, policy, net, subnet, cut=slots, workers=workers, synchronous=synchronous
+    )
     if example is not None:
         loss_check.check(loss, net, subnet, example, slots)
-    codes = compress.of_leaves(code if methods.sends(method, workers) else None, net.leaves)
     spread = functools.partial(
         layout.plan,
         slots=slots,
@@ -109,28 +102,27 @@ def make(
         devices=placement.groups(mesh),
         disjoint=method.disjoint,
         exact=exact,
-        codes=codes,
+        codes=compress.of_leaves(code if methods.sends(method, workers) else None, net.leaves),
     )
-    of_params = spread(net)
     with_state = carry.with_state(net, optimizer, memory)
     per_round = traffic.per_round(net, with_state, method, workers, code)
-    counts = traffic.held(net, method, workers, external)
+    held = traffic.held(net, method, workers, external)
     return Plan(
-        loss=loss,
-        optimizer=optimizer,
-        memory=memory,
+        loss,
+        optimizer,
+        memory,
         draw=functools.partial(_draw, method, drawn, workers),
-        synchronous=method.exchange == "step",
+        synchronous=synchronous,
         drop_nonfinite=on_nonfinite == "drop",
         mesh=mesh,
         net=net,
         subnet=subnet,
         slots=slots,
         external=external,
-        layout=of_params,
+        layout=spread(net),
         carried=spread(with_state),
-        moved=per_round(counts),
-        moved_with=lambda held: per_round(counts | dict(held)),
+        moved=per_round(held),
+        moved_with=lambda now: per_round(held | dict(now)),
     )
 
 

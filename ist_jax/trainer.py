@@ -6,6 +6,29 @@ Every method and every architecture runs through here; the loop over rounds is t
     state = trainer.init(params, jax.random.key(0))
     for batches in data:                       # leaves [S, J, B, ...]
         state, report = trainer.round(state, batches)
+
+``trainer.round(state, batches, took_part=None, external=None, common=None)`` takes besides
+
+* ``took_part``, ``bool[S]``: the others are as if they were not there;
+* ``external``, ``{group: int32[S, slots]}``: the neurons of groups that are not drawn, for example
+  the rows that a round's batches touch; an id equal to the group's width is an empty slot. Workers
+  may hold the same ones; a leaf that names such a group is cut along a drawn one first;
+* ``common``: arrays that every step sees, whole on every device, such as the features of a graph
+  whose nodes the batches name by number. A batch, a dict, then holds more (``local.with_common``).
+
+What ``build`` says shortly, in full:
+
+* Where every leaf is cut, the results are the same bits for every number of devices. With
+  ``exact=True`` so are means of leaves or gradients over all workers: they are added up in the
+  order of the workers, instead of the transport's.
+* ``on_nonfinite="drop"``: a worker whose update or loss is not finite is as if it had not taken
+  part (data parallel: its gradient, of that step). All agree on that in every round.
+* ``code`` changes nothing where workers send none while they train (an ensemble, one worker).
+* ``InputError`` names leaves that do not fit their names, parameters that are not floating point,
+  more workers or devices than neurons, nothing to cut, an unknown policy or group, an optimizer
+  that would not be carried rightly, a loss that does not take a subnet. From ``init`` it means
+  other parameters; from ``round``, batches or neurons of a wrong shape, gradients that would wait
+  for a round beyond their own, or a state that is used up.
 """
 
 import functools
@@ -26,7 +49,7 @@ from ist_jax.method import Method
 from ist_jax.optimizer_state import carry, checks
 from ist_jax.partition import Assignment
 from ist_jax.plan import Plan
-from ist_jax.sharded import placement
+from ist_jax.sharded import placement, views
 from ist_jax.sharded.state import State, States
 
 PyTree = Any
@@ -36,10 +59,9 @@ class Report(NamedTuple):
     """What a round reports; arrays over the S workers.
 
     ``loss`` is each worker's mean over its local steps: not finite where its data or its net is
-    not, and NaN where ``on_nonfinite="drop"`` left out the worker's update. Bytes are those of the
+    not, and NaN where ``on_nonfinite="drop"`` left its update out. Bytes are those of the
     parameters, and of the optimizer's moments where they are kept, that a worker receives and sends
-    to take part in the round. ``chunks`` are those of each transfer between devices
-    (``traffic.wire`` says what they come to).
+    to take part. ``chunks`` are those of each transfer between devices (``traffic.wire``).
     """
 
     loss: Float[Array, " S"]
@@ -68,9 +90,8 @@ class Trainer(NamedTuple):
     gives has that shape and dtype. It is for functions of one leaf alone: whatever remembers
     something of each parameter (the momentum of an outer step) would have to move with the neurons.
 
-    ``wire(report, J)`` is what every device received from others in that round, in bytes, and
-    ``lower`` gives the round's program, to compile and look at. ``plan`` is all that is known
-    before a round runs, such as the shapes of a subnet.
+    ``wire(report, J)`` is what every device received from others, in bytes; ``lower`` gives the
+    round's program, to compile and look at. ``plan`` is what is known before a round runs.
     """
 
     init: Callable[[Any, Key[Array, ""]], State]
@@ -107,75 +128,56 @@ def build(
     """Compiles a method into the functions that run it.
 
     Args:
-      loss: ``loss(net, batch, key) -> scalar``, for a net of any of the widths that ``method``
-        gives out (a Flax model: that of ``model.clone(widths=...)``).
+      loss: ``loss(net, batch, key) -> scalar``, for a net of any width that the method gives out.
       optimizer: an optax gradient transformation.
-      params: the net, or a tree of its shapes.
-      names: the names of its axes.
-      method: what is trained and exchanged.
-      workers: S.
+      params, names: the net, or a tree of its shapes; and the names of its axes.
+      method, workers: what is trained and exchanged; S.
       optimiser_state: ``"reset"`` or ``"keep"``, unless the method has its own.
-      mesh: devices to spread the net and the workers over (``ist_jax.mesh``); one if None. Where
-        every leaf is cut, the results are the same bits for every number of devices.
-      exact: the same also where leaves or gradients are averaged over all workers: they are added
-        up in the order of the workers, instead of the transport's.
-      on_nonfinite: ``"drop"`` leaves out the update of a worker if a number in it, or its loss, is
-        not finite, as if the worker had not taken part (data parallel: its gradient, of that step).
-        That is looked at and agreed on in every round. ``"raise"`` leaves it to the caller to look
-        at ``Report.loss``, and costs nothing.
-      external: groups that are not drawn, and the slots that a worker has of each. Their neurons
-        come with every round, for example the rows that the round's batches touch. Workers may hold
-        the same ones; a leaf that names such a group is cut along a drawn one first.
-      code: what workers send their updates in (data parallel: their gradients); ``compress``. It
-        changes nothing where they send none while they train (an ensemble, one worker).
-      example: what the loss takes as a batch in one local step, arrays or shapes: whether it takes
-        a subnet is then found here, and not in the first round.
-
-    Returns:
-      A ``Trainer``. ``round(state, batches, took_part=None, external=None, common=None)`` takes a
-      tree of arrays ``[S, J, ...]``, if not all take part, ``bool[S]``, and ``int32[S, slots]`` for
-      each external group (an id equal to its width is an empty slot). ``common`` is a tree of
-      arrays that every step sees, whole on every device, such as the features of a graph whose
-      nodes the batches name by number: a batch, a dict, then holds more (``local.with_common``).
+      mesh: devices to spread the net and the workers over (``ist_jax.mesh``); one if None.
+      exact: the same bits for every number of devices, also of leaves that all workers share.
+      on_nonfinite: ``"drop"`` leaves out a worker's update that is not finite; ``"raise"`` leaves
+        it to the caller to look at ``Report.loss``.
+      external: groups that are not drawn, and a worker's slots of each.
+      code: what workers send their updates in (``compress``).
+      example: a batch of one local step, or its shapes, to try the loss with at once.
 
     Raises:
-      InputError: names that do not fit, parameters that are not floating point, more workers or
-        devices than neurons, nothing to cut, an unknown policy or group, an optimizer that would
-        not be carried rightly, a loss that does not take a subnet; from ``init``, other parameters;
-        from ``round``, batches or neurons of a wrong shape, gradients that would wait for a round
-        beyond their own, a state that is used up.
+      InputError: what does not fit together, and from the trainer's functions what does not fit it.
     """
-    made = plan.make(
-        loss,
-        optimizer,
-        params,
-        names,
-        method=method,
-        workers=workers,
-        optimiser_state=optimiser_state,
-        mesh=mesh,
-        exact=exact,
-        on_nonfinite=on_nonfinite,
-        external=external,
-        code=code,
-        example=example,
+    return _wired(
+        plan.make(
+            loss,
+            optimizer,
+            params,
+            names,
+            method=method,
+            workers=workers,
+            optimiser_state=optimiser_state,
+            mesh=mesh,
+            exact=exact,
+            on_nonfinite=on_nonfinite,
+            external=external,
+            code=code,
+            example=example,
+        )
     )
-    begin = functools.partial(carry.first_state, optimizer, made.memory)
+
+
+def _wired(made: Plan) -> Trainer:
+    begin = functools.partial(carry.first_state, made.optimizer, made.memory)
     states = States(made.carried, made.mesh, begin, made.draw)
     program = one_round.compiled(made)
-    waiting = functools.cache(
-        functools.partial(checks.check_steps, optimizer, made.memory, made.net)
-    )
+    check_steps = functools.partial(checks.check_steps, made.optimizer, made.memory, made.net)
     return Trainer(
         init=states.init,
         resume=states.resume,
-        round=functools.partial(_round, made, program, waiting),
+        round=functools.partial(_round, made, program, functools.cache(check_steps)),
         natural=states.natural,
         whole=states.whole,
         map_params=states.map_params,
         shapes=states.shapes,
-        home=functools.partial(_home, placement.bring_home(made.layout, made.mesh)),
-        over=functools.partial(placement.over, made.layout, made.mesh),
+        home=functools.partial(_home, views.bring_home(made.layout, made.mesh)),
+        over=functools.partial(views.over, made.layout, made.mesh),
         lower=functools.partial(_lower, program),
         wire=functools.partial(_wire, made),
         moved=made.moved,
@@ -193,7 +195,7 @@ def _round(
     external: Assignment | None = None,
     common: PyTree = None,
 ) -> tuple[State, Report]:
-    """Runs a round (``Trainer.round``); only here does something wait for a device."""
+    """Runs a round (``Trainer.round``)."""
     workers, group = made.carried.workers, placement.in_group(made.mesh)
     validate.check_usable(state)
     steps = validate.check_batches(batches, workers, group)

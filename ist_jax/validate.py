@@ -15,6 +15,17 @@ from ist_jax.local import COMMON, HELD, NEURONS
 PyTree = Any
 
 
+def check_arguments(params: PyTree, workers: Any, on_nonfinite: str) -> None:
+    """Complains about parameters, a number of workers or a policy that cannot be.
+
+    Raises:
+      InputError: as the three functions below.
+    """
+    check_parameters(params)
+    check_workers(workers)
+    check_nonfinite(on_nonfinite)
+
+
 def check_workers(workers: Any) -> None:
     """Complains about a number of workers that is none.
 

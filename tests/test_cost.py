@@ -15,7 +15,7 @@ NET, SUBNET = 4 * (40 * 64 + 64 * 8), 4 * 64 // 4 * 48
 
 def exchanged(how, workers=4, steps=3):
     optimizer = optax.sgd(0.1)
-    memory = carry.memory(optimizer, how.memory or "reset")
+    memory = carry.Memory(optimizer, how.memory or "reset")
     net = axes.describe(PARAMS, NAMES)
     with_state = carry.with_state(net, optimizer, memory)
     return timing.exchanged(net, with_state, how, workers, steps)

@@ -12,7 +12,7 @@ from ist_jax import axes, decompose, partition
 from ist_jax.core.errors import InputError
 from ist_jax.cost import traffic
 from ist_jax.partition import Context
-from ist_jax.sharded import exchange, layout, placement, send_lists
+from ist_jax.sharded import exchange, layout, placement, send_lists, views
 
 WIDTHS = {"a": 12, "b": 9}
 
@@ -137,8 +137,8 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
         return nets, trained, new, out_chunks | back_chunks
 
     again = jax.jit(out)  # as the next round begins
-    rest = placement.lay_out(spread, mesh, lambda key: params)(key, who)
-    home = placement.bring_home(spread, mesh)
+    rest = views.lay_out(spread, mesh, lambda key: params)(key, who)
+    home = views.bring_home(spread, mesh)
     pick_up = jax.jit(
         lambda rows: exchange.natural(spread, rows), out_shardings=placement.everywhere(mesh)
     )

@@ -159,7 +159,7 @@ def test_the_closed_form_is_what_the_compiled_program_moves(devices, data):
     given = found.pop("given")
     text = trainer.lower(state, found, None, given).compile().as_text()
     state, report = trainer.round(state, found, None, given)
-    memory = carry.memory(optax.sgd(0.3), "reset")
+    memory = carry.Memory(optax.sgd(0.3), "reset")
     spread = layout.plan(
         carry.with_state(axes.describe(params, names), optax.sgd(0.3), memory),
         slots={group: ids.shape[1] for group, ids in who.items()} | slots,

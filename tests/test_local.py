@@ -43,7 +43,7 @@ def test_what_rests_and_what_is_resumed():
     used = optimizer.init(net)
     for _ in range(5):
         _, used = optimizer.update({"w": jnp.full(3, 0.1)}, used, net)
-    keep, reset = carry.memory(optimizer, "keep"), carry.memory(optimizer, "reset")
+    keep, reset = carry.Memory(optimizer, "keep"), carry.Memory(optimizer, "reset")
     assert same_bits(keep.resume(net, keep.rest(used)), used)
     _, trace, schedule = reset.resume(net, reset.rest(used))
     assert (trace.trace["w"] == 0).all()
@@ -56,4 +56,4 @@ def test_what_rests_and_what_is_resumed():
 
 def test_an_unknown_policy():
     with pytest.raises(InputError, match="must be 'reset' or 'keep', found 'both'"):
-        carry.memory(optax.sgd(0.1), "both")
+        carry.Memory(optax.sgd(0.1), "both")

@@ -516,7 +516,7 @@ def test_gradients_that_wait_for_a_later_round_are_not_lost_in_silence(make, ste
     """Under ``reset``; a rate that begins at zero, or stays there, is no reason to refuse."""
     params, names = net()
     optimizer = make()
-    memory = carry.memory(optimizer, "reset")
+    memory = carry.Memory(optimizer, "reset")
     ask = lambda: checks.check_steps(optimizer, memory, axes.describe(params, names), steps)
     if not lost:
         return ask()

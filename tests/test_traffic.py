@@ -18,7 +18,7 @@ DIMS = (784, 1024, 512, 10)
 def moved(dims, how, workers, optimizer=None, policy="reset"):
     params, names = mlp_tree(dims)
     optimizer = optimizer or optax.sgd(0.1)
-    memory = carry.memory(optimizer, how.memory or policy)
+    memory = carry.Memory(optimizer, how.memory or policy)
     net = axes.describe(params, names)
     with_state = carry.with_state(net, optimizer, memory)
     return traffic.per_round(net, with_state, how, workers)(traffic.held(net, how, workers))

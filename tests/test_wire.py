@@ -86,7 +86,7 @@ def check(
     [given] = batches(1, size, steps)
     text = trainer.lower(state, given).compile().as_text()
     state, report = trainer.round(state, given)
-    memory = carry.memory(optimizer, how.memory or policy)
+    memory = carry.Memory(optimizer, how.memory or policy)
     spread = layout.plan(
         carry.with_state(axes.describe(params, names), optimizer, memory),
         slots={group: ids.shape[1] for group, ids in who.items()},

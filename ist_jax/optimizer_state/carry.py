@@ -19,7 +19,7 @@ them with its own key of the round, so that no two draw the same noise.
 """
 
 import collections
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -34,17 +34,52 @@ from ist_jax.core.keys import fold
 PyTree = Any
 
 
-class Memory(NamedTuple):
-    """What of the optimizer's state outlives a round.
+class Memory:
+    """A policy, ``reset`` or ``keep``, for an optimizer; its methods are pure.
 
-    ``rest(opt_state)`` is what is stored between rounds, with None for what is not.
-    ``resume(net, rested, key)`` is the state with which a worker begins; without a key, PRNG keys
-    go on as they are. Both are pure. ``names(net)`` gives the axes of what is stored.
+    Raises:
+      InputError: an unknown policy; from the methods, a state of which it cannot be found what is
+        of the parameters.
     """
 
-    rest: Callable[[PyTree], PyTree]
-    resume: Callable[..., PyTree]
-    names: Callable[[Net], PyTree]
+    def __init__(self, optimizer: optax.GradientTransformation, policy: str):
+        if policy not in ("reset", "keep"):
+            raise InputError(f"optimiser_state must be 'reset' or 'keep', found {policy!r}")
+        self._optimizer, self._keeps = optimizer, policy == "keep"
+
+    def rest(self, state: PyTree) -> PyTree:
+        """What of a state is carried to the next round; None in place of what is not."""
+        tree: Any
+        leaves, tree = jax.tree.flatten(state)
+        both = zip(leaves, self._carried(state), strict=True)
+        return tree.unflatten([_as_numbers(leaf) if stays else None for leaf, stays in both])
+
+    def resume(self, net: PyTree, rested: PyTree, key: Key[Array, ""] | None = None) -> PyTree:
+        """The state with which a worker begins; without a key, PRNG keys go on as they are."""
+        tree: Any
+        fresh, tree = jax.tree.flatten(self._optimizer.init(net))
+        both = enumerate(zip(fresh, tree.flatten_up_to(rested), strict=True))
+        return tree.unflatten(
+            [new if old is None else _revived(new, old, key, n) for n, (new, old) in both]
+        )
+
+    def names(self, net: Net) -> PyTree:
+        """The names of the axes of what is carried."""
+        tree: Any
+        shapes = jax.eval_shape(self._optimizer.init, net.shapes)
+        leaves, tree = jax.tree.flatten(shapes)
+        stay = self._carried(shapes)
+        found = entries(self._optimizer, net) if self._keeps else []
+        named = [entry.names for entry in found] or [(None,) * leaf.ndim for leaf in leaves]
+        named = [(*n, None) if is_key(leaf) else n for leaf, n in zip(leaves, named, strict=True)]
+        return tree.unflatten([n if stays else None for n, stays in zip(named, stay, strict=True)])
+
+    def _carried(self, state: PyTree) -> list[bool]:
+        keys = [is_key(leaf) for leaf in jax.tree.leaves(state)]
+        if self._keeps:
+            return [True] * len(keys)
+        outlive = _outlive(self._optimizer, state)
+        return [key or stays for key, stays in zip(keys, outlive, strict=True)]
 
 
 class Node(NamedTuple):
@@ -77,49 +112,6 @@ class _Part:
 
     def __init__(self, tree: PyTree, own: bool = False):
         self.tree, self.own, self.leaves = tree, own, jax.tree.leaves(tree)
-
-
-def memory(optimizer: optax.GradientTransformation, policy: str) -> Memory:
-    """The policy ``reset`` or ``keep`` for an optimizer.
-
-    Raises:
-      InputError: an unknown policy; from the functions, a state of which it cannot be told what is
-        of the parameters.
-    """
-    if policy not in ("reset", "keep"):
-        raise InputError(f"optimiser_state must be 'reset' or 'keep', found {policy!r}")
-
-    def carried(state: PyTree) -> list[bool]:
-        keys = [is_key(leaf) for leaf in jax.tree.leaves(state)]
-        if policy == "keep":
-            return [True] * len(keys)
-        return [key or stays for key, stays in zip(keys, _outlive(optimizer, state), strict=True)]
-
-    def rest(state: PyTree) -> PyTree:
-        tree: Any
-        leaves, tree = jax.tree.flatten(state)
-        both = zip(leaves, carried(state), strict=True)
-        return tree.unflatten([_as_numbers(leaf) if stays else None for leaf, stays in both])
-
-    def resume(net: PyTree, rested: PyTree, key: Key[Array, ""] | None = None) -> PyTree:
-        tree: Any
-        fresh, tree = jax.tree.flatten(optimizer.init(net))
-        both = enumerate(zip(fresh, tree.flatten_up_to(rested), strict=True))
-        return tree.unflatten(
-            [new if old is None else _revived(new, old, key, n) for n, (new, old) in both]
-        )
-
-    def names(net: Net) -> PyTree:
-        tree: Any
-        shapes = jax.eval_shape(optimizer.init, net.shapes)
-        leaves, tree = jax.tree.flatten(shapes)
-        stay = carried(shapes)
-        found = entries(optimizer, net) if policy == "keep" else []
-        named = [entry.names for entry in found] or [(None,) * leaf.ndim for leaf in leaves]
-        named = [(*n, None) if is_key(leaf) else n for leaf, n in zip(leaves, named, strict=True)]
-        return tree.unflatten([n if stays else None for n, stays in zip(named, stay, strict=True)])
-
-    return Memory(rest, resume, names)
 
 
 def first_state(

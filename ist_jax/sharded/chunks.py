@@ -1,5 +1,6 @@
 """Neurons on their way: messages of one size between all devices, as many as the lists need."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -44,20 +45,8 @@ def travel(
     its device goes through the same two functions, without a message.
     """
     me, devices, capacity = lax.axis_index(WORKER), len(lists.lengths), transfer.capacity
-    slots_each = lists.slots.size // transfer.workers
-    beyond = jnp.iinfo(jnp.int32).max
-
-    def rows(start, count, first):
-        number = first + jnp.arange(capacity)
-        there = number < count[:, None]
-        at = jnp.where(there, start[:, None] + number, 0)
-        slot, place = lists.slots[at], lists.places[at]
-        return Rows(
-            slot=jnp.where(there, slot % lists.held, beyond),
-            place=place,
-            worker=slot // slots_each,
-            home=jnp.where(there, place, beyond),
-        )
+    rows = functools.partial(_rows, lists, lists.slots.size // transfer.workers, capacity)
+    chunks = lists.chunks(capacity)
 
     def of_rank(rank, carry):
         start, count = lists.starts[..., rank], lists.lengths[..., rank]
@@ -77,11 +66,27 @@ def travel(
         carry = lax.fori_loop(0, chunks[rank], away, carry)
         return lax.fori_loop(0, -(-count[me, me] // capacity), at_home, carry)
 
-    chunks = lists.chunks(capacity)
     with jax.named_scope(transfer.name):
         if len(chunks) == 1:
             return of_rank(0, carry), chunks.sum()
         return lax.fori_loop(0, len(chunks), of_rank, carry), chunks.sum()
+
+
+def _rows(
+    lists: SendLists, slots_each: int, capacity: int, start: Array, count: Array, first: Array
+) -> Rows:
+    """Rows from number ``first`` on, of X lists that begin at ``start`` and are ``count`` long."""
+    number = first + jnp.arange(capacity)
+    there = number < count[:, None]
+    at = jnp.where(there, start[:, None] + number, 0)
+    slot, place = lists.slots[at], lists.places[at]
+    beyond = jnp.iinfo(jnp.int32).max
+    return Rows(
+        slot=jnp.where(there, slot % lists.held, beyond),
+        place=place,
+        worker=slot // slots_each,
+        home=jnp.where(there, place, beyond),
+    )
 
 
 def over_slow_links(move: Callable[[Array], Array], values: Array) -> Array:

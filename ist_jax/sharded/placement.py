@@ -12,12 +12,10 @@ through a collective, and what leaves as one value for all devices comes out of 
 the same arithmetic on each (tests: the workers differ between exchanges, every device agrees).
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -25,8 +23,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
 from ist_jax.local import Gradient
-from ist_jax.partition import Assignment
-from ist_jax.sharded import exchange
 from ist_jax.sharded.chunks import DATA, WORKER
 from ist_jax.sharded.layout import Layout
 
@@ -185,80 +181,6 @@ def place_own(
     return jax.tree.map(one, batches)
 
 
-def lay_out(
-    layout: Layout, over: Mesh, make: Callable[[Any], PyTree]
-) -> Callable[[Any, Assignment], PyTree]:
-    """``(start, assignment) -> `` the net ``make(start)`` laid out; a device makes its own part."""
-    spread_out = specs(layout)
-    shardings = jax.tree.map(lambda spec: NamedSharding(over, spec), spread_out)
-    depart = spread(
-        functools.partial(exchange.depart, layout), over, (spread_out, EVERYWHERE), spread_out
-    )
-
-    @jax.jit
-    def compiled(start, assignment):
-        home = lax.with_sharding_constraint(exchange.at_home(layout, make(start)), shardings)
-        return depart(home, assignment)
-
-    def on_the_mesh(leaf):
-        there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == set(over.devices.flat)
-        return leaf if there else place(leaf, over)
-
-    return lambda start, assignment: compiled(
-        jax.tree.map(on_the_mesh, start), place(dict(assignment), over)
-    )
-
-
-def bring_home(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyTree]:
-    """``(rest, assignment) -> `` the net with all its rows at home."""
-    arrive = functools.partial(exchange.arrive, layout)
-    if layout.devices == 1:
-        return lambda rest, assignment: rest
-    return jax.jit(spread(arrive, over, (specs(layout), EVERYWHERE), specs(layout)))
-
-
 def everywhere(over: Mesh) -> NamedSharding:
     """Whole on every device."""
     return NamedSharding(over, EVERYWHERE)
-
-
-def unfold(layout: Layout, over: Mesh, everywhere: bool) -> Callable[[PyTree, Assignment], PyTree]:
-    """``(rest, assignment) -> `` a copy of the net in natural shapes, where ``unfolded`` says."""
-    if layout.devices == 1 and in_group(over) == 1:
-        return lambda rest, assignment: jax.tree.map(jnp.copy, rest)
-    unfolding = functools.partial(exchange.unfold, layout, everywhere=everywhere)
-    lies = layout.tree.unflatten(sharding.spec for sharding in unfolded(layout, over, everywhere))
-    return jax.jit(spread(unfolding, over, (specs(layout), EVERYWHERE), lies))
-
-
-def unfolded(layout: Layout, over: Mesh, everywhere: bool = False) -> list[NamedSharding]:
-    """How each leaf lies in its natural shape: its part on every device, or whole on all of them.
-
-    Whole it is if asked, and where D does not divide the width.
-    """
-
-    def spec(leaf):
-        whole = everywhere or not layout.even(leaf)
-        return EVERYWHERE if whole else PartitionSpec(*(None,) * leaf.axis, WORKER)
-
-    return [NamedSharding(over, spec(leaf)) for leaf in layout.leaves]
-
-
-def natural(layout: Layout, over: Mesh, home: PyTree) -> PyTree:
-    """Rows at home in their natural shapes, inside a program; each device keeps its own."""
-
-    def spec(leaf):
-        lies = PartitionSpec(*(None,) * leaf.axis, WORKER) if leaf.split else EVERYWHERE
-        return NamedSharding(over, lies)
-
-    shardings = layout.tree.unflatten(map(spec, layout.leaves))
-    return lax.with_sharding_constraint(exchange.natural(layout, home), shardings)
-
-
-def over(layout: Layout, devices: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function(net, ...)`` of a net with all its rows at home, compiled; it looks at it there."""
-    several = jax.process_count() > 1
-    return jax.jit(
-        lambda rows, *arguments: function(natural(layout, devices, rows), *arguments),
-        out_shardings=everywhere(devices) if several else None,
-    )

@@ -13,7 +13,7 @@ from ist_jax import validate
 from ist_jax.axes import same_structure
 from ist_jax.core.errors import InputError
 from ist_jax.partition import Assignment
-from ist_jax.sharded import placement
+from ist_jax.sharded import placement, views
 from ist_jax.sharded.layout import Layout
 
 PyTree = Any
@@ -57,12 +57,12 @@ class States:
     ):
         self._mesh, self._draw = mesh, jax.jit(draw)
         self.shapes = _shapes(layout, mesh, jax.eval_shape(self._draw, jax.random.key(0), 0))
-        lay_out = functools.partial(placement.lay_out, layout, mesh)
+        lay_out = functools.partial(views.lay_out, layout, mesh)
         # One program for all seeds.
         self._first = functools.lru_cache(2)(lambda make: lay_out(lambda start: begin(make(start))))
         self._lay_out = lay_out(_itself)
-        self._natural = placement.unfold(layout, mesh, everywhere=False)
-        self._whole = placement.unfold(layout, mesh, everywhere=True)
+        self._natural = views.unfold(layout, mesh, whole=False)
+        self._whole = views.unfold(layout, mesh, whole=True)
 
     def init(self, params: Any, key: Key[Array, ""]) -> State:
         is_net = not callable(params) or same_structure(params, self.shapes.params)  # Equinox: both
@@ -119,7 +119,7 @@ def _shapes(layout: Layout, mesh: Mesh, assignment: PyTree) -> State:
     """What ``natural`` gives."""
     one = placement.everywhere(mesh)
     shape = lambda leaf, lies: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies)
-    lies = placement.unfolded(layout, mesh)
+    lies = views.unfolded(layout, mesh)
     params, opt_state = layout.tree.unflatten(map(shape, layout.leaves, lies))
     key, number = jax.eval_shape(jax.random.key, 0), jax.ShapeDtypeStruct((), jnp.int32)
     rest = jax.tree.map(lambda leaf: shape(leaf, one), (number, key, dict(assignment)))

@@ -4,6 +4,7 @@ Each carries all leaves that have rows of one group, in the chunks of its send l
 leaves by their numbers and the number of chunks.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -109,36 +110,10 @@ def to_home(
     lists = send_lists.lists_between(ids, positions, a_device, layout.devices, ranks)
     tables = {g: slots(ids, layout.widths[g], took_part) for g, ids in assignment.items()}
     leaves = {n: layout.leaves[n] for n in transfer.leaves}
-    counts = [len(leaf.parts(layout.slots, "back")) for leaf in leaves.values()]
-
-    def send(at: Rows):
-        near = jnp.minimum(at.slot, layout.held(transfer.group) - 1)
-        every = [part for n in leaves for part in _parts(rows[n])]
-        return [part.at[near].get(mode="promise_in_bounds") for part in every]
-
-    def receive(totals, at: Rows, pieces):
-        parts = iter(pieces)
-        of_leaves = [[next(parts) for _ in range(count)] for count in counts]
-
-        def from_device(d, totals):  # one by one: rows as wide as at home are few at a time
-            one = Rows(*(value[d] for value in at))
-            return [
-                _settle(
-                    layout, leaf, total, one, *_decoded(layout, leaf, of_leaf, d, homes[n]), tables
-                )
-                for (n, leaf), total, of_leaf in zip(leaves.items(), totals, of_leaves, strict=True)
-            ]
-
-        return lax.fori_loop(0, len(at.slot), from_device, totals)
-
-    def start(n, leaf):
-        if layout.disjoint:
-            return (homes[n],)
-        ndim = max(leaf.others, default=0) + 1
-        counts = [size if axis < ndim else 1 for axis, size in enumerate(homes[n].shape)]
-        return mean.start(homes[n], counts)
-
-    begin = [start(n, leaf) for n, leaf in leaves.items()]
+    parts = [part for n in leaves for part in _parts(rows[n])]
+    send = functools.partial(_read, parts, layout.held(transfer.group))
+    receive = functools.partial(_receive, layout, leaves, homes, tables)
+    begin = [_nothing(layout, leaf, homes[n]) for n, leaf in leaves.items()]
     totals, chunks = travel(transfer, lists, begin, send, receive, outward=False)
     if layout.disjoint:
         return {n: home for n, (home,) in zip(leaves, totals, strict=True)}, chunks
@@ -190,6 +165,45 @@ def _decoded(
         return mine[0], None
     row = leaf.row(layout.slots)
     return leaf.code.decode(mine, math.prod(row)).reshape(-1, *row), home
+
+
+def _read(parts: list[Array], held: int, at: Rows) -> list[Array]:
+    """What goes home in a chunk: of every part the rows of its slots; a device has ``held``."""
+    near = jnp.minimum(at.slot, held - 1)
+    return [part.at[near].get(mode="promise_in_bounds") for part in parts]
+
+
+def _nothing(layout: Layout, leaf: LeafLayout, home: Array) -> tuple[Array] | mean.Total:
+    """What has been put into a leaf before the first row comes home."""
+    if layout.disjoint:
+        return (home,)
+    ndim = max(leaf.others, default=0) + 1
+    return mean.start(home, [size if axis < ndim else 1 for axis, size in enumerate(home.shape)])
+
+
+def _receive(
+    layout: Layout,
+    leaves: Mapping[int, LeafLayout],
+    homes: Mapping[int, Array],
+    tables: Mapping[str, Int[Array, "S N"]],
+    totals: list[Any],
+    at: Rows,
+    pieces: list[Array],
+) -> list[Any]:
+    """Puts the rows ``[X, C, ...]`` of X devices into the leaves at home, one device at a time:
+    rows as wide as at home are then few."""
+    parts = iter(pieces)
+    counts = [len(leaf.parts(layout.slots, "back")) for leaf in leaves.values()]
+    of_leaves = [[next(parts) for _ in range(count)] for count in counts]
+
+    def from_device(d, totals):
+        one = Rows(*(value[d] for value in at))
+        return [
+            _settle(layout, leaf, total, one, *_decoded(layout, leaf, mine, d, homes[n]), tables)
+            for (n, leaf), total, mine in zip(leaves.items(), totals, of_leaves, strict=True)
+        ]
+
+    return lax.fori_loop(0, len(at.slot), from_device, totals)
 
 
 def _settle(
