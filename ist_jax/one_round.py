@@ -162,7 +162,7 @@ def train_one(
     """J local steps of one subnet: the net, what is carried of its optimizer's state, losses."""
     gradient = lambda net, batch, key: learner.gradient(net, (batch, neurons), key)
     net, opt_state, losses = local.train(gradient, learner.optimizer, net, opt_state, batches, key)
-    return net, learner.memory.rest(opt_state), losses
+    return net, learner.memory.carry(opt_state), losses
 
 
 def train_synchronously(

@@ -87,8 +87,8 @@ class Trainer(NamedTuple):
     ``state.params`` is laid out for the devices, and every round lays it out anew: it is not the
     net, and not to be changed by hand. ``map_params(function, state)`` is the state with
     ``function(leaf)`` in place of every leaf of the net, all of it in its natural shape; what it
-    gives has that shape and dtype. It is for functions of one leaf alone: whatever remembers
-    something of each parameter (the momentum of an outer step) would have to move with the neurons.
+    gives has that shape and dtype. It is for functions of one leaf alone: what remembers something
+    of each parameter (the momentum of an outer step) would have to move with the neurons.
 
     ``wire(report, J)`` is what every device received from others, in bytes; ``lower`` gives the
     round's program, to compile and look at. ``plan`` is what is known before a round runs.
@@ -195,7 +195,7 @@ def _round(
     external: Assignment | None = None,
     common: PyTree = None,
 ) -> tuple[State, Report]:
-    """Runs a round (``Trainer.round``)."""
+    """``Trainer.round``."""
     workers, group = made.carried.workers, placement.in_group(made.mesh)
     validate.check_usable(state)
     steps = validate.check_batches(batches, workers, group)

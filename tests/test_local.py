@@ -44,11 +44,11 @@ def test_what_rests_and_what_is_resumed():
     for _ in range(5):
         _, used = optimizer.update({"w": jnp.full(3, 0.1)}, used, net)
     keep, reset = carry.Memory(optimizer, "keep"), carry.Memory(optimizer, "reset")
-    assert same_bits(keep.resume(net, keep.rest(used)), used)
-    _, trace, schedule = reset.resume(net, reset.rest(used))
+    assert same_bits(keep.resume(net, keep.carry(used)), used)
+    _, trace, schedule = reset.resume(net, reset.carry(used))
     assert (trace.trace["w"] == 0).all()
     assert schedule.count == 5
-    assert len(jax.tree.leaves(reset.rest(used))) == 1, "only the count is stored"
+    assert len(jax.tree.leaves(reset.carry(used))) == 1, "only the count is stored"
     names = keep.names(axes.describe(net, {"w": ("h",)}))
     assert names[1].trace == {"w": ("h",)}
     assert names[2].count == ()

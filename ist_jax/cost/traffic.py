@@ -112,7 +112,7 @@ def chunks(
             lies = np.arange(width) // layout.home(transfer.group)  # the device of each neuron
             if way == "on" and next_assignment is not None:
                 holders, slots = np.nonzero(ids < width)
-                lies[ids[holders, slots]] = holders // layout.some
+                lies[ids[holders, slots]] = holders // layout.workers_each
                 ids = np.asarray(next_assignment[transfer.group])
             if way == "back":
                 ids = np.where(everyone[:, None], ids, width)
@@ -120,7 +120,7 @@ def chunks(
             earlier = np.zeros(width, int)  # holders with a smaller number
             lists = np.zeros((ranks, layout.devices, layout.devices), int)
             for worker, row in enumerate(ids):
-                held, device = row[row < width], worker // layout.some
+                held, device = row[row < width], worker // layout.workers_each
                 rank = np.minimum(earlier[held], ranks - 1)
                 np.add.at(lists, (rank, device, lies[held]), lies[held] != device)
                 earlier[held] += 1
@@ -158,7 +158,7 @@ def wire(
         return 0.0
     others = layout.devices - 1
     flags = drop_nonfinite * (steps if gradients else 1)
-    total = (4.0 + flags + 4 * external) * layout.some * others
+    total = (4.0 + flags + 4 * external) * layout.workers_each * others
     for way in ("out", "on", "back"):
         for transfer in layout.transfers(way):
             for message in transfer.messages:
@@ -175,13 +175,13 @@ def _merged(layout: Layout, every: Sequence[LeafLayout], data: int) -> float:
     parts = [part for leaf in every if leaf.code for part in leaf.code.parts(math.prod(leaf.shape))]
     for dtype in {jax.numpy.dtype(dtype) for _, dtype in parts}:
         length = sum(n for n, of_part in parts if jax.numpy.dtype(of_part) == dtype)
-        total += others * layout.some * -(-length // data) * dtype.itemsize
+        total += others * layout.workers_each * -(-length // data) * dtype.itemsize
     leaves = [leaf for leaf in every if not leaf.code]
     for dtype in {jax.numpy.dtype(leaf.dtype) for leaf in leaves}:
         size = sum(math.prod(leaf.shape) for leaf in leaves if leaf.dtype == dtype)
         if layout.exact:
             part = -(-size // (layout.devices * data))
-            total += others * (layout.some + 1) * part * dtype.itemsize
+            total += others * (layout.workers_each + 1) * part * dtype.itemsize
         else:
             total += 2 * others / layout.devices * -(-size // data) * dtype.itemsize
     return total

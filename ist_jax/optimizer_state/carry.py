@@ -47,18 +47,18 @@ class Memory:
             raise InputError(f"optimiser_state must be 'reset' or 'keep', found {policy!r}")
         self._optimizer, self._keeps = optimizer, policy == "keep"
 
-    def rest(self, state: PyTree) -> PyTree:
+    def carry(self, state: PyTree) -> PyTree:
         """What of a state is carried to the next round; None in place of what is not."""
         tree: Any
         leaves, tree = jax.tree.flatten(state)
         both = zip(leaves, self._carried(state), strict=True)
         return tree.unflatten([_as_numbers(leaf) if stays else None for leaf, stays in both])
 
-    def resume(self, net: PyTree, rested: PyTree, key: Key[Array, ""] | None = None) -> PyTree:
+    def resume(self, net: PyTree, carried: PyTree, key: Key[Array, ""] | None = None) -> PyTree:
         """The state with which a worker begins; without a key, PRNG keys go on as they are."""
         tree: Any
         fresh, tree = jax.tree.flatten(self._optimizer.init(net))
-        both = enumerate(zip(fresh, tree.flatten_up_to(rested), strict=True))
+        both = enumerate(zip(fresh, tree.flatten_up_to(carried), strict=True))
         return tree.unflatten(
             [new if old is None else _revived(new, old, key, n) for n, (new, old) in both]
         )
@@ -118,7 +118,7 @@ def first_state(
     optimizer: optax.GradientTransformation, memory: Memory, params: PyTree
 ) -> tuple[PyTree, PyTree]:
     """A net, and of its optimizer's first state what is carried between rounds."""
-    return params, memory.rest(optimizer.init(params))
+    return params, memory.carry(optimizer.init(params))
 
 
 def with_state(net: Net, optimizer: optax.GradientTransformation, memory: Memory) -> Net:

@@ -100,7 +100,7 @@ def check_steps(
     """
     net_of_trial = trial.small(net.shapes)
     state = optimizer.init(net_of_trial)
-    if len(jax.tree.leaves(memory.rest(state))) == len(jax.tree.leaves(state)):
+    if len(jax.tree.leaves(memory.carry(state))) == len(jax.tree.leaves(state)):
         return  # nothing is renewed
     if trial.waits(optimizer, memory, net_of_trial, steps):
         entries = carry.entries(optimizer, net)

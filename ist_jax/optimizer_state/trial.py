@@ -39,14 +39,14 @@ def waits(optimizer: optax.GradientTransformation, memory: Memory, net: PyTree, 
         return jax.tree.map(lambda leaf: leaf[0], (nets, states)), changed
 
     copies = lambda tree: jax.tree.map(lambda leaf: jnp.stack([leaf] * (len(picks) + 1)), tree)
-    begin = jax.jit(lambda net, rested: copies((net, memory.resume(net, rested))))
-    now, rested = net, memory.rest(optimizer.init(net))
+    begin = jax.jit(lambda net, carried: copies((net, memory.resume(net, carried))))
+    now, carried = net, memory.carry(optimizer.init(net))
     for first in range(0, HORIZON, steps):
-        nets, states = begin(now, rested)
+        nets, states = begin(now, carried)
         (now, state), changed = run(nets, states, first, first + steps, first + picks)
         if changed.all():
             return False
-        rested = memory.rest(state)
+        carried = memory.carry(state)
     _, later = run(copies(net), copies(optimizer.init(net)), 0, HORIZON, picks)
     return bool((later & ~changed).any())
 

@@ -54,7 +54,7 @@ def decode(layout: Layout, before: PyTree, nets: PyTree, parts: Parts) -> PyTree
     return layout.tree.unflatten(found)
 
 
-def told(
+def shared_means(
     layout: Layout,
     old: Mapping[int, Array],
     parts: Parts,

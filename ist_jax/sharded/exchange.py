@@ -23,12 +23,12 @@ PyTree = Any
 Chunks = dict[str, Int[Array, ""]]  # of each transfer, by its name
 
 
-def out(layout: Layout, rest: PyTree, assignment: Assignment) -> tuple[PyTree, Chunks]:
+def out(layout: Layout, carried: PyTree, assignment: Assignment) -> tuple[PyTree, Chunks]:
     """The subnets of this device's workers, ``[S / D, ...]``, out of the net at rest."""
     if layout.devices == 1:
-        return decompose.gather(rest, layout.names, assignment, layout.workers), {}
+        return decompose.gather(carried, layout.names, assignment, layout.workers), {}
     chunks: Chunks = {}
-    rows = dict(enumerate(layout.tree.flatten_up_to(rest)))
+    rows = dict(enumerate(layout.tree.flatten_up_to(carried)))
     for transfer in layout.transfers("out"):
         moved, chunks[transfer.name] = transfers.from_home(layout, transfer, rows, assignment)
         rows |= moved
@@ -38,7 +38,7 @@ def out(layout: Layout, rest: PyTree, assignment: Assignment) -> tuple[PyTree, C
 
 def back(
     layout: Layout,
-    rest: PyTree,
+    carried: PyTree,
     nets: PyTree,
     assignment: Assignment,
     next_assignment: Assignment,
@@ -54,11 +54,11 @@ def back(
     if layout.devices == 1:
         nets = coded.decode(layout, before, nets, codes)
         net = decompose.scatter(
-            rest, nets, layout.names, assignment, took_part, disjoint=layout.disjoint
+            carried, nets, layout.names, assignment, took_part, disjoint=layout.disjoint
         )
         return net, {}
     chunks: Chunks = {}
-    old = dict(enumerate(layout.tree.flatten_up_to(rest)))
+    old = dict(enumerate(layout.tree.flatten_up_to(carried)))
     pieces = dict(enumerate(layout.tree.flatten_up_to(nets)))
     plain = [n for n in pieces if n not in codes]
     rows = {n: _rows_of(layout.leaves[n], pieces[n]) for n in plain if layout.leaves[n].split}
@@ -80,7 +80,7 @@ def back(
     merged = mean(layout, [old[n] for n in shared], [pieces[n] for n in shared], took_part)
     new |= dict(zip(shared, merged, strict=True))
     whole = {n: parts for n, parts in codes.items() if not layout.leaves[n].split}
-    new |= coded.told(layout, old, whole, took_part)
+    new |= coded.shared_means(layout, old, whole, took_part)
     return layout.tree.unflatten(new[n] for n in range(len(new))), chunks
 
 
@@ -97,11 +97,11 @@ def mean(
     """
     if key is not None and (codes := coded.gradients(layout, trees, key)):
         old = dict(enumerate(jax.tree.leaves(otherwise)))
-        new = coded.told(layout, old, codes, took_part)
+        new = coded.shared_means(layout, old, codes, took_part)
         plain = [n for n in old if n not in codes]
         flat = jax.tree.leaves(trees)
-        rest = mean(layout, [old[n] for n in plain], [flat[n] for n in plain], took_part)
-        new |= dict(zip(plain, rest, strict=True))
+        means = mean(layout, [old[n] for n in plain], [flat[n] for n in plain], took_part)
+        new |= dict(zip(plain, means, strict=True))
         return jax.tree.unflatten(jax.tree.structure(otherwise), [new[n] for n in sorted(new)])
     if layout.devices == 1:
         names = jax.tree.map(lambda leaf: (None,) * leaf.ndim, otherwise)
@@ -126,9 +126,9 @@ def depart(layout: Layout, home: PyTree, assignment: Assignment) -> PyTree:
     return layout.tree.unflatten(rows[n] for n in range(len(rows)))
 
 
-def arrive(layout: Layout, rest: PyTree, assignment: Assignment) -> PyTree:
+def arrive(layout: Layout, carried: PyTree, assignment: Assignment) -> PyTree:
     """The net all at home: the inverse of ``depart``."""
-    rows = dict(enumerate(layout.tree.flatten_up_to(rest)))
+    rows = dict(enumerate(layout.tree.flatten_up_to(carried)))
     for transfer in layout.transfers("on"):
         empty = {
             n: jnp.zeros((layout.home(transfer.group), *rows[n].shape[1:]), rows[n].dtype)
@@ -138,9 +138,9 @@ def arrive(layout: Layout, rest: PyTree, assignment: Assignment) -> PyTree:
     return layout.tree.unflatten(rows[n] for n in range(len(rows)))
 
 
-def unfold(layout: Layout, rest: PyTree, assignment: Assignment, *, everywhere: bool) -> PyTree:
+def unfold(layout: Layout, carried: PyTree, assignment: Assignment, *, everywhere: bool) -> PyTree:
     """A copy in natural shapes: this device's part of each leaf that D divides, or all of it."""
-    home = arrive(layout, rest, assignment) if layout.devices > 1 else rest
+    home = arrive(layout, carried, assignment) if layout.devices > 1 else carried
 
     def one(leaf: LeafLayout, rows: Array) -> Array:
         if leaf.axis is None:
@@ -179,8 +179,8 @@ def natural(layout: Layout, home: PyTree) -> PyTree:
 def _net_of(layout: Layout, leaf: LeafLayout, rows: Array) -> Array:
     """Rows in slots as a leaf of the subnets, ``[S / D, ...]``."""
     if leaf.axis is None:
-        return jnp.broadcast_to(rows, (layout.some, *rows.shape))
-    return jnp.moveaxis(rows.reshape(layout.some, -1, *rows.shape[1:]), 1, leaf.axis + 1)
+        return jnp.broadcast_to(rows, (layout.workers_each, *rows.shape))
+    return jnp.moveaxis(rows.reshape(layout.workers_each, -1, *rows.shape[1:]), 1, leaf.axis + 1)
 
 
 def _rows_of(leaf: LeafLayout, net: Array) -> Array:

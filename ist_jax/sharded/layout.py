@@ -112,7 +112,7 @@ class Layout(NamedTuple):
     exact: bool
 
     @property
-    def some(self) -> int:
+    def workers_each(self) -> int:
         """Workers on a device."""
         return self.workers // self.devices
 
@@ -126,7 +126,7 @@ class Layout(NamedTuple):
 
     def held(self, group: str) -> int:
         """Slots a device has."""
-        return self.some * self.slots[group]
+        return self.workers_each * self.slots[group]
 
     def transfers(self, way: str) -> list[Transfer]:
         """All transfers ``"out"``, ``"on"`` or ``"back"``."""

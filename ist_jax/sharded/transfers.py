@@ -127,7 +127,7 @@ def here(layout: Layout) -> Int[Array, " k"]:
     """The numbers of the workers on this device."""
     if layout.devices == 1:
         return jnp.arange(layout.workers)
-    return lax.axis_index(WORKER) * layout.some + jnp.arange(layout.some)
+    return lax.axis_index(WORKER) * layout.workers_each + jnp.arange(layout.workers_each)
 
 
 def _fill(slots_filled: list[Array], at: Rows, pieces: list[Array]) -> list[Array]:

@@ -46,20 +46,20 @@ def lay_out(
 
 
 def bring_home(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyTree]:
-    """``(rest, assignment) -> `` the net with all its rows at home."""
+    """``(carried, assignment) -> `` the net with all its rows at home."""
     arrive = functools.partial(exchange.arrive, layout)
     if layout.devices == 1:
-        return lambda rest, assignment: rest
+        return lambda carried, assignment: carried
     return jax.jit(spread(arrive, over, (specs(layout), EVERYWHERE), specs(layout)))
 
 
 def unfold(layout: Layout, over: Mesh, whole: bool) -> Callable[[PyTree, Assignment], PyTree]:
-    """``(rest, assignment) -> `` a copy of the net in natural shapes, where ``unfolded`` says."""
+    """``(carried, assignment) -> `` a copy in natural shapes, where ``unfolded`` says."""
     if layout.devices == 1 and in_group(over) == 1:
-        return lambda rest, assignment: jax.tree.map(jnp.copy, rest)
+        return lambda carried, assignment: jax.tree.map(jnp.copy, carried)
     unfolding = functools.partial(exchange.unfold, layout, everywhere=whole)
-    lies = layout.tree.unflatten(sharding.spec for sharding in unfolded(layout, over, whole))
-    return jax.jit(spread(unfolding, over, (specs(layout), EVERYWHERE), lies))
+    sharding_of = layout.tree.unflatten(sharding.spec for sharding in unfolded(layout, over, whole))
+    return jax.jit(spread(unfolding, over, (specs(layout), EVERYWHERE), sharding_of))
 
 
 def unfolded(layout: Layout, over: Mesh, whole: bool = False) -> list[NamedSharding]:
@@ -79,8 +79,8 @@ def natural(layout: Layout, over: Mesh, home: PyTree) -> PyTree:
     """Rows at home in their natural shapes, inside a program; each device keeps its own."""
 
     def spec(leaf):
-        lies = PartitionSpec(*(None,) * leaf.axis, WORKER) if leaf.split else EVERYWHERE
-        return NamedSharding(over, lies)
+        sharding_of = PartitionSpec(*(None,) * leaf.axis, WORKER) if leaf.split else EVERYWHERE
+        return NamedSharding(over, sharding_of)
 
     shardings = layout.tree.unflatten(map(spec, layout.leaves))
     return lax.with_sharding_constraint(exchange.natural(layout, home), shardings)
