@@ -1,4 +1,4 @@
-"""Subnets on their way home in a code: encoded where they were trained, decoded where they lie.
+"""Subnets on their way home in a code: encoded where they were trained, decoded at home.
 
 Every row (``ist_jax.compress``) is encoded by its worker, with a key of the worker and the leaf,
 and decoded to the same bits wherever that is: here on one device, and where a leaf that nothing
@@ -109,7 +109,7 @@ def _of_all(layout: Layout, parts: Parts) -> Parts:
 
 
 def _leaves(layout: Layout, before: PyTree, nets: PyTree) -> list[tuple[LeafLayout, Any, Array]]:
-    """LeafLayout by leaf how it lies, as it was (None where there is no code) and as it is."""
+    """Each leaf's layout, the leaf as it was (None where there is no code), and as it is."""
     news = layout.tree.flatten_up_to(nets)
     olds = [None] * len(news) if before is None else layout.tree.flatten_up_to(before)
     return list(zip(layout.leaves, olds, news, strict=True))

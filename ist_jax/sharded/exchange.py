@@ -24,7 +24,7 @@ Chunks = dict[str, Int[Array, ""]]  # of each transfer, by its name
 
 
 def out(layout: Layout, carried: PyTree, assignment: Assignment) -> tuple[PyTree, Chunks]:
-    """The subnets of this device's workers, ``[S / D, ...]``, out of the net at rest."""
+    """The subnets of this device's workers, ``[S / D, ...]``, out of the net."""
     if layout.devices == 1:
         return decompose.gather(carried, layout.names, assignment, layout.workers), {}
     chunks: Chunks = {}
@@ -46,7 +46,7 @@ def back(
     before: PyTree = None,
     key: Key[Array, ""] | None = None,
 ) -> tuple[PyTree, Chunks]:
-    """The net at rest again, with these subnets in it, laid out for the next assignment.
+    """The net with these subnets put back, laid out for the next assignment.
 
     ``before``, the subnets as they came ``out``, and ``key`` are needed where leaves have codes.
     """
@@ -119,7 +119,7 @@ def everyone(layout: Layout, values: Array) -> Array:
 
 
 def depart(layout: Layout, home: PyTree, assignment: Assignment) -> PyTree:
-    """From a net that is all at home: rows that lie with their holders go there."""
+    """From a net that is all at home: rows that stay with their holders go there."""
     rows = dict(enumerate(layout.tree.flatten_up_to(home)))
     for transfer in layout.transfers("on"):
         rows |= transfers.from_home(layout, transfer, rows, assignment)[0]

@@ -1,7 +1,7 @@
-"""How a net lies on D devices between two rounds.
+"""How a net is spread over D devices between two rounds.
 
-A cut leaf lies in *rows*, one for each neuron of its first cut axis, which stands in front; every
-device has an equal part of them. Two ways to lie:
+A cut leaf is kept as *rows*, one for each neuron of its first cut axis, put in front; every
+device has an equal part of them. There are two ways to keep them:
 
 * *at home*: rows in the order of the neurons, a run of ``ceil(N/D)`` on each device;
 * *with the holders*: rows in the slots of the coming round's assignment. For leaves with one cut
@@ -28,14 +28,14 @@ SMALL_BYTES = 1 << 16  # less than that does not travel alone
 
 
 class LeafLayout(NamedTuple):
-    """How a leaf lies at rest.
+    """How a leaf is kept between two rounds.
 
     Attributes:
       shape, dtype: of the leaf in the net.
       axis: the axis whose neurons are rows; None if nothing cuts the leaf.
       group: the group of that axis.
       others: the groups of the other cut axes, by axis of a row (1 is the first).
-      travels: whether the rows lie with their holders.
+      travels: whether the rows are with their holders, and not at home.
       code: in which rows go home; as they are if None.
       cut: the first cut axis, also where there is one device.
     """
@@ -99,7 +99,7 @@ class Transfer(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a net lies on D devices, known before anything runs."""
+    """How a net is spread over D devices, known before anything runs."""
 
     leaves: list[LeafLayout]
     names: PyTree

@@ -1,6 +1,6 @@
 """S workers on D devices: the only file that makes a mesh.
 
-Whatever differs from worker to worker has a leading worker axis, and that axis lies over the
+Whatever differs from worker to worker has a leading worker axis, and that axis is spread over the
 devices: each takes S / D workers one after another (``lax.map``), so that a worker's program, and
 with it every bit of its result, is the same for every D.
 
@@ -92,7 +92,7 @@ def each(work: Callable[..., PyTree]) -> Callable[..., PyTree]:
 def spread(
     function: Callable[..., Any], over: Mesh, inputs: PyTree, outputs: PyTree
 ) -> Callable[..., Any]:
-    """``function`` on every device, with its part of arrays that lie as the specs say."""
+    """``function`` on every device, with its part of arrays that are spread as the specs say."""
     return jax.shard_map(function, mesh=over, in_specs=inputs, out_specs=outputs, check_vma=False)
 
 
@@ -107,12 +107,12 @@ def in_group(over: Mesh) -> int:
 
 
 def batch_spec(over: Mesh) -> PartitionSpec:
-    """How batches ``[S, J, B, ...]`` lie."""
+    """How batches ``[S, J, B, ...]`` are spread."""
     return SPLIT if in_group(over) == 1 else PartitionSpec(WORKER, None, DATA)
 
 
 def specs(layout: Layout) -> PyTree:
-    """How a net at rest lies."""
+    """How a net is spread between two rounds."""
     return layout.tree.unflatten(SPLIT if leaf.split else EVERYWHERE for leaf in layout.leaves)
 
 

@@ -118,9 +118,9 @@ def _copies(tree: PyTree) -> PyTree:
 def _shapes(layout: Layout, mesh: Mesh, assignment: PyTree) -> State:
     """What ``natural`` gives."""
     one = placement.everywhere(mesh)
-    shape = lambda leaf, lies: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies)
-    lies = views.unfolded(layout, mesh)
-    params, opt_state = layout.tree.unflatten(map(shape, layout.leaves, lies))
+    shape = lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+    shardings = views.unfolded(layout, mesh)
+    params, opt_state = layout.tree.unflatten(map(shape, layout.leaves, shardings))
     key, number = jax.eval_shape(jax.random.key, 0), jax.ShapeDtypeStruct((), jnp.int32)
     rest = jax.tree.map(lambda leaf: shape(leaf, one), (number, key, dict(assignment)))
     return State(params, opt_state, *rest)

@@ -138,7 +138,7 @@ def _fill(slots_filled: list[Array], at: Rows, pieces: list[Array]) -> list[Arra
 
 
 def _select(leaf: LeafLayout, rows: Array, at: Rows, assignment: Assignment) -> Array:
-    """Rows ``[X, C, ...]`` of those that lie here, cut to what each slot's worker holds."""
+    """Rows ``[X, C, ...]`` of those that are here, cut to what each slot's worker holds."""
     if not leaf.others:
         return rows.at[at.place].get(mode="promise_in_bounds")
     ndim = max(leaf.others) + 2
@@ -215,7 +215,7 @@ def _settle(
     home: Array | None,
     tables: Mapping[str, Int[Array, "S N"]],
 ) -> tuple[Array] | mean.Total:
-    """Puts rows ``[C, ...]`` from one device into those that lie at home, or adds them to it."""
+    """Puts rows ``[C, ...]`` from one device into those at home, or adds them to it."""
     old = 0 if home is None else home.at[at.place].get(mode="promise_in_bounds")
     if layout.disjoint and not leaf.others:
         value = piece if home is None else old + piece

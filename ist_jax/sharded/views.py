@@ -63,7 +63,7 @@ def unfold(layout: Layout, over: Mesh, whole: bool) -> Callable[[PyTree, Assignm
 
 
 def unfolded(layout: Layout, over: Mesh, whole: bool = False) -> list[NamedSharding]:
-    """How each leaf lies in its natural shape: its part on every device, or whole on all of them.
+    """Where each leaf is in its natural shape: its part on every device, or whole on all of them.
 
     Whole it is if asked, and where D does not divide the width.
     """
