@@ -15,7 +15,7 @@ from test_main import lines, timeless
 
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.core.errors import InputError
-from ist_jax.run import training
+from ist_jax.run import training as train
 
 OF_IMAGES = {"rounds": 6, "seeds": (0,), "optimizer.schedule": "constant"}
 ON_A_GRAPH = {
@@ -36,9 +36,9 @@ SAVING = {"checkpoint.every": 1, "checkpoint.permanent": 1, "eval_every": 3}
 IN_A_PROCESS = """
 import json, pathlib, sys
 from conftest import tiny
-from ist_jax.run import training
+from ist_jax.run import training as train
 for folder, changes in json.loads(sys.argv[1]).items():
-    training.run(tiny(**changes), pathlib.Path(folder), resume=True)
+    train.run(tiny(**changes), pathlib.Path(folder), resume=True)
 """
 
 

@@ -10,7 +10,7 @@ from test_main import lines
 SOAK = """
 import json, pathlib, sys
 from conftest import tiny
-from ist_jax.run import loop, training
+from ist_jax.run import loop, training as train
 
 pages, provide = [], loop.provide
 
@@ -20,7 +20,7 @@ def counted(*args):
 
 loop.provide = counted
 folder = pathlib.Path(sys.argv[1])
-training.run(tiny(**json.loads(sys.argv[2])), folder)
+train.run(tiny(**json.loads(sys.argv[2])), folder)
 (folder / "pages.json").write_text(json.dumps(pages))
 """
 

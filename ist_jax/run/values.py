@@ -124,7 +124,9 @@ def check(
         _check_value(f"config.{key}", example, value, bounds.get(key, other))
 
 
-def check_options(where: str, given: Mapping[str, Any] | ConfigDict, examples: Mapping[str, Any]) -> None:
+def check_options(
+    where: str, given: Mapping[str, Any] | ConfigDict, examples: Mapping[str, Any]
+) -> None:
     """The same for options; those without an example are for others to check."""
     for name, value in given.items():
         if name in examples:
