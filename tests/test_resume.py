@@ -15,7 +15,7 @@ from test_main import lines, timeless
 
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.core.errors import InputError
-from ist_jax.run import training as train
+from ist_jax.run import training
 
 OF_IMAGES = {"rounds": 6, "seeds": (0,), "optimizer.schedule": "constant"}
 ON_A_GRAPH = {

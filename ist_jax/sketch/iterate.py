@@ -24,8 +24,10 @@ from ist_jax.core.keys import fold
 from ist_jax.sharded import placement
 from ist_jax.sharded.chunks import WORKER
 from ist_jax.sketch import stability, step
-from ist_jax.sketch.quadratics import Quadratics, Real, UnstableStep
-from ist_jax.sketch.sketches import Drawn, Sketch, fitting
+from ist_jax.sketch.matrices import Real
+from ist_jax.sketch.quadratics import Quadratics, UnstableStep
+from ist_jax.sketch.sketch import Drawn, Sketch
+from ist_jax.sketch.sketches import fitting
 
 FAR = 1e8  # times the start's and the solution's size: a run that is there has diverged
 

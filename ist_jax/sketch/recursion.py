@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike
 
 from ist_jax.sharded.placement import each
 from ist_jax.sketch import step
-from ist_jax.sketch.quadratics import Matrix, Quadratics, Real, Vector, settling
-from ist_jax.sketch.sketches import Drawn, Sketch
+from ist_jax.sketch.matrices import Matrix, Real, Vector
+from ist_jax.sketch.quadratics import Quadratics, settling
+from ist_jax.sketch.sketch import Drawn, Sketch
 
 AT_ONCE = 256  # outcomes
 

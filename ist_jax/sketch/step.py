@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ist_jax.sketch.sketches import Drawn
+from ist_jax.sketch.sketch import Drawn
 
 RULES = ("step", "merge", "copy")
 BLOCKS_PAY = 9  # reading an entry of a block takes as long as 9^2 products of a whole L_i
