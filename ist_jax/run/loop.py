@@ -1,5 +1,6 @@
 """The rounds of one method with one seed: measured, saved, stopped and begun again."""
 
+import functools
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -56,7 +57,9 @@ def run(
     """
     config, batches, title = context.config, job.batches(seed), f"{name}, seed {seed}"
     faults_of = faults.plan(config.faults, job.plan.workers, seed)
-    drop_failed = config.on_worker_failure == "drop"
+    advance = functools.partial(
+        train_round, batches, context.team, config.on_worker_failure == "drop", f"{name} {seed}"
+    )
     schedule = Schedule(job, config.warm_up)
     state, tally = begin(schedule, seed, checkpoints, found)
     ledger = Ledger(tally, title, config.on_nonfinite == "drop")
@@ -84,11 +87,8 @@ def run(
             return
         if measuring or saving:
             ledger.start_clock()
-        state, training = schedule.hand_over(done, state), schedule.training_job(done)
-        drop = drop_failed, f"{name} {seed}"
-        state, report = train_round(
-            training, batches, state, done, faults_of(done), context.team, *drop
-        )
+        state = schedule.hand_over(done, state)
+        state, report = advance(schedule.training_job(done), state, done, faults_of(done))
         ledger.add(report)
         if config.round_timeout_s:  # a round may begin before the last one is over, and no earlier
             ledger.wait_for_the_round_before()
@@ -132,17 +132,17 @@ def metrics_line(
 
 
 def train_round(
-    job: Job,
     batches: Batches,
-    state: State,
-    number: int,
-    faulty: faults.Faults,
     team: Team,
     drop_failed: bool,
     run: str,
+    job: Job,
+    state: State,
+    number: int,
+    faulty: faults.Faults,
 ) -> tuple[State, Report]:
     """A round; it takes as many times as long as its slowest worker here is made to."""
-    own, took_part = provide(job, batches, number, faulty, team, drop_failed, run)
+    own, took_part = provide(batches, team, drop_failed, run, job, number, faulty)
     started = time.perf_counter()
     state, report = job.trainer.round(state, took_part=took_part, **job.place(own))
     if (slowest := faulty.slowness[list(job.own)].max()) > 1:
@@ -157,20 +157,21 @@ def try_out(job: Job, name: str, config: ConfigDict, team: Team) -> None:
         try_out(job.warm_up_job, name, config, team)
     seed = config.seeds[0]
     none = faults.plan("", job.plan.workers, seed)(0)
-    drop = config.on_worker_failure == "drop"
-    args = job, job.batches(seed), job.state(seed), 0, none, team, drop, f"{name}, tried out"
-    state, _ = train_round(*args)
+    advance = functools.partial(
+        train_round, job.batches(seed), team, config.on_worker_failure == "drop"
+    )
+    state, _ = advance(f"{name}, tried out", job, job.state(seed), 0, none)
     reading.digests(job.trainer.natural(state))
 
 
 def provide(
-    job: Job,
     batches: Batches,
-    number: int,
-    faulty: faults.Faults,
     team: Team,
     drop_failed: bool,
     run: str,
+    job: Job,
+    number: int,
+    faulty: faults.Faults,
 ) -> tuple[Any, np.ndarray | None]:
     """The batches of a process's own workers in a round, and who takes part.
 

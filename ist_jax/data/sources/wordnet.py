@@ -36,7 +36,7 @@ def load(path: str = "", *, cache: str = "") -> graph.Graph:
 
     def fill(out: Path) -> dict:
         about = graph.write(read(folder), out)
-        return {**about, "files": {file.name: prepared.digest_of(file) for file in found}}
+        return {**about, "files": {file.name: files.digest(file) for file in found}}
 
     name = prepared.name_of("wordnet", folder)
     place, told = prepared.folder(cache, name, prepared.digest(found, {"version": VERSION}), fill)
