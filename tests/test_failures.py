@@ -181,6 +181,13 @@ def test_many_rounds_in_a_row_of_which_nothing_is_left_end_the_run(length):
         assert tally.rounds_without_update == 1
 
 
+def test_the_sums_in_a_checkpoint_keep_the_names_they_always_had():
+    tally = tallies.Tally(1, 2, 3, 4, 5, 6.5)
+    names = ("sent", "received", "missed", "rejected", "barren", "seconds")
+    assert tally.stored() == dict(zip(names, (1, 2, 3, 4, 5, 6.5), strict=True))
+    assert tallies.Tally.from_stored(tally.stored()) == tally
+
+
 def final(folder):
     kept = Checkpoints(folder / "checkpoints" / "ist_0")
     return {path: leaf["digest"] for path, leaf in kept.check(kept.rounds()[0])["leaves"].items()}

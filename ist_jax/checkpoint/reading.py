@@ -1,4 +1,4 @@
-"""What lies in a checkpoint: read, checked against its digests, and put on devices.
+"""What is in a checkpoint: read, checked against its digests, and put on devices.
 
 ``checkpoint`` writes it; ``docs/checkpoints.md`` says how to read it without this library.
 """
@@ -24,7 +24,7 @@ PyTree = Any
 
 BLOCK = 1 << 26  # bytes that are read at a time to be checked
 
-_digest = jax.jit(digest.of)  # compiled for each shape, not for each net
+_digest = jax.jit(digest.lanes)  # compiled for each shape, not for each net
 
 
 def describe(state: State, about: Mapping[str, Any], statistics: PyTree) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def check(folder: epath.Path, number: int) -> dict[str, Any]:
 
 
 def net(folder: epath.Path, number: int) -> tuple[PyTree, PyTree]:
-    """What the net of a round is asked with, ``(params, statistics)``, checked.
+    """What the net of a round is evaluated with, ``(params, statistics)``, checked.
 
     Both are nested dicts of NumPy arrays, whatever containers the net had (an element of a list is
     under its number). ``statistics`` is empty where the net needs none, and in a checkpoint that
@@ -87,7 +87,7 @@ def net(folder: epath.Path, number: int) -> tuple[PyTree, PyTree]:
 
 
 def restore(folder: epath.Path, about: Mapping[str, Any], shapes: State) -> State:
-    """The state of a checkpoint that was checked, lying as ``shapes`` (``Trainer.shapes``) say.
+    """The state of a checkpoint that was checked, spread as ``shapes`` (``Trainer.shapes``) say.
 
     Every process reads what its devices are to hold, and waits for no other. The assignment is as
     it was stored, for whatever number of workers.
@@ -121,7 +121,7 @@ def confirm(about: Mapping[str, Any], state: State) -> None:
 
 
 def digests(tree: PyTree) -> dict[str, str]:
-    """Of every leaf, by its path, where it lies."""
+    """Of every leaf, by its path; computed on the devices that hold it."""
     found = jax.device_get({path: _digest(leaf) for path, leaf in leaves(tree).items()})
     return {path: digest.text(lanes) for path, lanes in found.items()}
 
@@ -147,13 +147,13 @@ def _name(path: Any) -> str:
 
 
 def _unflattened(shapes: State, found: Mapping[str, Any]) -> State:
-    def one(path, leaf):
+    def as_leaf(path, leaf):
         value = found[_name(path)]
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(jnp.asarray(value))
         return value
 
-    return jax.tree_util.tree_map_with_path(one, shapes)
+    return jax.tree_util.tree_map_with_path(as_leaf, shapes)
 
 
 def _as_stored(path: str, leaf: Any, stored: Mapping[str, Any]) -> Any:

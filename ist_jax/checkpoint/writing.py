@@ -234,7 +234,7 @@ class Checkpoints:
 
 
 def _local(leaf: Any) -> Any:
-    """Of several processes, an array that lies on one's own devices is the same in all."""
+    """Of several processes, an array on one's own devices is the same in all."""
     if jax.process_count() > 1 and leaf.is_fully_addressable:
         return np.asarray(leaf)
     return leaf

@@ -1,6 +1,6 @@
 """Processes find each other at one address, before JAX does: JAX aborts if one is missing.
 
-Process 0 listens at the address that it was given, and at no other. The others connect and say
+Process 0 listens at its own address, and at no other. The others connect and say
 which process they are. Anyone else may connect too (a port scanner, a health check): nothing that
 they say or do not say ends the meeting or makes it longer.
 """

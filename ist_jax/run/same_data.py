@@ -15,7 +15,7 @@ from ist_jax.run.team import Team
 
 
 def check_team(team: Team, data: str) -> None:
-    """Makes sure that all processes were given the same data, by their digests.
+    """Makes sure that all processes have the same data, by their digests.
 
     Raises:
       InputError: in every process.
@@ -30,10 +30,10 @@ def check_team(team: Team, data: str) -> None:
 
 
 def check_data(config: ConfigDict, workdir: pathlib.Path, data: str) -> None:
-    """Makes sure that the checkpoints of an experiment are of the data that it is given now.
+    """Makes sure that the checkpoints of an experiment are of the data that it has now.
 
-    Says so if one does not tell. One that cannot be read, or of another config, is passed over
-    here, as it is refused where it is to be used.
+    Prints a line for one that does not say its data. One that cannot be read, or of another config,
+    is passed over here, as it is refused where it is to be used.
 
     Raises:
       InputError: naming both digests.

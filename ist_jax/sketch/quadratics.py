@@ -126,7 +126,7 @@ class Quadratics:
 
 @contextlib.contextmanager
 def settling(moments: list) -> Iterator[None]:
-    """Around a loop that appends to ``moments``: what overflows is told once, and not by NumPy."""
+    """Around a loop that appends to ``moments``: one warning of what overflows, and not NumPy's."""
     with np.errstate(over="ignore", invalid="ignore"):
         yield
     if not np.isfinite(moments[-1]).all():

@@ -72,13 +72,13 @@ def _ends(rule, local_steps, noisy, L, b, step_size, drawn):
         units = jnp.eye(1 + d + kicks, kicks, -1 - d).reshape(-1, n, local_steps, m)
         noises = jnp.moveaxis(units, 0, 2)
 
-    def one(outcome):
+    def after(outcome):
         rows = Drawn(*(jnp.broadcast_to(v[:, None], (n, len(x), *v.shape[1:])) for v in outcome))
         alone = functools.partial(step.local, x=x, step_size=step_size, local_steps=local_steps)
         ends = each(alone)(L, b, rows, noises)
         return step.together(rule, jnp.asarray(rows.ids), x, *ends)
 
-    return jax.vmap(one)(Drawn(*map(jnp.asarray, drawn)))
+    return jax.vmap(after)(Drawn(*map(jnp.asarray, drawn)))
 
 
 def trajectory(

@@ -71,7 +71,7 @@ def planetoid(path: str = "", *, cache: str = "") -> Graph:
     if len(names) != 1:
         raise InputError(f"{folder} must hold the files of one set; found {sorted(names)[:5]}")
     [name] = names
-    files = planetoid_files.of(folder, name)
+    files = planetoid_files.paths(folder, name)
     return _prepared(folder, [*files.values()], cache, lambda: planetoid_files.read(name, files))
 
 
@@ -128,8 +128,8 @@ def _prepared(folder: Path, files: list[Path], cache: str, read: Callable[[], Gr
     name = prepared.name_of(folder.name, folder)
     source = prepared.digest(files, {"version": VERSION})
     fill = lambda out: {**graph.write(made := read(), out), "name": made.name}
-    place, told = prepared.folder(cache, name, source, fill)
-    return graph.mapped(told["name"], "real", place, told)
+    place, about = prepared.folder(cache, name, source, fill)
+    return graph.mapped(about["name"], "real", place, about)
 
 
 def _check_range(file: Path, rows: np.ndarray, what: str, least: int, end: int) -> None:

@@ -68,8 +68,8 @@ def imagenet(
 ) -> Dataset:
     """ImageNet, decoded as it is needed; the validation part is the test part.
 
-    Labels lie between the images, so that the first start reads all of the set; later ones find
-    the labels, and the digest of all images and labels, in the cache.
+    Labels are stored between the images, so that the first start reads all of the set. Later ones
+    find the labels, and the digest of all images and labels, in the cache.
 
     Args:
       path: a folder of data sets, or of this one, prepared by TensorFlow Datasets.
@@ -99,12 +99,12 @@ def imagenet(
     files = sorted(path for path in opened.folder.glob("*") if path.is_file())
     source = prepared.digest(files, {"skip_bad": skip_bad, "version": VERSION})
     kept_as = prepared.name_of(f"{opened.name}_labels", opened.folder)
-    folder, told = prepared.folder(cache, kept_as, source, fill)
+    folder, about = prepared.folder(cache, kept_as, source, fill)
     looked = {
         part: (np.load(folder / f"{part}_good.npy"), np.load(folder / f"{part}_labels.npy"))
         for part in PARTS
     }
-    return _dataset(opened, size, looked)._replace(sha256=told["sha256"])
+    return _dataset(opened, size, looked)._replace(sha256=about["sha256"])
 
 
 def _dataset(

@@ -66,9 +66,9 @@ def load(
 
     Args:
       path: a folder with the two files.
-      skip_bad: leave bad lines out, and tell how many those were.
+      skip_bad: leave bad lines out, and print how many those were.
       cache: where the arrays are kept.
-      most_features: entries of an example; of one that has more, the largest stay (that is told).
+      most_features: entries of an example; of more, the largest stay (how often is printed).
 
     Raises:
       InputError: no such files, or a bad line (it is named).
@@ -96,16 +96,15 @@ def _load(
             file=sys.stderr,
         )
     source = prepared.digest(texts, {"skip_bad": skip_bad, "version": VERSION})
-    folder, told = prepared.folder(cache, prepared.name_of(name, place), source, fill)
+    folder, counts = prepared.folder(cache, prepared.name_of(name, place), source, fill)
     found = {}
     for part in PARTS:
         arrays = {
             what: np.load(folder / f"{part}_{what}.npy", mmap_mode="r")
             for what in ("starts", "ids", "values", "label_starts", "labels")
         }
-        x = Rows(
-            arrays["starts"], arrays["ids"], arrays["values"], told[part]["features"], most_features
-        )
+        starts, ids, values = (arrays[what] for what in ("starts", "ids", "values"))
+        x = Rows(starts, ids, values, counts[part]["features"], most_features)
         if x.shortened:
             print(
                 f"{name}, {part} part: {x.shortened} of {len(x)} examples have more than "
@@ -114,12 +113,12 @@ def _load(
             )
         found[f"{part}_x"] = x
         found[f"{part}_y"] = Rows(
-            arrays["label_starts"], arrays["labels"], None, told[part]["labels"]
+            arrays["label_starts"], arrays["labels"], None, counts[part]["labels"]
         )
-    skipped = sum(told[part]["skipped"] for part in PARTS)
+    skipped = sum(counts[part]["skipped"] for part in PARTS)
     if skipped:
         print(f"{name}: {skipped} bad lines were left out", file=sys.stderr)
-    of_train = told["train"]
+    of_train = counts["train"]
     return MultiLabel(
         name=name,
         features=of_train["features"],
