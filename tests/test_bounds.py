@@ -8,7 +8,7 @@ from test_moments import alike
 from test_sketches import close
 
 from ist_jax.core.errors import InputError
-from ist_jax.sketch import bounds, compressed, iterate, moments, quadratics, sketches
+from ist_jax.sketch import bounds, compressed, iterate, moments, perm_1, quadratics, sketches
 
 SEEDS = range(5)
 
@@ -105,7 +105,7 @@ def test_19_is_true_and_loose_and_its_2_over_beta_may_be_1_over_2_beta(seed, bet
     assert printed.holds
     assert tight.holds
     assert not printed.failing + tight.failing
-    h = quadratics.norm2(moments.bias(given), given.Lbar)
+    h = quadratics.norm2(perm_1.bias(given), given.Lbar)
     mended = printed.right - (2 - 1 / 2) / beta * (1 - step_size) * h
     assert tight.right < mended < printed.right
     assert printed.left <= mended

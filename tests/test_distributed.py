@@ -17,9 +17,8 @@ from test_graph_data import planetoid
 
 from ist_jax.commands import launch
 from ist_jax.core.errors import InputError
-from ist_jax.run import meeting
-from ist_jax.run import team as teams
-from ist_jax.run.meeting import Address
+from ist_jax.run import joining, meeting
+from ist_jax.run.address import Address
 
 
 def free_port():
@@ -173,10 +172,10 @@ def test_a_team_of_processes_gives_what_one_gives_and_only_the_first_writes(tmp_
 
 SUM = """
 import sys, jax
-from experiments import team
+from ist_jax.run import joining
 from jax.sharding import NamedSharding, PartitionSpec
 jax.config.update("jax_num_cpu_devices", 1)
-joined = team.join(sys.argv[1], 2, int(sys.argv[2]), 30)
+joined = joining.join(sys.argv[1], 2, int(sys.argv[2]), 30)
 mesh = jax.make_mesh((2,), ("worker",), axis_types=(jax.sharding.AxisType.Auto,))
 split = NamedSharding(mesh, PartitionSpec("worker"))
 ones = jax.make_array_from_callback((2,), split, lambda _: jax.numpy.ones(1))
@@ -250,9 +249,9 @@ def test_what_one_process_cannot_do_stops_all(tmp_path, flags, said):
 
 LACKING = """
 import runpy
-from experiments import team
 from ist_jax import data
 from ist_jax.core.errors import InputError
+from ist_jax.run import team
 def load(name, path, **options):
     raise InputError("the data is not on this machine")
 {}
@@ -344,7 +343,7 @@ def test_launch_ends_all(tmp_path, how):
 def test_one_that_goes_between_the_meeting_and_jax_ends_the_other_with_a_word(number):
     """Where JAX aborts with a stack of C++."""
     address = Address("127.0.0.1", free_port())
-    join = f"from experiments import team; team.join('{address}', 2, {number}, 3)"
+    join = f"from ist_jax.run import joining; joining.join('{address}', 2, {number}, 3)"
     process = start_command("-c", join)
     try:
         meeting.meet(address, 2, 1 - number, 30)
@@ -455,7 +454,7 @@ def test_meshes_and_teams_that_cannot_be(tmp_path, flags, said):
 )
 def test_a_team_that_cannot_be_is_refused(coordinator, count, number, said):
     with pytest.raises(InputError, match=said) as raised:
-        teams.join(coordinator, count, number, 1)
+        joining.join(coordinator, count, number, 1)
     assert "\n" not in str(raised.value)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ist_jax.core.errors import InputError
-from ist_jax.data import prepared
+from ist_jax.data import description, prepared
 from ist_jax.data.sources import espeak, speech, wav
 
 VARIANTS = [f"v{n}" for n in range(90)]
@@ -94,7 +94,7 @@ def test_synthetic_speech_is_read_like_the_archive_and_named_so(tmp_path, monkey
     assert np.array_equal(same.train_x, found.train_x)
     assert len(here) == calls
     assert not [path for path in folder.glob("*/*") if path.name.count("whisper")]
-    told = json.loads((folder / prepared.TOLD).read_text())["told"]
+    told = json.loads((folder / description.NAME).read_text())["told"]
     assert (told["train"], told["validation"], told["test"]) == (245, 35, 70)
     assert len(told["sha256"]) == 64
 

@@ -18,7 +18,8 @@ from ist_jax import axes, data, decompose, method, partition
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
-from ist_jax.run import loop, training
+from ist_jax.run import tally as tallies
+from ist_jax.run import training
 from ist_jax.sharded import placement
 from ist_jax.trainer import Report
 
@@ -149,11 +150,10 @@ def test_metrics_are_means_over_those_who_took_part(rounds):
         )
         for loss, there in rounds
     ]
-    tally = loop.Tally()
-    config = tiny(on_nonfinite="drop")
+    tally = tallies.Tally()
     took = [[x for x, there in zip(*pair, strict=True) if there] for pair in rounds]
     good = [[x for x in there if np.isfinite(x)] for there in took]
-    line = loop.add_up(reports, tally, config, "ist, seed 0", len(reports))
+    line = tallies.add_up(reports, tally, "ist, seed 0", len(reports), True)
     assert line["workers/took_part"] == len(good[-1])
     assert line["workers/missed"] == sum(S - len(there) for there in took)
     assert line["workers/rejected"] == sum(map(len, took)) - sum(map(len, good))
@@ -169,16 +169,23 @@ def test_many_rounds_in_a_row_of_which_nothing_is_left_end_the_run(length):
         took_part=np.ones(S, bool),
         chunks={},
     )
-    tally, config = loop.Tally(), tiny(on_nonfinite="drop")
-    loop.add_up([report] * (length - 1), tally, config, "ist, seed 0", length - 1)
-    if length == loop.HOPELESS:
+    tally = tallies.Tally()
+    tallies.add_up([report] * (length - 1), tally, "ist, seed 0", length - 1, True)
+    if length == tallies.MOST_ROUNDS_WITHOUT_UPDATE:
         with pytest.raises(InputError, match="the loss of worker 0 is nan in round 9"):
-            loop.add_up([report], tally, config, "ist, seed 0", length)
+            tallies.add_up([report], tally, "ist, seed 0", length, True)
     else:
-        loop.add_up([report], tally, config, "ist, seed 0", length)
+        tallies.add_up([report], tally, "ist, seed 0", length, True)
         good = report._replace(loss=np.array([np.nan, 1, 1, 1]))
-        loop.add_up([good, report], tally, config, "ist, seed 0", length + 2)
-        assert tally.barren == 1
+        tallies.add_up([good, report], tally, "ist, seed 0", length + 2, True)
+        assert tally.rounds_without_update == 1
+
+
+def test_the_sums_in_a_checkpoint_keep_the_names_they_always_had():
+    tally = tallies.Tally(1, 2, 3, 4, 5, 6.5)
+    names = ("sent", "received", "missed", "rejected", "barren", "seconds")
+    assert tally.stored() == dict(zip(names, (1, 2, 3, 4, 5, 6.5), strict=True))
+    assert tallies.Tally.from_stored(tally.stored()) == tally
 
 
 def final(folder):

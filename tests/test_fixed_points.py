@@ -8,7 +8,7 @@ from test_moments import K, alike, parts
 from test_sketches import close
 
 from ist_jax.core.errors import InputError
-from ist_jax.sketch import moments, quadratics, recursion, sketches
+from ist_jax.sketch import moments, perm_1, quadratics, recursion, sketches
 
 
 def test_the_preconditioned_step_is_newtons_with_a_bias():
@@ -17,16 +17,16 @@ def test_the_preconditioned_step_is_newtons_with_a_bias():
     x = np.arange(1.0, 5)
     g = oracle.average(theirs, lambda C: parts(given, C)[0] @ x - parts(given, C)[1])
     close(g, x - (given.D**-0.5 * given.b).mean(0) / 2)
-    close(g, np.linalg.solve(given.Lbar, given.gradient(x)) + moments.bias(given))
+    close(g, np.linalg.solve(given.Lbar, given.gradient(x)) + perm_1.bias(given))
     sketch = sketches.preconditioned(given)
-    close(moments.bias(given), given.solution - moments.mean_limit(given, sketch))
+    close(perm_1.bias(given), given.solution - moments.mean_limit(given, sketch))
 
 
 def test_the_law_of_the_preconditioned_iteration_is_exact():
     given, _, theirs = family("preconditioned")
     x0 = np.arange(1.0, 5)
     for k, (mean, covariance) in enumerate(oracle.moments(given.L, given.b, theirs, x0, 0.3, K)):
-        found = moments.law(given, x0, 0.3, k)
+        found = perm_1.law(given, x0, 0.3, k)
         close(found[0], mean)
         close(found[1], covariance)
 
@@ -38,9 +38,9 @@ def test_the_scatter_of_the_preconditioned_gradient_is_the_same_everywhere():
         g = [(odds, parts(given, C)[0] @ x - parts(given, C)[1]) for odds, C in theirs]
         mean = sum(odds * each for odds, each in g)
         scatter = sum(odds * quadratics.norm2(each - mean, given.Lbar) for odds, each in g)
-        assert moments.sigma2(given) == pytest.approx(scatter, rel=1e-10)
+        assert perm_1.sigma2(given) == pytest.approx(scatter, rel=1e-10)
     covariance = moments.covariance_Cb(given, sketch)
-    assert moments.sigma2(given) == pytest.approx(np.trace(given.Lbar @ covariance), rel=1e-10)
+    assert perm_1.sigma2(given) == pytest.approx(np.trace(given.Lbar @ covariance), rel=1e-10)
 
 
 @pytest.mark.parametrize("step_size", [0.1, 0.5, 1.0, 1.7])
@@ -54,7 +54,7 @@ def test_the_neighbourhood_is_the_limit_exactly(step_size):
     )
     limit = quadratics.norm2(given.gradient(means[-1]), inverse)
     limit += np.trace(given.Lbar @ covariances[-1])
-    assert moments.neighbourhood(given, step_size) == pytest.approx(limit, rel=1e-10)
+    assert perm_1.neighbourhood(given, step_size) == pytest.approx(limit, rel=1e-10)
 
 
 def test_one_loss_leaves_no_scatter_and_a_bias_but_for_an_eigenvector():
@@ -110,16 +110,16 @@ def test_fixed_points_that_cannot_be_had_are_refused():
     with pytest.raises(InputError, match="184756 blocks"):
         moments.fixed_point(problem(2, 20), q=10, local_steps=2, step_size=0.1)
     with pytest.raises(InputError, match=r"step sizes in \(0, 2\), found 2"):
-        moments.neighbourhood(problem(4, 4), 2.0)
+        perm_1.neighbourhood(problem(4, 4), 2.0)
     with pytest.raises(InputError, match=r"Perm-1 needs n = d; found n=2, d=6"):
-        moments.neighbourhood(given, 0.1)
+        perm_1.neighbourhood(given, 0.1)
 
 
 @pytest.mark.parametrize("n", [4, 16, 64])
 def test_the_bias_does_not_diminish_as_n_grows(n):
     """It is said to as n = d grows; with L~ = I it is the share 1 - n^-1/2 of the solution."""
     given = quadratics.homogeneous(np.eye(n), np.arange(1.0, n + 1), n)
-    share = np.linalg.norm(moments.bias(given)) / np.linalg.norm(given.solution)
+    share = np.linalg.norm(perm_1.bias(given)) / np.linalg.norm(given.solution)
     assert share == pytest.approx(1 - n**-0.5)
 
 

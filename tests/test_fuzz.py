@@ -17,7 +17,7 @@ from etils import epath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ist_jax.checkpoint import reading
+from ist_jax.checkpoint import about as descriptions
 from ist_jax.commands import report
 from ist_jax.core.errors import CheckpointError, InputError
 from ist_jax.data import clusters, graph
@@ -122,16 +122,16 @@ class Readers:
         except (ValueError, RecursionError):
             return
         if isinstance(told, dict):
-            told["seal"] = reading.seal(told)
+            told["seal"] = descriptions.seal(told)
             found = self._of_round_3(json.dumps(told).encode())
             for leaf in [*found["leaves"].values(), *found["statistics"].values()]:
                 assert (type(leaf["shape"]), type(leaf["digest"])) == (list, str)
 
     def _of_round_3(self, data):
-        place = self.path.with_name("checkpoints") / "3" / reading.ABOUT / "metadata"
+        place = self.path.with_name("checkpoints") / "3" / descriptions.ABOUT / "metadata"
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
-        return reading.read_about(epath.Path(place.parents[2]), 3)
+        return descriptions.read(epath.Path(place.parents[2]), 3)
 
     def plan(self, data):
         faults.plan(data.decode("utf-8", "replace"), 4, 0)(3)
@@ -144,7 +144,7 @@ GOOD = {
     "sparse_text": b"3 9 5\n0,3 1:0.5 5:-2e-3\n 0:1\n4,2,1 8:.5 7:1. 3:1\n",
     "lines": LINES.encode(),
     "lines_to_go_on_from": LINES.encode(),
-    "about": json.dumps(ABOUT | {"seal": reading.seal(ABOUT)}).encode(),
+    "about": json.dumps(ABOUT | {"seal": descriptions.seal(ABOUT)}).encode(),
     "sealed": json.dumps(ABOUT).encode(),
     "plan": b"drop:2@5-9; nan:0@7;slow:3x4;drop:25%",
 }

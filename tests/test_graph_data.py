@@ -17,7 +17,6 @@ import scipy.sparse
 
 from ist_jax.core.errors import InputError
 from ist_jax.data import files, graph
-from ist_jax.data.prepared import digest_of
 from ist_jax.data.sources import debian, debian_graph, graph_files, pickled, wordnet
 
 DRAW = np.random.default_rng(0)
@@ -125,7 +124,7 @@ def test_wordnet_is_read_pointer_by_pointer(tmp_path, monkeypatch):
     assert len(found.sha256) == 64
     (told,) = (tmp_path / "cache").glob("*/set.json")
     digests = json.loads(told.read_text())["told"]["files"]
-    assert digests == {name: digest_of(tmp_path / "in" / name) for name in LINES}
+    assert digests == {name: files.digest(tmp_path / "in" / name) for name in LINES}
     again = wordnet.load(str(tmp_path / "in"), cache=str(tmp_path / "cache"))
     assert again.sha256 == found.sha256
 
@@ -176,7 +175,7 @@ def test_packages_are_joined_to_what_they_need(monkeypatch):
         names=names,
         sections=["", "libs", "web", "libs"] * 10,
     )
-    found = debian_graph.of(packages)
+    found = debian_graph.from_documents(packages)
     assert found.classes == 2
     assert found.labels[:4].tolist() == [-1, 0, 1, 0]
     assert len(found.receivers) == 2 * 39

@@ -13,7 +13,7 @@ from PIL import Image
 from ist_jax import data
 from ist_jax.core.errors import InputError
 from ist_jax.data import Batches
-from ist_jax.data.sources import images
+from ist_jax.data.sources import decoding, images
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of tensorflow_datasets without TensorFlow
 
@@ -101,14 +101,14 @@ def test_the_digest_of_images_that_are_decoded_later_covers_each_of_them(
     folder, tmp_path, monkeypatch
 ):
     load = lambda cache: data.load("imagenet", folder, size=8, cache=str(tmp_path / cache)).sha256
-    example, found = images._example, {load("one"), load("two")}
+    example, found = decoding.example, {load("one"), load("two")}
     assert len(found) == 1
 
     def changed(source, number, where, decode):
         image, label = example(source, number, where, decode)
         return (image + b"!", label) if change in (where, label) else (image, label)
 
-    monkeypatch.setattr(images, "_example", changed)
+    monkeypatch.setattr(images, "example", changed)
     for change in ("imagenet2012, train part", "imagenet2012, validation part", 2):
         found.add(load(f"of {change}"))
     assert len(found) == 4

@@ -17,7 +17,7 @@ from ist_jax.run import lock, training
 
 HOLD = """
 import pathlib, sys, time
-from experiments import lock
+from ist_jax.run import lock
 with lock.held(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -79,8 +79,8 @@ def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, cap
 
 
 def test_the_lottery_waits_for_no_one_either(holder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(lottery.command, "unasked", lambda *_: None)
-    monkeypatch.setattr(lottery.command, "workdir", lambda _: tmp_path)
+    monkeypatch.setattr(lottery.shared_flags, "unasked", lambda *_: None)
+    monkeypatch.setattr(lottery.shared_flags, "workdir", lambda _: tmp_path)
     monkeypatch.setattr(lottery, "CONFIG", type("Flag", (), {"value": None}))
     assert lottery.main([]) == 2
     assert f"process {holder.pid}" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from test_distributed import IPV6, ROOT, connect, environment, free_port, strang
 
 from ist_jax.core.errors import InputError
 from ist_jax.run import meeting
-from ist_jax.run.meeting import Address
+from ist_jax.run.address import Address
 
 
 @pytest.mark.parametrize(

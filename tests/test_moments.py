@@ -7,7 +7,7 @@ from quadratic_cases import FAMILY, family, problem
 from test_sketches import close
 
 from ist_jax.core.errors import InputError
-from ist_jax.sketch import bounds, moments, quadratics, recursion, sketches
+from ist_jax.sketch import bounds, moments, perm_1, quadratics, recursion, sketches
 
 K = 6
 
@@ -223,6 +223,6 @@ def test_numbers_may_be_numpys_and_a_sketch_must_fit():
     with pytest.raises(InputError, match="sketch is for n=1, d=8, the problem has n=4, d=8"):
         moments.theta(given, sketches.rand(1, 8, 2))
     with pytest.raises(InputError, match=r"Perm-1 needs n = d; found n=4, d=8"):
-        moments.bias(given)
+        perm_1.bias(given)
     with pytest.raises(InputError, match=r"a point must be \[8\]"):
         moments.trajectory(given, sketches.perm(4, 8), np.ones(3), 0.1, 2)

@@ -18,7 +18,7 @@ import pytest
 
 from ist_jax import data
 from ist_jax.core.errors import InputError
-from ist_jax.data import prepared
+from ist_jax.data import description
 from ist_jax.data.sources import fashion_mnist, idx, speech, wav
 
 SECONDS, BYTES = 10, 2**25  # that one input may take
@@ -262,7 +262,7 @@ class Cache:
         if kind == "bytes":
             file.write_bytes(damaged(file.read_bytes(), draw))
         elif kind == "field" and draw.integers(2):
-            file = self.place / prepared.TOLD
+            file = self.place / description.NAME
             file.write_text(json.dumps(another_value(json.loads(file.read_text()), draw)))
         elif kind == "field":  # of the same size, as a disk's fault is
             content = np.frombuffer(file.read_bytes(), np.uint8).copy()
@@ -327,7 +327,7 @@ def shares(reader, folder, count):
 @pytest.mark.parametrize("reader", [Idx, Wav, Lists, Fashion, Cache])
 @pytest.mark.parametrize("count", [80, pytest.param(2000, marks=pytest.mark.slow)])
 def test_one_field_changed_is_read_as_meant_or_refused(tmp_path, monkeypatch, reader, count):
-    monkeypatch.setattr(prepared.os, "fsync", lambda _: None)  # caches are made anew many times
+    monkeypatch.setattr(description.os, "fsync", lambda _: None)  # caches are made anew many times
     found = shares(reader, tmp_path, count)
     assert not {what for _, what in found} - {"read", "refused"}
     assert not found["good", "refused"]

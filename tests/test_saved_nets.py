@@ -16,6 +16,7 @@ from test_resume import newest
 
 from ist_jax import checkpoint, data
 from ist_jax.checkpoint import Checkpoints, reading
+from ist_jax.checkpoint import about as descriptions
 from ist_jax.commands import lottery
 from ist_jax.core.errors import CheckpointError, InputError
 from ist_jax.data.clusters import clustered
@@ -194,7 +195,7 @@ def test_a_run_saved_by_an_earlier_version_goes_on_to_the_same_bits(tmp_path, ca
     del told["seal"]
     assert told["format"] == 1
     told["about"]["config"] = config.to_json_best_effort()  # whatever keys have come since
-    about.write_text(json.dumps(told | {"seal": reading.seal(told)}))
+    about.write_text(json.dumps(told | {"seal": descriptions.seal(told)}))
     kept = Checkpoints(tmp_path / "run/checkpoints/ist_0")
     params, statistics = kept.net(3)
     assert (params["params"]["hidden0"]["kernel"].shape, statistics) == ((64, 8), {})
@@ -227,7 +228,7 @@ def test_a_format_that_is_not_known_is_named(half, tmp_path):
     about = run / "checkpoints/ist_0/3/about/metadata"
     told = json.loads(about.read_text())
     told = {key: value for key, value in told.items() if key != "seal"} | {"format": 3}
-    about.write_text(json.dumps(told | {"seal": reading.seal(told)}))
+    about.write_text(json.dumps(told | {"seal": descriptions.seal(told)}))
     [kept] = checkpoint.within(run / "checkpoints")
     with pytest.raises(CheckpointError, match="its format is 3, and this library reads 1 or 2"):
         kept.check(3)

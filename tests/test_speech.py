@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 from ist_jax.core.errors import InputError
-from ist_jax.data import prepared
+from ist_jax.data import description
 from ist_jax.data.sources import mel, speech, wav
 
 SPEAKERS = ("2aa787cf", "a69b9b3e", "0a7c2a8d")  # test, validation and training in the archive
@@ -338,11 +338,11 @@ def flip(path):
 
 
 @pytest.mark.parametrize("harm", [cut, flip, os.unlink], ids=["cut", "flip", "gone"])
-@pytest.mark.parametrize("file", ["train_x.npy", "test_y.npy", prepared.TOLD])
+@pytest.mark.parametrize("file", ["train_x.npy", "test_y.npy", description.NAME])
 def test_a_damaged_set_is_made_anew(load, tmp_path, here, harm, file, capsys):
     good = np.array(load().train_x)
     (path,) = (tmp_path / "cache").glob(f"*/{file}")
-    if file == prepared.TOLD:
+    if file == description.NAME:
         path.write_bytes(path.read_bytes()[:-9] if harm is cut else b"[]")
     else:
         harm(path)
@@ -410,9 +410,9 @@ def test_a_cache_that_cannot_be_written_is_named(archive, tmp_path, here):
 
 def test_a_set_tells_what_it_is(load, tmp_path):
     load()
-    (path,) = (tmp_path / "cache").glob(f"*/{prepared.TOLD}")
+    (path,) = (tmp_path / "cache").glob(f"*/{description.NAME}")
     told = json.loads(path.read_text())
-    assert told["format"] == prepared.FORMAT
+    assert told["format"] == description.FORMAT
     assert told["told"]["shapes"]["train_x"] == [HOW_MANY, 4096]
     assert told["told"]["words"] == list(speech.WORDS)
     assert told["told"]["skipped"] == 0

@@ -1,5 +1,7 @@
 """Local SGD for some rounds, then subnets; an ensemble of whole nets on the same round."""
 
+from unittest import mock
+
 import jax
 import numpy as np
 import optax
@@ -16,7 +18,34 @@ from ist_jax.models.ensemble import MEMBERS, Ensemble
 from ist_jax.models.mlp import MLP
 from ist_jax.models.resnet import ResNet
 from ist_jax.run import training
+from ist_jax.run.assemble import Job
+from ist_jax.run.schedule import Schedule
+from ist_jax.sharded.state import State
 from ist_jax.tasks import classification
+
+
+def job_of(flops, warm_up_job=None):
+    """A job that costs so many FLOPs and trains nothing."""
+    job = mock.Mock(spec=Job, warm_up_job=warm_up_job)
+    job.plan.flops, job.trainer.resume.return_value = flops, mock.Mock(spec=State)
+    return job
+
+
+def test_the_schedule_says_who_trains_who_measures_and_hands_over_once():
+    warm, before = job_of(2), mock.Mock(spec=State)
+    job = job_of(3, warm)
+    schedule = Schedule(job, 2)
+    assert [schedule.training_job(n) for n in range(4)] == [warm, warm, job, job]
+    assert [schedule.active_job(n) for n in range(4)] == [warm, warm, warm, job]
+    assert [schedule.hand_over(n, before) for n in (0, 1, 3)] == [before] * 3
+    assert schedule.hand_over(2, before) is job.trainer.resume.return_value
+    warm.trainer.natural.assert_called_once_with(before)
+    job.trainer.resume.assert_called_once_with(warm.trainer.natural.return_value)
+    assert [schedule.flops(n) for n in range(5)] == [0, 2, 4, 7, 10]
+    alone = Schedule(job_of(3), 2)
+    assert [alone.active_job(n) for n in range(3)] == [alone.job] * 3
+    assert alone.hand_over(2, before) is before
+    assert alone.flops(3) == 9
 
 
 @pytest.mark.parametrize("name", ["ist", "resist"])

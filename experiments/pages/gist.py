@@ -14,7 +14,7 @@ from experiments.pages.published import GIST_AMAZON2M
 from experiments.pages.runs import Run, commands, settings_apart
 from experiments.pages.runs import joined as runs_joined
 from ist_jax.core.errors import InputError
-from ist_jax.data.graph import told
+from ist_jax.data.graph import size_in_words
 from ist_jax.models.gcn import ENDS
 from ist_jax.run.markdown import aligned, quantity, spread
 
@@ -128,7 +128,7 @@ def _baselines(rows: list[dict[str, Any]]) -> str:
     size = (rows[0][key] for key in ("nodes", "edges", "counted"))
     found = [f"{100 * row['test']:.2f} ({row['hops']} hops)" for row in rows]
     return (
-        f"The graph: {told(*size)}.\n\n"
+        f"The graph: {size_in_words(*size)}.\n\n"
         "Without a net, logistic regression on a node's features and the means over its "
         f"neighbours (`python -m benchmarks.graph_baselines`): {', '.join(found)} %."
     )

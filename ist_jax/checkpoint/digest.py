@@ -17,7 +17,7 @@ from jaxtyping import Array, UInt32
 LANES = (0x9E3779B9, 0x85EBCA77)
 
 
-def of(leaf: Array, first: int | Array = 0) -> UInt32[Array, "2"]:
+def lanes(leaf: Array, first: int | Array = 0) -> UInt32[Array, "2"]:
     """The digest of an array, or of its rows from ``first`` on; those of blocks add up."""
     words = _words(leaf)
     position = jnp.zeros(words.shape, jnp.uint32)

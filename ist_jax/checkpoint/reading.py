@@ -1,12 +1,10 @@
-"""What lies in a checkpoint: read, checked against its digests, and put on devices.
+"""What is in a checkpoint: read, checked against its digests, and put on devices.
 
 ``checkpoint`` writes it; ``docs/checkpoints.md`` says how to read it without this library.
 """
 
 import contextlib
 import functools
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,44 +15,40 @@ import tensorstore
 from etils import epath
 
 from ist_jax.checkpoint import digest
+from ist_jax.checkpoint.about import FORMAT, ITEMS, STATE, STATISTICS, read, sealed
 from ist_jax.core import strict_json
 from ist_jax.core.errors import CheckpointError
 from ist_jax.sharded.state import State
 
 PyTree = Any
 
-FORMAT, READ = 2, (1, 2)  # of 1 there are no statistics
-STATE, STATISTICS, ABOUT = "state", "statistics", "about"
-ITEMS = {STATE: "leaves", STATISTICS: "statistics"}  # and where ``about`` tells of their leaves
 ON_DISK = {"assignment": "who"}  # fields of ``State`` whose name is another in a checkpoint
 BLOCK = 1 << 26  # bytes that are read at a time to be checked
-LARGEST_ABOUT = 1 << 28
 
-_digest = jax.jit(digest.of)  # compiled for each shape, not for each net
+_digest = jax.jit(digest.lanes)  # compiled for each shape, not for each net
 
 
 def describe(state: State, about: Mapping[str, Any], statistics: PyTree) -> dict[str, Any]:
-    """What is told of a natural state beside it: a digest of every leaf, and a seal on all that.
+    """What is written beside a natural state: a digest of every leaf, and a seal on all that.
 
     Raises:
       InputError: ``about`` holds what JSON cannot say (NaN, infinity).
     """
     strict_json.dumps(about, "about")
+    listed = {ITEMS[STATE]: _described(state), ITEMS[STATISTICS]: _described(statistics)}
+    return sealed({"format": FORMAT, "round": int(state.round), "about": about, **listed})
 
-    def of_leaves(tree: PyTree) -> dict[str, Any]:
-        found = digests(tree)
-        return {
-            path: {"shape": list(leaf.shape), "dtype": leaf.dtype.name, "digest": found[path]}
-            for path, leaf in leaves(tree).items()
-        }
 
-    told = {"format": FORMAT, "round": int(state.round), "about": about}
-    told |= {ITEMS[STATE]: of_leaves(state), ITEMS[STATISTICS]: of_leaves(statistics)}
-    return told | {"seal": seal(told)}
+def _described(tree: PyTree) -> dict[str, Any]:
+    found = digests(tree)
+    return {
+        path: {"shape": list(leaf.shape), "dtype": leaf.dtype.name, "digest": found[path]}
+        for path, leaf in leaves(tree).items()
+    }
 
 
 def check(folder: epath.Path, number: int) -> dict[str, Any]:
-    """What was told of a round's checkpoint, if every byte of it is as it was written.
+    """What a round's checkpoint says of itself, if every byte of it is as it was written.
 
     One process can do that alone; it reads a block of a leaf at a time.
 
@@ -62,15 +56,15 @@ def check(folder: epath.Path, number: int) -> dict[str, Any]:
       CheckpointError: naming the leaf, or what else is wrong.
     """
     with _damaged(number):
-        told = read_about(folder, number)
+        about = read(folder, number)
         for item, kept in ITEMS.items():
-            for path, leaf in told[kept].items():
+            for path, leaf in about[kept].items():
                 _check_leaf(folder / str(number) / item, path, leaf)
-    return told
+    return about
 
 
 def net(folder: epath.Path, number: int) -> tuple[PyTree, PyTree]:
-    """What the net of a round is asked with, ``(params, statistics)``, checked.
+    """What the net of a round is evaluated with, ``(params, statistics)``, checked.
 
     Both are nested dicts of NumPy arrays, whatever containers the net had (an element of a list is
     under its number). ``statistics`` is empty where the net needs none, and in a checkpoint that
@@ -80,21 +74,21 @@ def net(folder: epath.Path, number: int) -> tuple[PyTree, PyTree]:
       CheckpointError: naming the leaf that is damaged.
     """
     with _damaged(number):
-        told, where = read_about(folder, number), folder / str(number)
+        about, where = read(folder, number), folder / str(number)
         params = {
             path: _read_leaf(where / STATE, path, leaf)
-            for path, leaf in told[ITEMS[STATE]].items()
+            for path, leaf in about[ITEMS[STATE]].items()
             if path.split(".")[0] == "params"
         }
         statistics = {
             path: _read_leaf(where / STATISTICS, path, leaf)
-            for path, leaf in told[ITEMS[STATISTICS]].items()
+            for path, leaf in about[ITEMS[STATISTICS]].items()
         }
     return _nested(params)["params"], _nested(statistics)
 
 
-def restore(folder: epath.Path, told: Mapping[str, Any], shapes: State) -> State:
-    """The state of a checkpoint that was checked, lying as ``shapes`` (``Trainer.shapes``) say.
+def restore(folder: epath.Path, about: Mapping[str, Any], shapes: State) -> State:
+    """The state of a checkpoint that was checked, spread as ``shapes`` (``Trainer.shapes``) say.
 
     Every process reads what its devices are to hold, and waits for no other. The assignment is as
     it was stored, for whatever number of workers.
@@ -102,12 +96,12 @@ def restore(folder: epath.Path, told: Mapping[str, Any], shapes: State) -> State
     Raises:
       CheckpointError: it holds other leaves than ``shapes``, or could not be read.
     """
-    kept = told["leaves"]
+    kept = about["leaves"]
     wanted = {path: _as_stored(path, leaf, kept) for path, leaf in leaves(shapes).items()}
     if wanted.keys() != kept.keys():
         strange = sorted(wanted.keys() ^ kept.keys())[0]
         raise CheckpointError(f"the checkpoint and the net do not both have a leaf {strange}")
-    where = folder / str(told["round"]) / STATE
+    where = folder / str(about["round"]) / STATE
     found = {}
     for path, leaf in wanted.items():
         with _reading(path):
@@ -116,19 +110,19 @@ def restore(folder: epath.Path, told: Mapping[str, Any], shapes: State) -> State
     return _unflattened(shapes, found)
 
 
-def confirm(told: Mapping[str, Any], state: State) -> None:
+def confirm(about: Mapping[str, Any], state: State) -> None:
     """Makes sure that what was restored is what was checked; all processes together.
 
     Raises:
       CheckpointError: a leaf was read otherwise, in some process.
     """
     for path, found in digests(state).items():
-        if found != told["leaves"][path]["digest"]:
+        if found != about["leaves"][path]["digest"]:
             raise CheckpointError(f"leaf {path} is not what was checked: it was read otherwise")
 
 
 def digests(tree: PyTree) -> dict[str, str]:
-    """Of every leaf, by its path, where it lies."""
+    """Of every leaf, by its path; computed on the devices that hold it."""
     found = jax.device_get({path: _digest(leaf) for path, leaf in leaves(tree).items()})
     return {path: digest.text(lanes) for path, lanes in found.items()}
 
@@ -156,13 +150,13 @@ def _name(path: Any) -> str:
 
 
 def _unflattened(shapes: State, found: Mapping[str, Any]) -> State:
-    def one(path, leaf):
+    def as_leaf(path, leaf):
         value = found[_name(path)]
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(jnp.asarray(value))
         return value
 
-    return jax.tree_util.tree_map_with_path(one, shapes)
+    return jax.tree_util.tree_map_with_path(as_leaf, shapes)
 
 
 def _as_stored(path: str, leaf: Any, stored: Mapping[str, Any]) -> Any:
@@ -179,46 +173,6 @@ def _as_stored(path: str, leaf: Any, stored: Mapping[str, Any]) -> Any:
             f"net's is {leaf.dtype.name}{list(leaf.shape)}"
         )
     return leaf
-
-
-def seal(told: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def read_about(folder: epath.Path, number: int) -> dict[str, Any]:
-    """What is told of a round's checkpoint, by its seal as it was written; leaves are not read.
-
-    Raises:
-      CheckpointError: it is damaged, or of a format that this library does not know.
-    """
-    path = folder / str(number) / ABOUT / "metadata"
-    try:
-        if path.stat().length > LARGEST_ABOUT:
-            raise CheckpointError(f"{path.parent.name} is larger than it can be")
-        told = json.loads(path.read_bytes())
-        sealed = told.pop("seal")
-        whole = sealed == seal(told)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path.parent.name} cannot be read ({repr(error)[:80]})") from None
-    if not whole:
-        raise CheckpointError(f"{path.parent.name} does not carry its seal")
-    if told.get("format") not in READ:
-        known = " or ".join(map(str, READ))
-        raise CheckpointError(
-            f"its format is {told.get('format')!r}, and this library reads {known}"
-        )
-    if told.get("round") != number:
-        raise CheckpointError("it is of another round")
-    told = {ITEMS[STATISTICS]: {}} | told
-    for kept in map(told.get, ITEMS.values()):
-        if not isinstance(kept, dict) or not all(map(_is_told, kept.values())):
-            raise CheckpointError("it does not tell of its leaves")
-    return told
-
-
-def _is_told(leaf: Any) -> bool:
-    types = {"shape": list, "dtype": str, "digest": str}
-    return isinstance(leaf, dict) and {k: type(v) for k, v in leaf.items()} == types
 
 
 @contextlib.contextmanager
@@ -244,9 +198,9 @@ def _open(item: epath.Path, path: str) -> tensorstore.TensorStore:
     return tensorstore.open(where, open=True, read=True).result()
 
 
-def _open_as_told(item: epath.Path, path: str, told: Mapping[str, Any]) -> tensorstore.TensorStore:
+def _open_described(item: epath.Path, path: str, described: Any) -> tensorstore.TensorStore:
     array = _open(item, path)
-    if (list(array.shape), array.dtype.name) != (told["shape"], told["dtype"]):
+    if (list(array.shape), array.dtype.name) != (described["shape"], described["dtype"]):
         raise CheckpointError(f"leaf {path} has another shape or type than was written")
     return array
 
@@ -255,10 +209,10 @@ def _part(array: tensorstore.TensorStore, index: Any) -> np.ndarray:
     return array[index].read().result()
 
 
-def _read_leaf(item: epath.Path, path: str, told: Mapping[str, Any]) -> np.ndarray:
+def _read_leaf(item: epath.Path, path: str, described: Mapping[str, Any]) -> np.ndarray:
     with _reading(path):
-        found = _open_as_told(item, path, told).read().result()
-    _compare(path, np.asarray(_digest(found)), told)
+        found = _open_described(item, path, described).read().result()
+    _compare(path, np.asarray(_digest(found)), described)
     return found
 
 
@@ -274,23 +228,23 @@ def _nested(found: Mapping[str, Any]) -> PyTree:
     return tree
 
 
-def _check_leaf(item: epath.Path, path: str, told: Mapping[str, Any]) -> None:
+def _check_leaf(item: epath.Path, path: str, described: Mapping[str, Any]) -> None:
     """Reads a leaf block by block.
 
     Raises:
-      CheckpointError: it cannot be read, or is not what was told.
+      CheckpointError: it cannot be read, or is not as it was described.
     """
     found = np.zeros(2, np.uint32)
     with _reading(path):
-        array = _open_as_told(item, path, told)
+        array = _open_described(item, path, described)
         rows, size = (array.shape[0], array.size) if array.shape else (1, 1)
         some = max(1, BLOCK * rows // max(1, size * array.dtype.numpy_dtype.itemsize))
         for first in range(0, rows, some):
             block = array[first : min(first + some, rows)] if array.shape else array
             found = found + np.asarray(_digest(block.read().result(), first))
-    _compare(path, found, told)
+    _compare(path, found, described)
 
 
-def _compare(path: str, found: np.ndarray, told: Mapping[str, Any]) -> None:
-    if digest.text(found) != told["digest"]:
+def _compare(path: str, found: np.ndarray, described: Mapping[str, Any]) -> None:
+    if digest.text(found) != described["digest"]:
         raise CheckpointError(f"leaf {path} differs from its digest")

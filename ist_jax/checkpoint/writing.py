@@ -20,6 +20,7 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keeping
 from orbax.checkpoint.checkpoint_managers import save_decision_policy as deciding
 
+from ist_jax.checkpoint import about as descriptions
 from ist_jax.checkpoint import reading
 from ist_jax.core.errors import CheckpointError
 from ist_jax.sharded.state import State
@@ -105,7 +106,7 @@ class Checkpoints:
         Raises:
           CheckpointError: it could not be written.
         """
-        with self._telling(LATE.format(number)):
+        with self._as_checkpoint_error(LATE.format(number)):
             return self._open().should_save(number)
 
     def save(
@@ -131,17 +132,19 @@ class Checkpoints:
         """
         number = int(state.round)
         statistics = statistics or {}
-        told = reading.describe(state, about, statistics)
-        trees = {reading.STATE: state} | ({reading.STATISTICS: statistics} if statistics else {})
+        description = reading.describe(state, about, statistics)
+        trees: dict[str, Any] = {descriptions.STATE: state}
+        if statistics:
+            trees[descriptions.STATISTICS] = statistics
         items = {
             item: ocp.args.PyTreeSave(jax.tree.map(_local, reading.leaves(tree)))
             for item, tree in trees.items()
         }
-        with self._telling(LATE.format(number)):
+        with self._as_checkpoint_error(LATE.format(number)):
             manager = self._open()
             manager.save(
                 number,
-                args=ocp.args.Composite(about=ocp.args.JsonSave(told), **items),
+                args=ocp.args.Composite(about=ocp.args.JsonSave(description), **items),
                 metrics=None if score is None else {SCORE: score},
                 force=True,
             )
@@ -149,15 +152,15 @@ class Checkpoints:
                 manager.wait_until_finished()
 
     def check(self, number: int) -> dict[str, Any]:
-        """``stored.check`` of a round's checkpoint: what was told of it, if it is as written."""
+        """What a round's checkpoint says of itself, if every byte is as written (``reading``)."""
         return reading.check(self.folder, number)
 
     def about(self, number: int) -> dict[str, Any]:
-        """``stored.read_about``: as ``check``, but its leaves are not looked at."""
-        return reading.read_about(self.folder, number)
+        """As ``check``, but its leaves are not read."""
+        return descriptions.read(self.folder, number)
 
     def net(self, number: int) -> tuple[PyTree, PyTree]:
-        """``stored.net``: parameters and statistics of a round, to ask the net without training.
+        """Parameters and statistics of a round, to ask the net without training.
 
         Example::
 
@@ -166,9 +169,9 @@ class Checkpoints:
         """
         return reading.net(self.folder, number)
 
-    def restore(self, told: Mapping[str, Any], shapes: State) -> State:
-        """``stored.restore`` of a checkpoint that was checked."""
-        return reading.restore(self.folder, told, shapes)
+    def restore(self, about: Mapping[str, Any], shapes: State) -> State:
+        """The state of a checkpoint that was checked: ``about`` is what ``check`` returned."""
+        return reading.restore(self.folder, about, shapes)
 
     def delete(self) -> None:
         """All of them, and their folder."""
@@ -186,7 +189,7 @@ class Checkpoints:
           CheckpointError: it could not be.
         """
         if self._manager is not None:
-            with self._telling("the last checkpoint could not be written"):
+            with self._as_checkpoint_error("the last checkpoint could not be written"):
                 self._manager.wait_until_finished()
                 self._manager.close()
                 self._manager = None
@@ -216,7 +219,7 @@ class Checkpoints:
         return self._manager
 
     @contextlib.contextmanager
-    def _telling(self, what: str) -> Iterator[None]:
+    def _as_checkpoint_error(self, what: str) -> Iterator[None]:
         """Whatever Orbax, TensorStore and the file system raise, as one kind of error."""
         try:
             yield
@@ -231,7 +234,7 @@ class Checkpoints:
 
 
 def _local(leaf: Any) -> Any:
-    """Of several processes, an array that lies on one's own devices is the same in all."""
+    """Of several processes, an array on one's own devices is the same in all."""
     if jax.process_count() > 1 and leaf.is_fully_addressable:
         return np.asarray(leaf)
     return leaf

@@ -19,7 +19,7 @@ import threading
 import time
 from signal import SIGINT, SIGKILL, SIGTERM
 
-from ist_jax.run.meeting import Address
+from ist_jax.run.address import Address
 
 SAVED = os.EX_TEMPFAIL  # 75, as ist_jax.run.signals has it
 MOST = 1000  # processes on one machine

@@ -30,8 +30,9 @@ from ist_jax.commands.shared_flags import CONFIG, mistake
 from ist_jax.core import strict_json
 from ist_jax.core.errors import CheckpointError, InputError
 from ist_jax.models.gcn import ENDS
-from ist_jax.run import assemble, checks, compare, lock, loop, saving, training
+from ist_jax.run import assemble, checks, compare, lock, same_data, saving, training
 from ist_jax.run.markdown import aligned, spread
+from ist_jax.run.schedule import Schedule
 
 flags.adopt_module_key_flags(shared_flags)
 BY = ("norms", "random")
@@ -58,7 +59,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     runs = [(name, seed) for name in config.methods for seed in config.seeds]
     kept = {(name, seed): _kept(config, workdir, f"{name}_{seed}") for name, seed in runs}
     data = training.load(config)
-    saving.check_data(config, workdir, data.sha256)
+    same_data.check_data(config, workdir, data.sha256)
     placed: dict[Mesh, Any] = {}
     jobs = {name: assemble.build(config, data, name, placed) for name in config.methods}
     tickets = Tickets(config, data, placed)
@@ -197,10 +198,11 @@ def _nets(
     job: assemble.Job, kept: Checkpoints, seed: int, config: ConfigDict
 ) -> Iterator[tuple[int, Any]]:
     """The net as it began and in each checkpoint, and the rounds it was trained for."""
-    first = loop.holder(job, 0, config)
+    schedule = Schedule(job, config.warm_up)
+    first = schedule.active_job(0)
     yield 0, jax.tree.map(np.asarray, first.trainer.natural(first.state(seed)).params)
     for number in sorted(kept.rounds()):
-        shapes = loop.holder(job, number, config).trainer.shapes
+        shapes = schedule.active_job(number).trainer.shapes
         try:
             state = kept.restore(kept.check(number), shapes)
         except CheckpointError as error:

@@ -22,8 +22,8 @@ from absl import flags, logging
 from ist_jax.commands import shared_flags
 from ist_jax.commands.shared_flags import CONFIG, OVERWRITE, mistake
 from ist_jax.core.errors import CheckpointError, InputError
-from ist_jax.run import checks, team, training
-from ist_jax.run.saving import Hindered
+from ist_jax.run import checks, joining, team, training
+from ist_jax.run.saving import NotBegun
 from ist_jax.run.signals import SAVED, Stopped
 
 flags.adopt_module_key_flags(shared_flags)
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
         return SAVED
     except CheckpointError as error:
         print(f"error: {error}", file=sys.stderr)
-        if not isinstance(error, Hindered):
+        if not isinstance(error, NotBegun):
             _exit(1)
         return 1
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -121,7 +121,7 @@ def _exit(code: int) -> NoReturn:
 def _join() -> team.Team:
     """Alone, or one of the processes that the flags tell of."""
     if DISTRIBUTED.value:
-        return team.join(COORDINATOR.value, PROCESSES.value, PROCESS.value, PATIENCE.value)
+        return joining.join(COORDINATOR.value, PROCESSES.value, PROCESS.value, PATIENCE.value)
     for flag in (COORDINATOR, PROCESSES, PROCESS):
         if flag.value is not None:
             raise InputError(f"--{flag.name} is for several processes: add --distributed")

@@ -5,6 +5,7 @@ of nearly equal size with few edges between them. A batch has room for the large
 one program serves all. One cluster is the whole graph: a full batch.
 """
 
+import functools
 import hashlib
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import numpy as np
 
 from ist_jax.core.errors import InputError
 from ist_jax.data import prepared
-from ist_jax.data.graph import TEST, TRAIN, Graph, told
+from ist_jax.data.graph import TEST, TRAIN, Graph, size_in_words
 from ist_jax.models import message_passing
 from ist_jax.models.message_passing import K, Links
 
@@ -180,25 +181,27 @@ class Nodes(NamedTuple):
 
 def clustered(load: Callable[..., Graph]) -> Callable[..., Nodes]:
     """A source of graphs as one of data sets; an option says how many clusters it is cut into."""
+    return functools.partial(_load_clustered, load)
 
-    def of_clusters(path: str = "", *, cache: str = "", clusters: Any = 1) -> Nodes:
-        if not isinstance(clusters, int):
-            raise InputError(f"data.options.clusters must be a whole number, found {clusters!r}")
-        graph = load(path, cache=cache)
-        size = len(graph.features), len(graph.receivers) // 2
-        print(f"{graph.name}: {told(*size, graph.counted)}", file=sys.stderr)
-        cut = metis(graph, clusters, cache)
-        of = Clusters(graph, cut)
-        whole = hashlib.sha256(graph.sha256.encode() + cut.tobytes()).hexdigest()
-        return Nodes(
-            graph.name,
-            graph,
-            of,
-            Labels(of, graph),
-            graph.nodes(TEST),
-            graph.classes,
-            graph.origin,
-            graph.sha256 if clusters == 1 else whole,
-        )
 
-    return of_clusters
+def _load_clustered(
+    load: Callable[..., Graph], path: str = "", *, cache: str = "", clusters: Any = 1
+) -> Nodes:
+    if not isinstance(clusters, int):
+        raise InputError(f"data.options.clusters must be a whole number, found {clusters!r}")
+    graph = load(path, cache=cache)
+    size = len(graph.features), len(graph.receivers) // 2
+    print(f"{graph.name}: {size_in_words(*size, graph.counted)}", file=sys.stderr)
+    cut = metis(graph, clusters, cache)
+    examples = Clusters(graph, cut)
+    whole = hashlib.sha256(graph.sha256.encode() + cut.tobytes()).hexdigest()
+    return Nodes(
+        graph.name,
+        graph,
+        examples,
+        Labels(examples, graph),
+        graph.nodes(TEST),
+        graph.classes,
+        graph.origin,
+        graph.sha256 if clusters == 1 else whole,
+    )

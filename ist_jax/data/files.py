@@ -7,12 +7,14 @@ is bounded too, and only regular files are opened.
 
 import contextlib
 import gzip
+import hashlib
 import lzma
 import stat
 import zlib
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ist_jax.core.errors import InputError
 
@@ -95,6 +97,12 @@ def blocks(path: Path, suffix: str | None = None) -> Iterator[list[bytes]]:
                 yield whole
         if rest:
             yield [rest]
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, as it is stored."""
+    with opened(path, "") as file:
+        return hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()
 
 
 def shown(text: bytes) -> str:

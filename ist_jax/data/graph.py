@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ist_jax.core.errors import InputError
-from ist_jax.data import prepared
+from ist_jax.data import description
 
 TRAIN, VALID, TEST, NONE = 0, 1, 2, -1  # what a node is for
 PARTS = {"training": TRAIN, "validation": VALID, "test": TEST}
@@ -69,6 +69,33 @@ def build(
       InputError: arrays that do not fit or are not of numbers, an end, a label or a part out of
         range, a feature that is not finite in 32 bits, a part without nodes that have a label.
     """
+    _check_arrays(name, features, ends, labels, part)
+    with np.errstate(over="ignore"):
+        features = np.ascontiguousarray(features, np.float32)
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        raise InputError(f"{name}: node {finite.argmin()} has a feature that is not finite")
+    if classes is None:
+        classes = min(int(labels.max(initial=-1)) + 1, MOST_CLASSES)
+    _check_parts(name, labels, part, classes)
+    receivers, senders, loops, repeated = _both_ways(ends, len(features))
+    counted = {
+        "loops": loops,
+        "repeated": repeated,
+        "isolated": int(len(features) - len(np.unique(receivers))),
+        "unlabelled": int((labels < 0).sum()),
+        "blank": int((~features.any(axis=1)).sum()),
+    }
+    arrays = (features, receivers, senders, labels.astype(np.int32), part.astype(np.int8))
+    digest = hashlib.sha256(repr([array.shape for array in arrays]).encode())
+    for array in arrays:
+        digest.update(array.data)
+    return Graph(name, *arrays, classes, origin, counted, digest.hexdigest())
+
+
+def _check_arrays(
+    name: str, features: np.ndarray, ends: np.ndarray, labels: np.ndarray, part: np.ndarray
+) -> None:
     n = len(features)
     if features.ndim != 2 or {labels.shape, part.shape} != {(n,)} or ends.shape[:1] != (2,):
         raise InputError(
@@ -85,13 +112,9 @@ def build(
     if outside.size:
         one = ends[:, outside[0]].tolist()
         raise InputError(f"{name}: edge {outside[0]} joins {one}; nodes are 0 to {n - 1}")
-    with np.errstate(over="ignore"):
-        features = np.ascontiguousarray(features, np.float32)
-    finite = np.isfinite(features).all(axis=1)
-    if not finite.all():
-        raise InputError(f"{name}: node {finite.argmin()} has a feature that is not finite")
-    if classes is None:
-        classes = min(int(labels.max(initial=-1)) + 1, MOST_CLASSES)
+
+
+def _check_parts(name: str, labels: np.ndarray, part: np.ndarray, classes: int) -> None:
     wrong = np.flatnonzero((labels < -1) | (labels >= classes))
     if wrong.size:
         raise InputError(
@@ -107,6 +130,10 @@ def build(
     for what, number in PARTS.items():
         if not ((part == number) & (labels >= 0)).any():
             raise InputError(f"{name}: no node of the {what} part has a label")
+
+
+def _both_ways(ends: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Receivers and senders of edges taken both ways and once; loops and repeated ones left out."""
     ends = ends.astype(np.int64)
     loops = ends[0] == ends[1]
     low, high = np.sort(ends[:, ~loops], axis=0)
@@ -114,21 +141,10 @@ def build(
     low, high = np.divmod(once, n)
     both = np.sort(np.concatenate([once, high * n + low]))
     receivers, senders = (half.astype(np.int32) for half in np.divmod(both, n))
-    counted = {
-        "loops": int(loops.sum()),
-        "repeated": int((~loops).sum()) - len(once),
-        "isolated": int(n - len(np.unique(receivers))),
-        "unlabelled": int((labels < 0).sum()),
-        "blank": int((~features.any(axis=1)).sum()),
-    }
-    arrays = (features, receivers, senders, labels.astype(np.int32), part.astype(np.int8))
-    digest = hashlib.sha256(repr([array.shape for array in arrays]).encode())
-    for array in arrays:
-        digest.update(array.data)
-    return Graph(name, *arrays, classes, origin, counted, digest.hexdigest())
+    return receivers, senders, int(loops.sum()), int((~loops).sum()) - len(once)
 
 
-def told(nodes: int, edges: int, counted: Mapping[str, int]) -> str:
+def size_in_words(nodes: int, edges: int, counted: Mapping[str, int]) -> str:
     """A graph's size, and what was left out or is unlike the rest, where there is any."""
     named = {
         "loops": "edges from a node to itself left out",
@@ -142,7 +158,7 @@ def told(nodes: int, edges: int, counted: Mapping[str, int]) -> str:
 
 
 def write(graph: Graph, folder: Path) -> dict[str, Any]:
-    """The arrays in a folder that exists; what else is to be told of it."""
+    """The arrays in a folder that exists; what else ``mapped`` needs of it."""
     for what in ARRAYS:
         np.save(folder / f"{what}.npy", getattr(graph, what))
     return {"classes": graph.classes, "counted": dict(graph.counted)}
@@ -151,7 +167,7 @@ def write(graph: Graph, folder: Path) -> dict[str, Any]:
 def mapped(name: str, origin: str, folder: Path, about: Mapping[str, Any]) -> Graph:
     """A graph that ``write`` has written, mapped from its files."""
     arrays = [np.load(folder / f"{what}.npy", mmap_mode="r") for what in ARRAYS]
-    digest = prepared.digest_of_set(folder)
+    digest = description.digest_of_set(folder)
     return Graph(*(name, *arrays, about["classes"], origin, about["counted"], digest))
 
 

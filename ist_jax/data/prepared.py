@@ -1,11 +1,10 @@
 """Sets that are prepared once, and mapped from files ever after.
 
-A set is a folder with arrays (``.npy``) and ``set.json``, which tells what it was made from and the
-size and digest of every array, and has a seal: the digest of all that it tells. It is made under
-another name and renamed when it is whole, so that a preparation that was killed leaves nothing that
-could be taken for a set; of several processes that need it at once, one prepares it and the others
-wait. A set that was made from something else, or whose files are not those it was made with, is
-made anew. All digests are looked at whenever it is opened: a gigabyte takes about a second.
+A set is a folder with arrays (``.npy``) and a ``description``. It is made under another name and
+renamed when it is whole, so that a preparation that was killed leaves nothing that could be taken
+for a set. Of several processes that need a set at once, one prepares it and the others wait. A set
+that was made from something else, or whose files are not those it was made with, is made anew. All
+digests are checked whenever it is opened: a gigabyte takes about a second.
 """
 
 import contextlib
@@ -22,23 +21,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from io import BufferedReader
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
 from ist_jax.core.paths import expanded
-from ist_jax.data import files
+from ist_jax.data import description
 
-FORMAT = 2  # 1 had no seal
-TOLD = "set.json"
 CACHE = Path("~/.cache/ist_jax")
 HEADER = 128  # bytes of an .npy file with few axes
 LEFT_S = 24 * 3600.0  # a preparation that has made nothing for so long is dead
-LARGEST_TOLD = 2**27  # bytes; 35,000 clips need 4 million
 EVERY_S = 5.0  # between two lines of progress
 
 
@@ -48,7 +42,7 @@ def folder(
     source: str,
     fill: Callable[[Path], dict[str, Any]],
 ) -> tuple[Path, dict[str, Any]]:
-    """The folder of a prepared set, and what ``fill`` told when it was made.
+    """The folder of a prepared set, and what ``fill`` returned when it was made.
 
     Args:
       cache: where sets are kept; ``CACHE`` if empty.
@@ -60,8 +54,8 @@ def folder(
       InputError: the folder cannot be made or written, or a file that ``fill`` reads not be read.
     """
     place = expanded(cache or CACHE, "data.cache") / name
-    if (told := _told(place, source)) is not None:
-        return place, told
+    if (about := description.read(place, source)) is not None:
+        return place, about
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with place.with_name(f".{name}.lock").open("w") as lock:
@@ -75,24 +69,14 @@ def folder(
 
 
 def _made(place: Path, source: str, fill: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    if (told := _told(place, source, aloud=True)) is not None:
-        return told  # another process was faster
+    if (about := description.read(place, source, report_damage=True)) is not None:
+        return about  # another process was faster
     fresh = place.with_name(f".{place.name}-{secrets.token_hex(8)}")
     try:
         fresh.mkdir(parents=True)
         _sweep(place)
-        told = json.loads(json.dumps(fill(fresh)))
-        arrays = {
-            str(path.relative_to(fresh)): [path.stat().st_size, digest_of(path)]
-            for path in sorted(fresh.rglob("*"))
-            if path.is_file()
-        }
-        about = {"format": FORMAT, "source": source, "files": arrays, "told": told}
-        text = strict_json.dumps({**about, "seal": _seal(about)}, TOLD)
-        with (fresh / TOLD).open("w") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        about = json.loads(json.dumps(fill(fresh)))
+        description.write(fresh, source, about)
         old = place.with_name(f"{fresh.name}-old")
         if place.exists():
             place.rename(old)  # who has it open keeps it
@@ -100,7 +84,7 @@ def _made(place: Path, source: str, fill: Callable[[Path], dict[str, Any]]) -> d
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return told
+    return about
 
 
 def name_of(name: str, place: Path) -> str:
@@ -119,17 +103,6 @@ def digest(sources: Sequence[Path], also: Mapping[str, Any] | None = None) -> st
         found.append([str(path), stat.st_size, stat.st_mtime_ns])
     text = json.dumps([found, sorted((also or {}).items())], default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def digest_of_set(place: Path) -> str:
-    """SHA-256 of a prepared set: of the names, sizes and digests of its files."""
-    return _seal(json.loads((place / TOLD).read_text())["files"])
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with files.opened(path, "") as file:
-        return hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()
 
 
 def aside(function: str, job: Any) -> Any:
@@ -227,33 +200,3 @@ def _sweep(place: Path) -> None:
         with contextlib.suppress(OSError):  # another process may remove it too
             if time.time() - left.stat().st_mtime > LEFT_S:
                 shutil.rmtree(left)
-
-
-def _told(place: Path, source: str, aloud: bool = False) -> dict[str, Any] | None:
-    """What was told of a set, if it is whole and made from that source; ``aloud``, of damage."""
-    if not place.exists():
-        return None
-    file = place / TOLD
-    try:
-        if file.stat().st_size > LARGEST_TOLD:
-            raise ValueError
-        found = json.loads(files.read(file, ""))
-        if found["format"] != FORMAT or found.pop("seal") != _seal(found):
-            raise ValueError
-        if found["source"] != source:
-            return None
-        for name, (size, sha) in found["files"].items():
-            file = place / name
-            if file.stat().st_size != size or digest_of(file) != sha:
-                raise ValueError
-        return dict(found["told"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        if aloud:
-            print(
-                f"{file} is damaged, or of another version: the set is made anew", file=sys.stderr
-            )
-        return None
-
-
-def _seal(told: Any) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -19,6 +19,7 @@ largest share has. An empty slot of a smaller share has parameters of zeros, and
 identity; it is computed all the same.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -146,18 +147,7 @@ class ResNet(nn.Module):
     def _stage(self, stage: int, x: Array, train: bool) -> Array:
         filters, strided, equal = self.base * 2 ** (stage - 1), f"strided{stage}", f"stage{stage}"
 
-        def block(name, group="", **more):
-            return Block(
-                filters,
-                self.widths.get(group, filters),
-                group if group in self.widths else None,
-                gain=self.gains.get(group or name, 1.0),
-                preactivate=self.preactivate,
-                normalise=self.normalise,
-                affine=self.affine,
-                name=name,
-                **more,
-            )
+        block = functools.partial(self._block, filters)
 
         def stacked(lift, group, function, **more):
             return lift(
@@ -183,6 +173,20 @@ class ResNet(nn.Module):
         for number in range(stage > 1, self.blocks[stage - 1]):
             x = block(f"stage{stage}_{number}", f"filters{stage}_{number}")(x, train=train)
         return x
+
+    def _block(self, filters: int, name: str, group: str = "", **more: Any) -> Block:
+        """A block whose inner channels are the group's, if the net cuts that."""
+        return Block(
+            filters,
+            self.widths.get(group, filters),
+            group if group in self.widths else None,
+            gain=self.gains.get(group or name, 1.0),
+            preactivate=self.preactivate,
+            normalise=self.normalise,
+            affine=self.affine,
+            name=name,
+            **more,
+        )
 
     def _check(self, x: Array | np.ndarray) -> None:
         normalise.check_policy(self.normalise)

@@ -59,7 +59,7 @@ class Job(NamedTuple):
     exchanged: Callable[[], timing.Exchanged]  # where every worker is a machine of its own
     plan: Plan
     names: Any  # of the axes of its net
-    before: "Job | None" = None  # which trains the first ``config.warm_up`` rounds
+    warm_up_job: "Job | None" = None  # trains the first ``config.warm_up`` rounds
 
 
 def rounds(config: ConfigDict, data: Any) -> int:
@@ -135,7 +135,7 @@ def build(config: ConfigDict, data: Any, name: str, placed: dict[Mesh, Any]) -> 
             f"config.warm_up={config.warm_up} rounds of local SGD leave none of "
             f"{rounds(config, data)} for {name}"
         )
-    return job._replace(before=_build(config, data, method.local_sgd(), placed))
+    return job._replace(warm_up_job=_build(config, data, method.local_sgd(), placed))
 
 
 def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) -> Job:

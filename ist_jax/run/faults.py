@@ -8,6 +8,7 @@ A plan is text, its parts separated by semicolons::
     slow:3x4      worker 3 takes four times as long, in every round
 """
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -39,24 +40,25 @@ def plan(text: str, workers: int, seed: int) -> Callable[[int], Faults]:
     """
     parts = [_parse(part.strip()) for part in text.split(";") if part.strip()]
 
-    def of(round: int) -> Faults:
-        faults = Faults(np.zeros(workers, bool), np.zeros(workers, bool), np.ones(workers))
-        for number, part in enumerate(parts):
-            if part["slow"]:
-                if int(part["slow"]) < workers:
-                    faults.slowness[int(part["slow"])] = float(part["times"])
-                continue
-            hit = faults.dropped if part["kind"] == "drop" else faults.spoilt
-            if part["chance"]:
-                draw = np.random.default_rng((seed, _FAULTS, number, round))
-                hit |= draw.random(workers) < float(part["chance"]) / 100
-            elif int(part["worker"]) < workers:
-                first = int(part["first"])
-                last = int(part["last"] or np.iinfo(np.int64).max) if part["range"] else first
-                hit[int(part["worker"])] |= first <= round <= last
-        return faults
+    return functools.partial(_of_round, parts, workers, seed)
 
-    return of
+
+def _of_round(parts: list[dict[str, Any]], workers: int, seed: int, round: int) -> Faults:
+    faults = Faults(np.zeros(workers, bool), np.zeros(workers, bool), np.ones(workers))
+    for number, part in enumerate(parts):
+        if part["slow"]:
+            if int(part["slow"]) < workers:
+                faults.slowness[int(part["slow"])] = float(part["times"])
+            continue
+        hit = faults.dropped if part["kind"] == "drop" else faults.spoilt
+        if part["chance"]:
+            draw = np.random.default_rng((seed, _FAULTS, number, round))
+            hit |= draw.random(workers) < float(part["chance"]) / 100
+        elif int(part["worker"]) < workers:
+            first = int(part["first"])
+            last = int(part["last"] or np.iinfo(np.int64).max) if part["range"] else first
+            hit[int(part["worker"])] |= first <= round <= last
+    return faults
 
 
 def _parse(part: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The rounds of one method with one seed: measured, saved, stopped and begun again."""
 
-import dataclasses
+import functools
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,39 +14,33 @@ from ist_jax.core.errors import InputError
 from ist_jax.data import Batches
 from ist_jax.run import faults, metrics
 from ist_jax.run.assemble import Job
-from ist_jax.run.saving import Keeper
+from ist_jax.run.saving import RunCheckpoints
+from ist_jax.run.schedule import Schedule
 from ist_jax.run.signals import Stop, Stopped
+from ist_jax.run.tally import Ledger, Tally
 from ist_jax.run.team import Team
 from ist_jax.run.watchdog import Watchdog
+from ist_jax.sharded.state import State
 from ist_jax.trainer import Report
 
-HOPELESS = 10  # rounds in a row without a finite update: it is not some worker that fails
 
-
-class Guard(NamedTuple):
-    """What all runs of a process share."""
+class RunContext(NamedTuple):
+    """What the loops of all runs of a process share."""
 
     config: ConfigDict
     team: Team
     stop: Stop
-    dog: Watchdog
-    data: str  # their digest
-
-
-@dataclasses.dataclass
-class Tally:
-    """What has added up since round 0; a checkpoint holds it."""
-
-    sent: int = 0
-    received: int = 0
-    missed: int = 0  # worker-rounds without the worker,
-    rejected: int = 0  # and without its update
-    barren: int = 0  # rounds in a row, of which nothing was left
-    seconds: float = 0.0
+    watchdog: Watchdog
 
 
 def run(
-    job: Job, name: str, seed: int, rounds: int, guard: Guard, keeper: Keeper, told: dict | None
+    job: Job,
+    name: str,
+    seed: int,
+    rounds: int,
+    context: RunContext,
+    checkpoints: RunCheckpoints,
+    found: dict[str, Any] | None,
 ) -> Iterator[dict[str, Any]]:
     """A line of metrics at round 0, every few rounds, and at the end.
 
@@ -54,143 +48,149 @@ def run(
     the job's program was compiled before.
 
     Args:
-      told: the checkpoint to go on from; None to begin.
+      found: what ``RunCheckpoints.find`` found, to go on from; None to begin.
 
     Raises:
-      InputError: a worker failed, or its loss is not finite, and that is not to be gone over.
+      InputError: a worker failed, or its loss is not finite, and the config does not have the run
+        go on without it.
       Stopped: a signal asked for it, and the run is saved.
     """
-    config, batches = guard.config, job.batches(seed)
-    fail = faults.plan(config.faults, job.plan.workers, seed)
-    after, job = job, holder(job, told["round"] if told else 0, config)
-    state = keeper.restore(told, job.trainer) if told else job.state(seed)
-    tally = Tally(**told["about"]["tally"]) if told else Tally()
+    config, batches, title = context.config, job.batches(seed), f"{name}, seed {seed}"
+    faults_of = faults.plan(config.faults, job.plan.workers, seed)
+    advance = functools.partial(
+        train_round, batches, context.team, config.on_worker_failure == "drop", f"{name} {seed}"
+    )
+    schedule = Schedule(job, config.warm_up)
+    state, tally = begin(schedule, seed, checkpoints, found)
+    ledger = Ledger(tally, title, config.on_nonfinite == "drop")
     begun = done = int(state.round)
-    reports: list[Report] = []
-    since = time.perf_counter()
     while True:
-        guard.dog.at(f"{name}, seed {seed}, round {done}")
+        context.watchdog.at(f"{title}, round {done}")
+        new, active = done > begun or found is None, schedule.active_job(done)
         measuring = done % config.eval_every == 0 or done == rounds
-        stopping = guard.stop.asked() and done < rounds
-        new = done > begun or told is None
-        saving = new and (keeper.due(done) or stopping)
+        stopping = context.stop.asked() and done < rounds  # every process asks after every round
+        saving = new and (checkpoints.due(done) or stopping)
         measured = None
         if measuring or saving:
-            jax.block_until_ready(state)
-            tally.seconds = round(tally.seconds + time.perf_counter() - since, 4)
-            loss = add_up(reports, tally, config, f"{name}, seed {seed}", done)
-            reports = []
+            loss = ledger.settle(state, done)
         if measuring and new:
-            measured = job.evaluate(state)
-            yield {
-                "method": name,
-                "seed": seed,
-                "round": done,
-                "step": done * batches.local_steps,
-                **loss,
-                **metrics.existing(measured),
-                "comm/bytes_sent": tally.sent + (job.plan.bytes_once if done == rounds else 0),
-                "comm/bytes_received": tally.received,
-                "compute/flops": _flops(after, done, config),
-                "time/train_s": tally.seconds,
-            }
+            measured = active.evaluate(state)
+            place = name, seed, done, done * batches.local_steps
+            last_bytes = job.plan.bytes_once if done == rounds else 0
+            yield metrics_line(place, loss, measured, tally, schedule.flops(done), last_bytes)
         if saving:
             accuracy = measured["accuracy/test"] if measured else None
-            keeper.save(job, state, dataclasses.asdict(tally), accuracy, last=stopping)
+            checkpoints.save(active, state, tally.stored(), accuracy, last=stopping)
         if stopping:
-            raise Stopped(f"{name}, seed {seed} is saved after round {done}")
+            raise Stopped(f"{title} is saved after round {done}")
         if done == rounds:
             return
         if measuring or saving:
-            since = time.perf_counter()
-        if job is after.before and done == config.warm_up:
-            state, job = after.trainer.resume(job.trainer.natural(state)), after
-        faulty = fail(done)
-        own, took_part = provide(job, batches, done, guard, faulty, f"{name} {seed}")
-        started = time.perf_counter()
-        state, report = job.trainer.round(state, took_part=took_part, **job.place(own))
-        reports.append(report)
-        done += 1
+            ledger.start_clock()
+        state = schedule.hand_over(done, state)
+        state, report = advance(schedule.training_job(done), state, done, faults_of(done))
+        ledger.add(report)
         if config.round_timeout_s:  # a round may begin before the last one is over, and no earlier
-            jax.block_until_ready(reports[-2:][0].loss)
-        if (slowest := faulty.slowness[list(job.own)].max()) > 1:
-            jax.block_until_ready(state)
-            time.sleep((slowest - 1) * (time.perf_counter() - started))
+            ledger.wait_for_the_round_before()
+        done += 1
 
 
-def holder(job: Job, done: int, config: ConfigDict) -> Job:
-    """Whose the net is after so many rounds: the warm-up's as long as nothing else trained it."""
-    return job.before if job.before and done <= config.warm_up else job
+def begin(
+    schedule: Schedule, seed: int, checkpoints: RunCheckpoints, found: dict[str, Any] | None
+) -> tuple[State, Tally]:
+    """The state and the sums that a run begins with, or goes on from."""
+    active = schedule.active_job(found["round"] if found else 0)
+    if found is None:
+        return active.state(seed), Tally()
+    state = checkpoints.restore(found, active.trainer)
+    return state, Tally.from_stored(found["about"]["tally"])
 
 
-def _flops(job: Job, done: int, config: ConfigDict) -> int:
-    before = min(done, config.warm_up) if job.before else 0
-    return (job.before.plan.flops * before if job.before else 0) + job.plan.flops * (done - before)
+def metrics_line(
+    place: tuple[str, int, int, int],
+    loss: dict[str, Any],
+    measured: dict[str, float],
+    tally: Tally,
+    flops: int,
+    last_bytes: int,
+) -> dict[str, Any]:
+    """What is known of a run after a round.
+
+    Args:
+      place: method, seed, round and step.
+      last_bytes: what is sent once, after the last round.
+    """
+    return {
+        **dict(zip(("method", "seed", "round", "step"), place, strict=True)),
+        **loss,
+        **metrics.existing(measured),
+        "comm/bytes_sent": tally.sent + last_bytes,
+        "comm/bytes_received": tally.received,
+        "compute/flops": flops,
+        "time/train_s": tally.seconds,
+    }
 
 
-def try_out(job: Job, name: str, guard: Guard) -> None:
+def train_round(
+    batches: Batches,
+    team: Team,
+    drop_failed: bool,
+    run: str,
+    job: Job,
+    state: State,
+    number: int,
+    faulty: faults.Faults,
+) -> tuple[State, Report]:
+    """A round; it takes as many times as long as its slowest worker here is made to."""
+    own, took_part = provide(batches, team, drop_failed, run, job, number, faulty)
+    started = time.perf_counter()
+    state, report = job.trainer.round(state, took_part=took_part, **job.place(own))
+    if (slowest := faulty.slowness[list(job.own)].max()) > 1:
+        jax.block_until_ready(state)
+        time.sleep((slowest - 1) * (time.perf_counter() - started))
+    return state, report
+
+
+def try_out(job: Job, name: str, config: ConfigDict, team: Team) -> None:
     """A round that is thrown away, so that the programs of training and saving are compiled."""
-    if job.before:
-        try_out(job.before, name, guard)
-    seed = guard.config.seeds[0]
-    nothing = faults.plan("", job.plan.workers, seed)(0)
-    own, took_part = provide(job, job.batches(seed), 0, guard, nothing, f"{name}, tried out")
-    state, _ = job.trainer.round(job.state(seed), took_part=took_part, **job.place(own))
+    if job.warm_up_job:
+        try_out(job.warm_up_job, name, config, team)
+    seed = config.seeds[0]
+    none = faults.plan("", job.plan.workers, seed)(0)
+    advance = functools.partial(
+        train_round, job.batches(seed), team, config.on_worker_failure == "drop"
+    )
+    state, _ = advance(f"{name}, tried out", job, job.state(seed), 0, none)
     reading.digests(job.trainer.natural(state))
 
 
 def provide(
-    job: Job, batches: Batches, number: int, guard: Guard, faulty: faults.Faults, run: str
+    batches: Batches,
+    team: Team,
+    drop_failed: bool,
+    run: str,
+    job: Job,
+    number: int,
+    faulty: faults.Faults,
 ) -> tuple[Any, np.ndarray | None]:
     """The batches of a process's own workers in a round, and who takes part.
 
     Raises:
-      InputError: a worker fails, and ``on_worker_failure`` is not ``"drop"``.
+      InputError: a worker fails, and ``drop_failed`` does not have the round go on without it.
     """
     lost = {int(worker): "config.faults" for worker in np.flatnonzero(faulty.dropped)}
     own = batches(number, lost)
     floats = [leaf for leaf in jax.tree.leaves(own["x"]) if np.issubdtype(leaf.dtype, np.floating)]
     for row in np.flatnonzero(faulty.spoilt[job.own]):
         floats[0][row] = np.nan
-    dropping = guard.config.on_worker_failure == "drop"
-    for worker in () if dropping else sorted(lost):
+    for worker in () if drop_failed else sorted(lost):
         raise InputError(
             f"{run}: worker {worker} failed in round {number} ({lost[worker]}). With "
             "config.on_worker_failure='drop' the round goes on without it."
         )
-    if not dropping:
+    if not drop_failed:
         return own, None
     took_part = np.ones(job.plan.workers, bool)
-    for of_process in guard.team.share(f"{run}, lost in round {number}", sorted(lost)):
+    for of_process in team.share(f"{run}, lost in round {number}", sorted(lost)):
         took_part[of_process] = False
     return own, took_part
-
-
-def add_up(
-    reports: list[Report], tally: Tally, config: ConfigDict, run: str, done: int
-) -> dict[str, Any]:
-    """Adds rounds to the tally; the newest one's mean loss over the workers that took part."""
-    for number, report in enumerate(reports, start=done - len(reports)):
-        tally.sent += int(report.bytes_sent.max())
-        tally.received += int(report.bytes_received.max())
-        loss = np.asarray(report.loss)
-        finite = np.isfinite(loss)
-        good = report.took_part & finite
-        tally.barren = tally.barren + 1 if report.took_part.any() and not good.any() else 0
-        for worker in np.flatnonzero(report.took_part & ~finite):
-            if config.on_nonfinite != "drop" or tally.barren >= HOPELESS:
-                raise InputError(
-                    f"{run}: the loss of worker {worker} is {loss[worker]} in round {number}. A "
-                    "smaller config.optimizer.lr, or config.optimizer.clip, may help."
-                )
-        tally.missed += int((~report.took_part).sum())
-        tally.rejected += int((report.took_part & ~finite).sum())
-    if not reports:
-        return {}
-    mean = {"loss/train": float(loss[good].mean(dtype=np.float64))} if good.any() else {}
-    return {
-        **mean,
-        "workers/took_part": int(good.sum()),
-        "workers/missed": tally.missed,
-        "workers/rejected": tally.rejected,
-    }

@@ -39,7 +39,7 @@ class Progress:
         if self._live:
             print(file=sys.stderr)
         if effort.begun:
-            print(effort.told(time.monotonic() - self._started), file=sys.stderr)
+            print(effort.in_words(time.monotonic() - self._started), file=sys.stderr)
 
 
 def tensorboards(folder: pathlib.Path, wanted: bool) -> Boards:

@@ -32,11 +32,11 @@ class Effort:
     skipped: int = 0
     seconds: float = 0.0
 
-    def told(self, of: float) -> str:
-        """In words; ``of`` so many seconds in all."""
+    def in_words(self, total: float) -> str:
+        """A sentence; ``total`` is how many seconds there were in all."""
         skipped = f", {self.skipped} skipped because the one before was still being written"
         some = f"{self.begun} checkpoint{'s' * (self.begun != 1)}"
-        took = f"{self.seconds:.2f} s ({self.seconds / of:.1%} of {of:.0f} s)"
+        took = f"{self.seconds:.2f} s ({self.seconds / total:.1%} of {total:.0f} s)"
         return f"{some} held training up for {took}{skipped * bool(self.skipped)}"
 
 
@@ -49,63 +49,11 @@ def folder(config: ConfigDict, workdir: pathlib.Path) -> str:
     return str(paths.expanded(wanted, "config.checkpoint.folder"))
 
 
-def check_team(team: Team, data: str) -> None:
-    """Makes sure that all processes were given the same data, by their digests.
-
-    Raises:
-      InputError: in every process.
-    """
-    first, *others = team.share("the digest of the data", data)
-    for number, other in enumerate(others, start=1):
-        if other != first:
-            raise InputError(
-                f"the processes were not given the same data: their SHA-256 is {first or 'unknown'}"
-                f" in process 0 and {other or 'unknown'} in process {number}"
-            )
+class NotBegun(CheckpointError):
+    """A checkpoint that no process began; of one that failed half way, only one may know."""
 
 
-def check_data(config: ConfigDict, workdir: pathlib.Path, data: str) -> None:
-    """Makes sure that the checkpoints of an experiment are of the data that it is given now.
-
-    Says so if one does not tell. One that cannot be read, or of another config, is passed over
-    here, as it is refused where it is to be used.
-
-    Raises:
-      InputError: naming both digests.
-    """
-    for kept in checkpoint.within(folder(config, workdir)):
-        found = _digests(config, kept)
-        for number, digest in found.items():
-            if digest and data and digest != data:
-                raise InputError(
-                    f"{kept.folder}: round {number} was trained on other data: their SHA-256 was "
-                    f"{digest}, now it is {data}. Give the data it was trained on (they may lie "
-                    "elsewhere), or choose another --workdir."
-                )
-        if found and not (data and next(iter(found.values()))):
-            print(
-                f"{kept.folder}: the checkpoint of round {next(iter(found))} does not say what "
-                "data it was trained on; they are taken to be the same as now",
-                file=sys.stderr,
-            )
-
-
-def _digests(config: ConfigDict, kept: Checkpoints) -> dict[int, str]:
-    """Of the data of each round's checkpoint, the newest first; empty if it does not say."""
-    found = {}
-    for number in kept.rounds():
-        with contextlib.suppress(CheckpointError, InputError, KeyError, TypeError):
-            about = kept.about(number)["about"]
-            compare.same(config, about["config"], "")
-            found[number] = about.get("data", "")
-    return found
-
-
-class Hindered(CheckpointError):
-    """A checkpoint was not begun, in any process; what failed half way only one may know."""
-
-
-class Keeper:
+class RunCheckpoints:
     """The checkpoints of one method with one seed.
 
     Args:
@@ -150,7 +98,7 @@ class Keeper:
         self._checkpoints.delete()
 
     def find(self, measured: list[int]) -> dict[str, Any] | str | None:
-        """The newest good checkpoint's ``told``; newer ones that are not good are set aside.
+        """What the newest good checkpoint says of itself; newer ones that are bad are set aside.
 
         Args:
           measured: the rounds of which there are metrics; a checkpoint must not be ahead of them.
@@ -177,15 +125,15 @@ class Keeper:
             try:
                 if set(range(0, number + 1, self._config.eval_every)) - set(measured):
                     raise CheckpointError(f"metrics up to round {number} are missing")
-                told = self._checkpoints.check(number)
+                found = self._checkpoints.check(number)
             except CheckpointError as error:
                 print(f"{self._run}: {error}", file=sys.stderr)
                 bad.append(number)
                 continue
-            compare.same(self._config, told["about"]["config"], self._run)
+            compare.same(self._config, found["about"]["config"], self._run)
             for number in bad:
                 self._checkpoints.set_aside(number)
-            return told
+            return found
         if bad:
             raise InputError(
                 f"{self._run}: no checkpoint is good. Start again with --overwrite, or delete "
@@ -193,7 +141,7 @@ class Keeper:
             )
         return None
 
-    def restore(self, told: dict[str, Any], trainer: Trainer) -> State:
+    def restore(self, found: dict[str, Any], trainer: Trainer) -> State:
         """The state of what ``find`` found, by all processes together.
 
         Raises:
@@ -201,10 +149,10 @@ class Keeper:
         """
         with self._team.together(f"{self._run}, restored"):
             try:
-                state = self._checkpoints.restore(told, trainer.shapes)
+                state = self._checkpoints.restore(found, trainer.shapes)
             except CheckpointError as error:
                 raise InputError(f"{self._run}: {error}") from None
-        reading.confirm(told, state)
+        reading.confirm(found, state)
         return trainer.resume(state)
 
     def due(self, done: int) -> bool:
@@ -239,10 +187,10 @@ class Keeper:
         )
         if obstacle is not None:
             where = self._checkpoints.folder
-            error = Hindered(f"round {done} cannot be saved in {where}: {obstacle}")
-            self._give_up(error, not last)
+            error = NotBegun(f"round {done} cannot be saved in {where}: {obstacle}")
+            self._stop_or_print(error, not last)
         else:
-            with self.forgiving(not last and self._alone):
+            with self.stop_or_go_on(not last and self._alone):
                 if last or self._stays(done) or self._checkpoints.free(done):
                     best = self._config.checkpoint.best > 0 and accuracy is not None
                     self._checkpoints.save(
@@ -272,26 +220,26 @@ class Keeper:
 
     def close(self) -> None:
         """Waits for the last one to be written; raises as ``save``."""
-        with self.forgiving(self._alone):
+        with self.stop_or_go_on(self._alone):
             self._checkpoints.close()
 
     @contextlib.contextmanager
-    def forgiving(self, may: bool = True) -> Iterator[None]:
-        """What cannot be written ends the run, or is told and gone over (``on_error``).
+    def stop_or_go_on(self, may_go_on: bool = True) -> Iterator[None]:
+        """What cannot be written ends the run, or is printed and training goes on (``on_error``).
 
         Args:
-          may: whether it may be gone over. Of several processes, one that failed to write what
-            all were writing is out of step with the others.
+          may_go_on: whether training can go on without it. Of several processes, one that failed to
+            write what all were writing is out of step with the others.
         """
         try:
             yield
         except CheckpointError as error:
-            self._give_up(error, may)
+            self._stop_or_print(error, may_go_on)
         except OSError as error:
-            self._give_up(CheckpointError(str(error)), may)
+            self._stop_or_print(CheckpointError(str(error)), may_go_on)
 
-    def _give_up(self, error: CheckpointError, may: bool) -> None:
-        if self._config.checkpoint.on_error == "stop" or not may:
+    def _stop_or_print(self, error: CheckpointError, may_go_on: bool) -> None:
+        if self._config.checkpoint.on_error == "stop" or not may_go_on:
             raise type(error)(f"{self._run}: {error}") from error
         if self._team.first:
             print(f"{self._run}: {error}. Training goes on.", file=sys.stderr)

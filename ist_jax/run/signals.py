@@ -1,7 +1,7 @@
 """Stopping at the end of a round, when a signal asks for it.
 
 SIGTERM or SIGINT (Ctrl-C) asks; a second Ctrl-C does not wait. Several processes stop at the same
-round, whichever of them was told: JAX's preemption service has them agree on it.
+round, whichever of them got the signal: JAX's preemption service has them agree on it.
 """
 
 import os
@@ -16,21 +16,21 @@ SAVED = os.EX_TEMPFAIL  # 75, the exit code: saved, and stopped by a signal; run
 
 
 class Stopped(Exception):
-    """A run that was told to stop, and is saved."""
+    """A run that a signal stopped, and that is saved."""
 
 
 class Stop:
     """``asked()`` at the end of every round tells whether to stop there; a context manager."""
 
     def __init__(self, several: bool = False):
-        self._several, self._rounds, self._told = several, 0, False
+        self._several, self._rounds, self._asked = several, 0, False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():  # only that one hears signals
             self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._interrupt)
             if not self._several:  # of several processes, JAX listens for SIGTERM itself
-                self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._tell)
+                self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._ask)
         return self
 
     def __exit__(self, *_) -> None:
@@ -41,7 +41,7 @@ class Stop:
         self._rounds += 1
         if self._several:
             return multihost_utils.reached_preemption_sync_point(self._rounds)
-        return self._told
+        return self._asked
 
     def _interrupt(self, *_) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -49,7 +49,7 @@ class Stop:
         print(f"\n{text}", file=sys.stderr, flush=True)
         if self._several:
             os.kill(os.getpid(), signal.SIGTERM)
-        self._told = True
+        self._asked = True
 
-    def _tell(self, *_) -> None:
-        self._told = True
+    def _ask(self, *_) -> None:
+        self._asked = True

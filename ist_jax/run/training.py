@@ -18,8 +18,8 @@ from ist_jax.commands import report
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
 from ist_jax.cost import timing
-from ist_jax.run import assemble, checks, compare, curves, lock, loop, saving
-from ist_jax.run.loop import Guard
+from ist_jax.run import assemble, checks, compare, curves, lock, loop, same_data, saving
+from ist_jax.run.loop import RunContext
 from ist_jax.run.metrics import UNWRITTEN, Metrics
 from ist_jax.run.progress import Boards, Progress, tensorboards
 from ist_jax.run.signals import Stop
@@ -59,18 +59,19 @@ def run(
             checks.check(config)
             data = load(config)
             boards = tensorboards(workdir / TENSORBOARD, config.tensorboard and team.first)
-        saving.check_team(team, data.sha256)
+        same_data.check_team(team, data.sha256)
         jobs = assemble.jobs(config, data)
         with team.together("folder", A_DAY):
             if team.first:
                 if not there:
                     until_the_end.enter_context(lock.held(workdir, make=True))
                 if resume:
-                    saving.check_data(config, workdir, data.sha256)
+                    same_data.check_data(config, workdir, data.sha256)
                 claim(workdir, config, overwrite, resume)
-        with Stop(team.size > 1) as stop, Watchdog(config.round_timeout_s, team) as dog:
-            guard = Guard(config, team, stop, dog, data.sha256)
-            train(jobs, assemble.rounds(config, data), workdir, guard, boards, overwrite, resume)
+        with Stop(team.size > 1) as stop, Watchdog(config.round_timeout_s, team) as watchdog:
+            context = RunContext(config, team, stop, watchdog)
+            rounds = assemble.rounds(config, data)
+            train(jobs, rounds, workdir, data.sha256, context, boards, overwrite, resume)
         if team.first:
             summarise(config, data, jobs, workdir)
 
@@ -111,35 +112,36 @@ def train(
     jobs: dict[str, assemble.Job],
     rounds: int,
     workdir: pathlib.Path,
-    guard: Guard,
+    data: str,
+    context: RunContext,
     boards: Boards,
     overwrite: bool,
     resume: bool,
 ) -> None:
-    """Every method with every seed, one after another."""
-    config, team = guard.config, guard.team
+    """Every method with every seed, one after another; ``data`` is the digest of what they see."""
+    config, team = context.config, context.team
     for name, job in jobs.items():  # a round each, thrown away: no clock below sees a compilation
-        loop.try_out(job, name, guard)
+        loop.try_out(job, name, config, team)
     runs = [(name, seed) for seed in config.seeds for name in jobs]
     metrics = Metrics(workdir / METRICS if team.first else None, keep=resume)
     costs = [jobs[name].plan.flops * jobs[name].plan.workers * rounds for name, _ in runs]
     progress, effort = Progress(costs), saving.Effort()
     for number, (name, seed) in enumerate(runs):
-        keeper = saving.Keeper(config, workdir, name, seed, rounds, effort, team, guard.data)
+        checkpoints = saving.RunCheckpoints(config, workdir, name, seed, rounds, effort, team, data)
         measured = metrics.rounds(name, seed)
-        find = lambda k=keeper, m=measured: k.find(m) if resume else k.begin(overwrite)
-        told = team.decided(f"{name} {seed}", find, patience=A_DAY)
-        if told == saving.DONE:
+        find = lambda c=checkpoints, m=measured: c.find(m) if resume else c.begin(overwrite)
+        found = team.decided(f"{name} {seed}", find, patience=A_DAY)
+        if found == saving.DONE:
             continue
-        metrics.cut(name, seed, told["round"] if told else -1)
+        metrics.cut(name, seed, found["round"] if found else -1)
         board = boards(f"{name}_{seed}")
-        for line in loop.run(jobs[name], name, seed, rounds, guard, keeper, told):
-            with keeper.forgiving():
+        for line in loop.run(jobs[name], name, seed, rounds, context, checkpoints, found):
+            with checkpoints.stop_or_go_on():
                 metrics.write(line)
             board(line)
             if team.first:
                 progress.show(number, line["round"] / rounds, line)
-        keeper.close()
+        checkpoints.close()
     metrics.write()
     if team.first:
         progress.end(effort)

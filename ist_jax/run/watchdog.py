@@ -1,7 +1,7 @@
 """A round that takes too long ends the process, and says who is behind.
 
 A process whose peer is stuck waits for ever inside a collective, where no exception reaches it. So
-a thread looks at the clock, and every process leaves word of how far it is.
+a thread looks at the clock, and every process says how far it is.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 from ist_jax.run.team import Team
 
 STUCK = 1  # the exit code
-BEAT = 0.5  # seconds between two words of a process that lives
+BEAT = 0.5  # seconds between two messages of a process that lives
 
 
 class Watchdog:
@@ -34,9 +34,9 @@ class Watchdog:
 
     def __enter__(self) -> "Watchdog":
         if self._limit:
-            _aside(self._look)
+            _in_thread(self._look)
             if self._team.size > 1:
-                _aside(self._leave_word)
+                _in_thread(self._report_often)
         return self
 
     def __exit__(self, *_) -> None:
@@ -57,18 +57,18 @@ class Watchdog:
         )
         os._exit(STUCK)
 
-    def _leave_word(self) -> None:
+    def _report_often(self) -> None:
         beats = 0
         while not self._over.wait(BEAT):
             beats += 1
-            self._team.tell("at", [beats, self._what])
+            self._team.publish("at", [beats, self._what])
 
     def _others(self) -> str:
         if self._team.size == 1:
             return ""
-        before = _within(4 * BEAT, lambda: self._team.told("at"))
+        before = _within(4 * BEAT, lambda: self._team.published("at"))
         time.sleep(4 * BEAT)
-        after = _within(4 * BEAT, lambda: self._team.told("at"))
+        after = _within(4 * BEAT, lambda: self._team.published("at"))
         if before is None or after is None:
             return " Process 0 does not answer."
         lines = [
@@ -78,7 +78,7 @@ class Watchdog:
         return f" {'; '.join(lines)}."
 
 
-def _aside(work: Callable[[], Any]) -> threading.Thread:
+def _in_thread(work: Callable[[], Any]) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
@@ -87,5 +87,5 @@ def _aside(work: Callable[[], Any]) -> threading.Thread:
 def _within(seconds: float, work: Callable[[], Any]) -> Any:
     """Its result, or None if there is none in time."""
     results: list[Any] = []
-    _aside(lambda: results.append(work())).join(seconds)
+    _in_thread(lambda: results.append(work())).join(seconds)
     return results[0] if results else None

@@ -1,7 +1,8 @@
 """IST on quadratics: sketched gradient descent, where it is biased, and how to mend it.
 
-In reading order: ``quadratics`` (problems), ``supports`` and ``sketches`` (who holds which
-coordinates, with which factor), ``laws`` and ``moments`` (closed forms), ``step`` (one iteration),
+In reading order: ``matrices`` and ``quadratics`` (problems), ``supports``, ``sketch`` and
+``sketches`` (who holds which coordinates, with which factor), ``laws``, ``moments`` and ``perm_1``
+(closed forms), ``step`` (one iteration),
 ``recursion`` (exact moments of all iterates), ``stability`` (how large a step may be), ``iterate``
 (runs), ``bounds`` and ``compressed`` (the theorems, both sides).
 

@@ -12,17 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ist_jax.core.errors import InputError
-from ist_jax.sketch import moments, sketches
-from ist_jax.sketch.quadratics import (
-    Matrix,
-    Quadratics,
-    Real,
-    Vector,
-    norm2,
-    positive,
-    preconditioned,
-)
-from ist_jax.sketch.sketches import Sketch
+from ist_jax.sketch import moments, perm_1, sketches
+from ist_jax.sketch.matrices import Matrix, Real, Vector
+from ist_jax.sketch.quadratics import Quadratics, norm2, positive, preconditioned
+from ist_jax.sketch.sketch import Sketch
 
 ROUNDING = 1e-10
 
@@ -143,10 +136,10 @@ def neighbourhood(
     """
     if not beta > 0:
         raise InputError(f"beta must lie in (0, 1/2), found {beta}")
-    h = float(norm2(moments.bias(problem), problem.Lbar))
+    h = float(norm2(perm_1.bias(problem), problem.Lbar))
     left, fall = _to_neighbourhood(problem, x0, step_size, steps)
     right = 2 * fall / (step_size * steps)
-    right += (2 / beta * (1 - step_size) + step_size) * h + step_size * moments.sigma2(problem)
+    right += (2 / beta * (1 - step_size) + step_size) * h + step_size * perm_1.sigma2(problem)
     largest = (0.5 - beta) / (0.5 + beta)
     failing = unmet(
         {
@@ -162,9 +155,9 @@ def neighbourhood_tight(problem: Quadratics, x0: ArrayLike, step_size: Real, ste
 
     An equality at gamma = 1, and false above.
     """
-    h = float(norm2(moments.bias(problem), problem.Lbar))
+    h = float(norm2(perm_1.bias(problem), problem.Lbar))
     left, fall = _to_neighbourhood(problem, x0, step_size, steps)
-    right = 2 * fall / (step_size * steps) + h + step_size * moments.sigma2(problem)
+    right = 2 * fall / (step_size * steps) + h + step_size * perm_1.sigma2(problem)
     return Bound(left, right, unmet({"step size at most 1": step_size <= 1}))
 
 

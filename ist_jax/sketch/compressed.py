@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike
 
 from ist_jax.core.errors import InputError
 from ist_jax.sketch.bounds import Bound, unmet
-from ist_jax.sketch.quadratics import Quadratics, Real, norm2
+from ist_jax.sketch.matrices import Real
+from ist_jax.sketch.quadratics import Quadratics, norm2
 
 
 class Constants(NamedTuple):

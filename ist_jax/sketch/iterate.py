@@ -24,8 +24,10 @@ from ist_jax.core.keys import fold
 from ist_jax.sharded import placement
 from ist_jax.sharded.chunks import WORKER
 from ist_jax.sketch import stability, step
-from ist_jax.sketch.quadratics import Quadratics, Real, UnstableStep
-from ist_jax.sketch.sketches import Drawn, Sketch, fitting
+from ist_jax.sketch.matrices import Real
+from ist_jax.sketch.quadratics import Quadratics, UnstableStep
+from ist_jax.sketch.sketch import Drawn, Sketch
+from ist_jax.sketch.sketches import fitting
 
 FAR = 1e8  # times the start's and the solution's size: a run that is there has diverged
 
@@ -102,8 +104,7 @@ def run(
       >>> run(problem, sketch, np.ones(4), jax.random.key(1), steps=10, step_size=0.1).x.shape
       (1, 4)
     """
-    every = steps if every is None else every
-    first = np.asarray(x0, np.float64)
+    every, first = steps if every is None else every, np.asarray(x0, np.float64)
     _check(problem, sketch, first, steps, step_size, runs, rule, local_steps, noise, every)
     _warn(problem, sketch, step_size, rule, local_steps)
     setting = Setting(sketch, rule, local_steps, noise > 0, mesh)
@@ -111,33 +112,40 @@ def run(
         keys = jax.vmap(lambda r: fold(key, r))(jnp.arange(runs, dtype=jnp.int32))
         start = jnp.broadcast_to(jnp.asarray(first), (runs, problem.d))
         arguments = problem.L, problem.b, start, keys, float(step_size), float(noise)
-        x, measured = _run(setting, measure, steps // every, every, *arguments)
-        out = jax.tree.map(np.asarray, (x, measured))
+        out = _run(setting, measure, steps // every, every, *arguments)
+        x, measured = jax.tree.map(np.asarray, out)
+    _warn_of_divergence(problem, first, x)
+    return Runs(x, np.arange(0, steps + 1, every), measured)
+
+
+def _warn_of_divergence(problem: Quadratics, first: np.ndarray, x: np.ndarray) -> None:
     far = FAR * max(1.0, np.abs(first).max(), np.abs(problem.solution).max())
-    if wrong := int((~(np.abs(out[0]) < far)).any(1).sum()):
-        warnings.warn(f"{wrong} of {runs} runs diverged", UnstableStep, stacklevel=2)
-    return Runs(out[0], np.arange(0, steps + 1, every), out[1])
+    if wrong := int((~(np.abs(x) < far)).any(1).sum()):
+        warnings.warn(f"{wrong} of {len(x)} runs diverged", UnstableStep, stacklevel=3)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _run(setting, measure, times, every, L, b, x, keys, step_size, noise):
-    def whole(L, b, x, keys, step_size, noise):
-        take = functools.partial(_one_step, setting, L, b, keys, step_size, noise)
-        look = jax.vmap(measure)
-
-        def stretch(x, number):
-            x = lax.fori_loop(0, every, lambda i, x: take(x, number * every + i), x)
-            return x, look(x)
-
-        first = look(x)
-        x, rest = lax.scan(stretch, x, jnp.arange(times, dtype=jnp.int32))
-        return x, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
-
+    whole: Callable[..., Any] = functools.partial(_all_steps, setting, measure, times, every)
     if setting.mesh is not None:
         one, split = placement.EVERYWHERE, placement.SPLIT
         inputs = (split, split, one, one, one, one)
         whole = placement.spread(whole, setting.mesh, inputs, (one, one))
     return whole(L, b, x, keys, step_size, noise)
+
+
+def _all_steps(setting, measure, times, every, L, b, x, keys, step_size, noise):
+    """The last iterates, and what was measured of the first and of every ``every``-th."""
+    take = functools.partial(_one_step, setting, L, b, keys, step_size, noise)
+    look = jax.vmap(measure)
+
+    def stretch(x, number):
+        x = lax.fori_loop(0, every, lambda i, x: take(x, number * every + i), x)
+        return x, look(x)
+
+    first = look(x)
+    x, rest = lax.scan(stretch, x, jnp.arange(times, dtype=jnp.int32))
+    return x, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
 
 
 def _one_step(setting, L, b, keys, step_size, noise, x, number):

@@ -18,11 +18,8 @@ from numpy.typing import ArrayLike
 
 from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
-
-Real = float | int
-Integer = int | np.integer
-Matrix = Float[np.ndarray, "d d"]
-Vector = Float[np.ndarray, " d"]
+from ist_jax.sketch import matrices
+from ist_jax.sketch.matrices import Matrix, Real, Vector
 
 
 class UnstableStep(UserWarning):
@@ -53,9 +50,9 @@ class Quadratics:
     b: Any
 
     def __post_init__(self):
-        given = _numbers("L", self.L)
+        given = matrices.numbers("L", self.L)
         rounding = 1000 * float(np.finfo(np.result_type(given, np.float32)).eps)
-        L, b = np.array(given, np.float64), np.array(_numbers("b", self.b), np.float64)
+        L, b = np.array(given, np.float64), np.array(matrices.numbers("b", self.b), np.float64)
         if L.ndim != 3 or L.shape[1] != L.shape[2] or 0 in L.shape:
             raise InputError(f"L must be [n, d, d], a square matrix a worker; found {L.shape}")
         if b.shape != L.shape[:2]:
@@ -63,11 +60,11 @@ class Quadratics:
         object.__setattr__(self, "L", L)
         object.__setattr__(self, "b", b)
         for worker, matrix in enumerate(L):
-            _check(f"L of worker {worker}", matrix, rounding)
+            matrices.check(f"L of worker {worker}", matrix, rounding)
             if not np.isfinite(b[worker]).all():
                 raise InputError(f"b of worker {worker} holds a number that is not finite")
             matrix[:] = (matrix + matrix.T) / 2
-        _check("the mean of the L_i", self.Lbar)
+        matrices.check("the mean of the L_i", self.Lbar)
 
     def point(self, x: ArrayLike) -> Vector:
         """x in float64, if it is a point of this problem.
@@ -129,7 +126,7 @@ class Quadratics:
 
 @contextlib.contextmanager
 def settling(moments: list) -> Iterator[None]:
-    """Around a loop that appends to ``moments``: what overflows is told once, and not by NumPy."""
+    """Around a loop that appends to ``moments``: one warning of what overflows, and not NumPy's."""
     with np.errstate(over="ignore", invalid="ignore"):
         yield
     if not np.isfinite(moments[-1]).all():
@@ -225,53 +222,5 @@ def preconditioned(problem: Quadratics) -> Quadratics:
 
     In the homogeneous case the diagonal of L~ is 1. Values are kept: f~(y) = f(x).
     """
-    unit = inverse_root(problem.Dbar[None], "the mean of the L_i")[0]
+    unit = matrices.inverse_root(problem.Dbar[None], "the mean of the L_i")[0]
     return Quadratics(problem.L * unit[:, None] * unit, problem.b * unit)
-
-
-def inverse_root(diagonals: Float[np.ndarray, "n d"], of: str = "L") -> Float[np.ndarray, "n d"]:
-    """D_i^-1/2.
-
-    Raises:
-      InputError: a diagonal entry that is zero; it names the worker and the coordinate.
-    """
-    worker, at = np.nonzero(diagonals <= 0)
-    if worker.size:
-        whose = of if len(diagonals) == 1 else f"{of} of worker {worker[0]}"
-        raise InputError(
-            f"{whose} has {diagonals[worker[0], at[0]]:g} on its diagonal at coordinate {at[0]}, "
-            "and preconditioning divides by its root"
-        )
-    return diagonals**-0.5
-
-
-def _numbers(name: str, value: Any) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        array = np.array(None)
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{name} must be an array of real numbers; found {array.dtype}")
-    return array
-
-
-def _check(what: str, matrix: Matrix, rounding: float = 0.0) -> None:
-    """Finite, symmetric, and positive semidefinite up to rounding (a share of the largest entry);
-    without any, positive definite."""
-    if not np.isfinite(matrix).all():
-        raise InputError(f"{what} holds a number that is not finite")
-    largest = np.abs(matrix).max()
-    apart = np.abs(matrix - matrix.T)
-    if apart.max() > rounding * largest:
-        a, b = np.unravel_index(apart.argmax(), apart.shape)
-        raise InputError(
-            f"{what} is not symmetric: entry ({a}, {b}) is {matrix[a, b]:g}, ({b}, {a}) is "
-            f"{matrix[b, a]:g}"
-        )
-    slack = (rounding or -np.finfo(np.float64).eps * len(matrix)) * largest
-    try:
-        np.linalg.cholesky(matrix + (slack or 1.0) * np.eye(len(matrix)))
-    except np.linalg.LinAlgError:
-        lowest = np.linalg.eigvalsh(matrix)[0]
-        kind = "positive semidefinite" if rounding else "positive definite"
-        raise InputError(f"{what} is not {kind}: its smallest eigenvalue is {lowest:.3g}") from None

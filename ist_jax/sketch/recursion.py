@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike
 
 from ist_jax.sharded.placement import each
 from ist_jax.sketch import step
-from ist_jax.sketch.quadratics import Matrix, Quadratics, Real, Vector, settling
-from ist_jax.sketch.sketches import Drawn, Sketch
+from ist_jax.sketch.matrices import Matrix, Real, Vector
+from ist_jax.sketch.quadratics import Quadratics, settling
+from ist_jax.sketch.sketch import Drawn, Sketch
 
 AT_ONCE = 256  # outcomes
 
@@ -71,13 +72,13 @@ def _ends(rule, local_steps, noisy, L, b, step_size, drawn):
         units = jnp.eye(1 + d + kicks, kicks, -1 - d).reshape(-1, n, local_steps, m)
         noises = jnp.moveaxis(units, 0, 2)
 
-    def one(outcome):
+    def after(outcome):
         rows = Drawn(*(jnp.broadcast_to(v[:, None], (n, len(x), *v.shape[1:])) for v in outcome))
         alone = functools.partial(step.local, x=x, step_size=step_size, local_steps=local_steps)
         ends = each(alone)(L, b, rows, noises)
         return step.together(rule, jnp.asarray(rows.ids), x, *ends)
 
-    return jax.vmap(one)(Drawn(*map(jnp.asarray, drawn)))
+    return jax.vmap(after)(Drawn(*map(jnp.asarray, drawn)))
 
 
 def trajectory(

@@ -15,8 +15,9 @@ import numpy as np
 from scipy.sparse import linalg
 
 from ist_jax.sketch import moments, recursion
-from ist_jax.sketch.quadratics import Quadratics, Real
-from ist_jax.sketch.sketches import Sketch
+from ist_jax.sketch.matrices import Real
+from ist_jax.sketch.quadratics import Quadratics
+from ist_jax.sketch.sketch import Sketch
 
 EXACT = 1e-10  # relative, of the steps that are found
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ist_jax.sketch.sketches import Drawn
+from ist_jax.sketch.sketch import Drawn
 
 RULES = ("step", "merge", "copy")
 BLOCKS_PAY = 9  # reading an entry of a block takes as long as 9^2 products of a whole L_i
@@ -49,13 +49,13 @@ def local(
     own_b = b[held]
     begun = sketched(jnp.take_along_axis(x, held, axis=1))
 
-    def one(t, z):
+    def local_step(t, z):
         gradient = times(L, jnp.asarray(ids), z) - own_b
         if noises is not None:
             gradient += noises[t]
         return z - step_size * sketched(gradient)
 
-    return begun, lax.fori_loop(0, local_steps, one, begun)
+    return begun, lax.fori_loop(0, local_steps, local_step, begun)
 
 
 def together(
@@ -83,11 +83,11 @@ def times(
     held = jnp.minimum(ids, len(L) - 1)
     if ids.shape[1] * BLOCKS_PAY <= len(L):
 
-        def one(run):
+        def block_times(run):
             held, z = run
             return L.reshape(-1).at[held[:, None] * len(L) + held].get(mode=IN_BOUNDS) @ z
 
-        return lax.map(one, (held, z), batch_size=max(AT_ONCE // ids.shape[1] ** 2, 1))
+        return lax.map(block_times, (held, z), batch_size=max(AT_ONCE // ids.shape[1] ** 2, 1))
     row = jnp.arange(len(z))[:, None]
     whole = jnp.zeros((len(z), len(L)), z.dtype).at[row, ids].set(z, mode="drop")
     return jnp.take_along_axis(whole @ L, held, axis=1)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from ist_jax.core.errors import InputError
-from ist_jax.sketch.quadratics import Real
+from ist_jax.sketch.matrices import Real
 
 
 class Support(NamedTuple):

@@ -164,13 +164,13 @@ def _blocks(
     count = kernel.shape[1]
     size = min(block, count)
 
-    def one(number, carry):
+    def of_block(number, carry):
         first = number * size
         start = jnp.minimum(first, count - size)
         z = hidden @ lax.dynamic_slice_in_dim(kernel, start, size, axis=1) + bias
         return step(carry, z, lax.dynamic_slice_in_dim(weight, start, size), first, start)
 
-    return lax.fori_loop(0, -(-count // size), one, carry)
+    return lax.fori_loop(0, -(-count // size), of_block, carry)
 
 
 def _shares(labels: Int[Array, "B P"], count: int, kind: str) -> Float[Array, "B P"]:

@@ -86,22 +86,26 @@ def logits(
 
     apply = [applied(number) for number in range(layers)]
 
-    def evaluate(params: PyTree) -> np.ndarray:
-        h: np.ndarray = graph.features
-        with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
-            for number in range(layers):
-                out: Any = None
-                for own, heard, links in blocks:
-                    inputs = np.zeros((len(links.degree), *h.shape[1:]), np.float32)
-                    inputs[: len(heard)] = h[heard]
-                    found = np.asarray(apply[number](params, inputs, links))[: len(own)]
-                    if out is None:
-                        out = _room((first, second)[number % 2], (n, *found.shape[1:]))
-                    out[own] = found
-                h = out
-            return np.array(h)
+    return lambda params: _through_layers(apply, params, graph.features, blocks)
 
-    return evaluate
+
+def _through_layers(
+    apply: list[Callable[..., Any]], params: PyTree, features: np.ndarray, blocks: list["_Block"]
+) -> np.ndarray:
+    """The last layer's output for all nodes; no more than two layers' lie on the host."""
+    h = features
+    with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
+        for number, layer in enumerate(apply):
+            out: Any = None
+            for own, heard, links in blocks:
+                inputs = np.zeros((len(links.degree), *h.shape[1:]), np.float32)
+                inputs[: len(heard)] = h[heard]
+                found = np.asarray(layer(params, inputs, links))[: len(own)]
+                if out is None:
+                    out = _room((first, second)[number % 2], (len(features), *found.shape[1:]))
+                out[own] = found
+            h = out
+        return np.array(h)
 
 
 def measures(

@@ -211,7 +211,7 @@ def run(
       What ``observe(contributions, net, masks, problem, xi)`` saw, ``[seeds, rounds + 1, ...]``.
     """
 
-    def one(seed):
+    def of_seed(seed):
         mine = fold(key, "seed", seed)
         _, seen = rollout(
             lambda net, masks: round(contributions, net, problem, masks, local_steps, step),
@@ -222,4 +222,4 @@ def run(
         )
         return seen
 
-    return jax.vmap(one)(jnp.arange(seeds))
+    return jax.vmap(of_seed)(jnp.arange(seeds))

@@ -138,24 +138,26 @@ def _apart(
             weights=additive.local(filters, net, problem, None, 1, ordinary_step, scale=xi)
         )
 
-    def one(seed):
+    def of_seed(seed):
         mine = fold(key, "seed", seed)
         net = additive.start(mine, (width, dimension), kappa, (places,))
         masks_of = lambda number: additive.bernoulli(
             fold(mine, "masks", number), workers, width, xi
         )
-        ends, curves = zip(
-            *(
-                additive.rollout(one_round, outputs, net, masks_of, rounds)
-                for one_round in (masked_round, ordinary_round)
-            ),
-            strict=True,
-        )
-        square = lambda a, b: jnp.square(a - b).sum()
-        return (
-            square(ends[0].weights, ends[1].weights),
-            square(curves[0][:-1], curves[1][:-1]),
-            square(ends[1].weights, net.weights),
-        )
+        return _distances((masked_round, ordinary_round), outputs, net, masks_of, rounds)
 
-    return jax.vmap(one)(jnp.arange(seeds))
+    return jax.vmap(of_seed)(jnp.arange(seeds))
+
+
+def _distances(both: Any, outputs: Any, net: Any, masks_of: Any, rounds: int) -> Any:
+    """How far two kinds of rounds are apart in the end and on the way, and the second moved."""
+    ends, curves = zip(
+        *(additive.rollout(one_round, outputs, net, masks_of, rounds) for one_round in both),
+        strict=True,
+    )
+    square = lambda a, b: jnp.square(a - b).sum()
+    return (
+        square(ends[0].weights, ends[1].weights),
+        square(curves[0][:-1], curves[1][:-1]),
+        square(ends[1].weights, net.weights),
+    )

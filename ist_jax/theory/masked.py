@@ -124,21 +124,10 @@ def train(
     ranges.check(step=step, seeds=seeds)
     problem = unit_problem(x, y)
     with jax.enable_x64(True):
-        seen = additive.run(
-            key,
-            problem,
-            xi,
-            kappa,
-            step,
-            contributions=shallow,
-            draw=draw,
-            workers=workers,
-            shape=(width, problem.inputs.shape[1]),
-            local_steps=local_steps,
-            rounds=rounds,
-            seeds=seeds,
-            observe=observe,
-        )
+        shape = width, problem.inputs.shape[1]
+        sizes = {"local_steps": local_steps, "rounds": rounds, "seeds": seeds, "shape": shape}
+        net = {"contributions": shallow, "draw": draw, "workers": workers, "observe": observe}
+        seen = additive.run(key, problem, xi, kappa, step, **net, **sizes)
         return jax.tree.map(np.asarray, seen)
 
 

@@ -27,14 +27,14 @@ def load(path: str = "", *, cache: str = "") -> graph.Graph:
 
     def fill(out: Path) -> dict:
         packages = debian.read(lists, lonely=True)
-        return {**graph.write(of(packages), out), "lists": packages.digests}
+        return {**graph.write(from_documents(packages), out), "lists": packages.digests}
 
     name = prepared.name_of("debian_graph", lists)
-    place, told = prepared.folder(cache, name, prepared.digest(files, {"version": VERSION}), fill)
-    return graph.mapped("debian_graph", "stand-in", place, told)
+    place, about = prepared.folder(cache, name, prepared.digest(files, {"version": VERSION}), fill)
+    return graph.mapped("debian_graph", "stand-in", place, about)
 
 
-def of(packages: debian.Documents) -> graph.Graph:
+def from_documents(packages: debian.Documents) -> graph.Graph:
     """The graph of packages that were read; what they need and is not described is left out."""
     place = {name: node for node, name in enumerate(packages.names)}
     ends = [

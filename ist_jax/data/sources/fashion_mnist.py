@@ -13,6 +13,7 @@ from ist_jax.core.errors import InputError
 from ist_jax.core.paths import expanded
 from ist_jax.data.dataset import Dataset
 from ist_jax.data.sources import idx, images
+from ist_jax.data.sources.decoding import first_line
 
 SHAPE, CLASSES = (28, 28, 1), 10
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -77,7 +78,7 @@ def _from_tfds(path: str) -> Dataset:
         # tfds reports missing data by many exception types (registration, assertion, value, OS).
         raise InputError(
             f"Fashion-MNIST was not found in {tried}: none of its files is there, and TensorFlow "
-            f"Datasets says: {images.first_line(error)}. {how}"
+            f"Datasets says: {first_line(error)}. {how}"
         ) from None
     (train_x, train_y), (test_x, test_y) = map(_stack, splits, ("training", "test"))
     return _dataset(train_x, train_y, test_x, test_y)
@@ -97,7 +98,7 @@ def _stack(source: Any, part: str) -> tuple[np.ndarray, np.ndarray]:
         except Exception as error:  # of the decoder, of the record, of the file
             raise InputError(
                 f"Fashion-MNIST, {part} part: example {number} cannot be read "
-                f"({images.first_line(error)}). Prepare it again."
+                f"({first_line(error)}). Prepare it again."
             ) from None
         x[number] = image
     return x, y

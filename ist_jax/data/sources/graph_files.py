@@ -1,5 +1,6 @@
 """Graphs as others publish them, in a folder: OGB's csv files, Planetoid's, Reddit's npz files."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,28 +34,30 @@ def ogb(path: str = "", *, cache: str = "") -> Graph:
     edges, features, labels = (folder / f"raw/{name}.csv.gz" for name in OGB)
     lists = [splits[0].with_name(f"{part}.csv.gz") for part in ("train", "valid", "test")]
 
-    def read() -> Graph:
-        x, y = table.read(features, np.float32), table.read(labels, np.int64, 1)[:, 0]
-        if len(x) != len(y):
-            raise InputError(f"{labels} has {len(y)} lines, {features} has {len(x)}")
-        _check_range(labels, y[:, None], "label", -1, graph.MOST_CLASSES)
-        ends = table.read(edges, np.int64, 2)
-        _check_range(edges, ends, "node", 0, len(x))
-        part = np.full(len(x), NONE, np.int8)
-        for file, number in zip(lists, (TRAIN, VALID, TEST), strict=True):
-            nodes = table.read(file, np.int64, 1)
-            _check_range(file, nodes, "node", 0, len(x))
-            nodes = nodes[:, 0]
-            first = np.zeros(len(nodes), bool)
-            first[np.unique(nodes, return_index=True)[1]] = True
-            if (again := ~first | (part[nodes] != NONE)).any():
-                row = again.argmax()
-                where = "is in two parts" if first[row] else "stands there twice"
-                raise InputError(f"{file}, line {row + 1}: node {nodes[row]} {where}")
-            part[nodes] = number
-        return graph.build(folder.resolve().name, x, ends.T, y, part)
-
+    read = functools.partial(_read_ogb, folder.resolve().name, edges, features, labels, lists)
     return _prepared(folder, [edges, features, labels, *lists], cache, read)
+
+
+def _read_ogb(name: str, edges: Path, features: Path, labels: Path, lists: list[Path]) -> Graph:
+    x, y = table.read(features, np.float32), table.read(labels, np.int64, 1)[:, 0]
+    if len(x) != len(y):
+        raise InputError(f"{labels} has {len(y)} lines, {features} has {len(x)}")
+    _check_range(labels, y[:, None], "label", -1, graph.MOST_CLASSES)
+    ends = table.read(edges, np.int64, 2)
+    _check_range(edges, ends, "node", 0, len(x))
+    part = np.full(len(x), NONE, np.int8)
+    for file, number in zip(lists, (TRAIN, VALID, TEST), strict=True):
+        nodes = table.read(file, np.int64, 1)
+        _check_range(file, nodes, "node", 0, len(x))
+        nodes = nodes[:, 0]
+        first = np.zeros(len(nodes), bool)
+        first[np.unique(nodes, return_index=True)[1]] = True
+        if (again := ~first | (part[nodes] != NONE)).any():
+            row = again.argmax()
+            where = "is in two parts" if first[row] else "stands there twice"
+            raise InputError(f"{file}, line {row + 1}: node {nodes[row]} {where}")
+        part[nodes] = number
+    return graph.build(name, x, ends.T, y, part)
 
 
 def planetoid(path: str = "", *, cache: str = "") -> Graph:
@@ -68,7 +71,7 @@ def planetoid(path: str = "", *, cache: str = "") -> Graph:
     if len(names) != 1:
         raise InputError(f"{folder} must hold the files of one set; found {sorted(names)[:5]}")
     [name] = names
-    files = planetoid_files.of(folder, name)
+    files = planetoid_files.paths(folder, name)
     return _prepared(folder, [*files.values()], cache, lambda: planetoid_files.read(name, files))
 
 
@@ -82,31 +85,33 @@ def reddit(path: str = "", *, cache: str = "") -> Graph:
     folder = _folder(path, " and ".join(REDDIT))
     data, edges = (folder / name for name in REDDIT)
 
-    def read() -> Graph:
-        with archive.opened(data) as opened, np.load(opened) as found:
-            features, labels, kinds = (found[k] for k in ("feature", "label", "node_types"))
-        with archive.opened(edges) as opened:
-            with np.load(opened) as parts:
-                for name in PLACES & {*parts.files}:
-                    if parts[name].dtype.kind not in "iu":
-                        raise ValueError(f"{name} must be whole numbers, not {parts[name].dtype}")
-            opened.seek(0)
-            matrix = scipy.sparse.load_npz(opened)
-            if hasattr(matrix, "check_format"):  # which looks at indices that it will write to
-                matrix.check_format(full_check=True)
-            matrix = matrix.tocoo()
-        if matrix.shape != (len(features), len(features)):
-            raise InputError(f"{edges} is of {matrix.shape} nodes, {data} of {len(features)}")
-        if (strange := ~np.isin(kinds, [*KINDS])).any():
-            node = int(strange.argmax())
-            raise InputError(
-                f"{data}: node_types must be 1 (training), 2 (validation) or 3 (test); node {node} "
-                f"has {kinds.ravel()[node]}"
-            )
-        part = np.select([kinds == kind for kind in KINDS], [*KINDS.values()], NONE)
-        return graph.build("reddit", features, np.stack([matrix.row, matrix.col]), labels, part)
-
+    read = functools.partial(_read_reddit, data, edges)
     return _prepared(folder, [data, edges], cache, read)
+
+
+def _read_reddit(data: Path, edges: Path) -> Graph:
+    with archive.opened(data) as opened, np.load(opened) as found:
+        features, labels, kinds = (found[k] for k in ("feature", "label", "node_types"))
+    with archive.opened(edges) as opened:
+        with np.load(opened) as parts:
+            for name in PLACES & {*parts.files}:
+                if parts[name].dtype.kind not in "iu":
+                    raise ValueError(f"{name} must be whole numbers, not {parts[name].dtype}")
+        opened.seek(0)
+        matrix = scipy.sparse.load_npz(opened)
+        if hasattr(matrix, "check_format"):  # which looks at indices that it will write to
+            matrix.check_format(full_check=True)
+        matrix = matrix.tocoo()
+    if matrix.shape != (len(features), len(features)):
+        raise InputError(f"{edges} is of {matrix.shape} nodes, {data} of {len(features)}")
+    if (strange := ~np.isin(kinds, [*KINDS])).any():
+        node = int(strange.argmax())
+        raise InputError(
+            f"{data}: node_types must be 1 (training), 2 (validation) or 3 (test); node {node} "
+            f"has {kinds.ravel()[node]}"
+        )
+    part = np.select([kinds == kind for kind in KINDS], [*KINDS.values()], NONE)
+    return graph.build("reddit", features, np.stack([matrix.row, matrix.col]), labels, part)
 
 
 def _folder(path: str, what: str) -> Path:
@@ -123,8 +128,8 @@ def _prepared(folder: Path, files: list[Path], cache: str, read: Callable[[], Gr
     name = prepared.name_of(folder.name, folder)
     source = prepared.digest(files, {"version": VERSION})
     fill = lambda out: {**graph.write(made := read(), out), "name": made.name}
-    place, told = prepared.folder(cache, name, source, fill)
-    return graph.mapped(told["name"], "real", place, told)
+    place, about = prepared.folder(cache, name, source, fill)
+    return graph.mapped(about["name"], "real", place, about)
 
 
 def _check_range(file: Path, rows: np.ndarray, what: str, least: int, end: int) -> None:

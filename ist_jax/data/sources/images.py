@@ -2,12 +2,10 @@
 
 A folder prepared with ``file_format="array_record"`` is read through ``as_data_source``. ImageNet
 may be TensorFlow Datasets' own (1,000 classes) or any set with the features ``image`` and ``label``
-that was prepared so, as whoever has the full one (21,841 classes) must do. Images are decoded here,
-since TensorFlow Datasets without TensorFlow takes a palette's numbers for grey, and leaves CMYK.
+that was prepared so, as whoever has the full one (21,841 classes) must do.
 """
 
 import hashlib
-import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,57 +15,12 @@ from ist_jax.core.errors import InputError
 from ist_jax.core.paths import expanded
 from ist_jax.data import prepared
 from ist_jax.data.dataset import Dataset
+from ist_jax.data.sources.decoding import Images, example, first_line
 
 PARTS = ("train", "test")
 VERSION = 2  # of what is kept
 USUAL = "~/tensorflow_datasets"
 LARGEST_SIDE = 2**12  # pixels that an image is resized to
-LARGEST = 2**26  # pixels of an image; ImageNet's largest has 61 million
-
-
-class Images:
-    """Images of many sizes as one array ``float32 [n, size, size, 3]``, decoded when asked for.
-
-    The shorter side is resized to ``size`` and the middle is cut out; values are 0 to 1.
-
-    Args:
-      source: examples with an ``image``, by number.
-      size: pixels of a side.
-      where: what messages call it.
-      chosen: numbers of the examples that count; all if None.
-    """
-
-    dtype = np.dtype(np.float32)
-
-    def __init__(self, source: Any, size: int, where: str, chosen: np.ndarray | None = None):
-        self._source, self._size, self._where = source, size, where
-        self._chosen = np.arange(len(source)) if chosen is None else chosen
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return (len(self._chosen), self._size, self._size, 3)
-
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    def __getitem__(self, chosen: np.ndarray | slice) -> np.ndarray:
-        """``[..., size, size, 3]`` for numbers ``[...]``.
-
-        Raises:
-          InputError: an image that cannot be decoded.
-        """
-        numbers = self._chosen[chosen]
-        out = np.empty((numbers.size, *self.shape[1:]), np.float32)
-        for row, number in enumerate(numbers.flat):
-            out[row] = self._one(int(number))
-        return out.reshape(*numbers.shape, *self.shape[1:])
-
-    def _one(self, number: int) -> np.ndarray:
-        from PIL import Image, ImageOps
-
-        image, _ = _example(self._source, number, self._where, decode=True)
-        side = (self._size, self._size)
-        return np.asarray(ImageOps.fit(image, side, Image.Resampling.BILINEAR), np.float32) / 255
 
 
 class Opened(NamedTuple):
@@ -115,8 +68,8 @@ def imagenet(
 ) -> Dataset:
     """ImageNet, decoded as it is needed; the validation part is the test part.
 
-    Labels lie between the images, so that the first start reads all of the set; later ones find
-    the labels, and the digest of all images and labels, in the cache.
+    Labels are stored between the images, so that the first start reads all of the set. Later ones
+    find the labels, and the digest of all images and labels, in the cache.
 
     Args:
       path: a folder of data sets, or of this one, prepared by TensorFlow Datasets.
@@ -146,12 +99,12 @@ def imagenet(
     files = sorted(path for path in opened.folder.glob("*") if path.is_file())
     source = prepared.digest(files, {"skip_bad": skip_bad, "version": VERSION})
     kept_as = prepared.name_of(f"{opened.name}_labels", opened.folder)
-    folder, told = prepared.folder(cache, kept_as, source, fill)
+    folder, about = prepared.folder(cache, kept_as, source, fill)
     looked = {
         part: (np.load(folder / f"{part}_good.npy"), np.load(folder / f"{part}_labels.npy"))
         for part in PARTS
     }
-    return _dataset(opened, size, looked)._replace(sha256=told["sha256"])
+    return _dataset(opened, size, looked)._replace(sha256=about["sha256"])
 
 
 def _dataset(
@@ -230,9 +183,9 @@ def _look(opened: Opened, part: str, decode: bool) -> tuple[np.ndarray, np.ndarr
     good, labels, digest = [], [], hashlib.sha256()
     for number in range(len(source)):
         try:
-            image, label = _example(source, number, where, decode=False)
+            image, label = example(source, number, where, decode=False)
             if decode:
-                _example(source, number, where, decode=True)
+                example(source, number, where, decode=True)
         except InputError:
             if not decode:
                 raise
@@ -247,30 +200,3 @@ def _look(opened: Opened, part: str, decode: bool) -> tuple[np.ndarray, np.ndarr
         digest.update(f"{number} {label} {len(stored)} ".encode() + stored)
         show(number)
     return np.array(good, np.int64), np.array(labels, np.int32), digest.hexdigest()
-
-
-def _example(source: Any, number: int, where: str, decode: bool) -> tuple[Any, int]:
-    """An image, in colours if ``decode``, and its label."""
-    from PIL import Image
-
-    try:
-        example = source[number]
-        image = example["image"]
-        if decode and isinstance(image, bytes):
-            image = Image.open(io.BytesIO(image))
-            if image.width * image.height > LARGEST:  # before it is unpacked
-                raise ValueError(f"{image.width} x {image.height} pixels, more than {LARGEST}")
-            image = image.convert("RGB")
-        elif decode:
-            image = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)))
-        return image, int(example["label"])
-    except Exception as error:  # of the decoder, of the record, of the file
-        raise InputError(
-            f"{where}: example {number} cannot be read ({first_line(error)}). Leave such examples "
-            "out with data.skip_bad=True."
-        ) from None
-
-
-def first_line(error: Exception) -> str:
-    """What an error of a library says, in one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -89,14 +89,14 @@ class _Rows:
     """Stands for a sparse matrix."""
 
     def made(self) -> scipy.sparse.csr_matrix:
-        told = self.__dict__
-        parts = [told[what].made() for what in ("data", "indices", "indptr")]
+        fields = self.__dict__
+        parts = [fields[what].made() for what in ("data", "indices", "indptr")]
         if any(part.dtype.kind not in "iu" for part in parts[1:]):
             raise ValueError("places in the matrix that are no whole numbers")
         with np.errstate(over="ignore"):
             if not np.isfinite(parts[0].astype(np.float32)).all():
                 raise ValueError("a number in the matrix is not finite")
-        matrix = scipy.sparse.csr_matrix(tuple(parts), told.get("_shape") or told["shape"])
+        matrix = scipy.sparse.csr_matrix(tuple(parts), fields.get("_shape") or fields["shape"])
         matrix.check_format(full_check=True)
         entries = matrix.nnz
         matrix.sum_duplicates()

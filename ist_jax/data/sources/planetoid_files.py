@@ -23,7 +23,7 @@ VALIDATION = 500  # nodes after those for training
 GAPS = 2  # times the test nodes, in which their numbers must lie: CiteSeer's leave out 15
 
 
-def of(folder: Path, name: str) -> dict[str, Path]:
+def paths(folder: Path, name: str) -> dict[str, Path]:
     """The files of a set, by what they hold."""
     return {
         what: folder / f"ind.{name}.{what}" for what in (*FEATURES, *LABELS, "graph", "test.index")

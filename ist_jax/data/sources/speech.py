@@ -25,7 +25,7 @@ import numpy as np
 
 from ist_jax.core.errors import InputError
 from ist_jax.core.paths import expanded
-from ist_jax.data import files, prepared
+from ist_jax.data import description, files, prepared
 from ist_jax.data.dataset import Dataset
 from ist_jax.data.sources import wav
 
@@ -117,7 +117,7 @@ def _load(name: str, origin: str, path: str, skip_bad: bool, cache: str, holdout
         )
     x = [np.load(folder / f"{part}_x.npy", mmap_mode="r") for part in parts]
     y = [np.load(folder / f"{part}_y.npy") for part in parts]
-    more = {"skipped": told["skipped"], "sha256": prepared.digest_of_set(folder)}
+    more = {"skipped": told["skipped"], "sha256": description.digest_of_set(folder)}
     return Dataset(name, x[0], y[0], x[1], y[1], len(WORDS), origin=origin, **more)
 
 

@@ -36,11 +36,11 @@ def load(path: str = "", *, cache: str = "") -> graph.Graph:
 
     def fill(out: Path) -> dict:
         about = graph.write(read(folder), out)
-        return {**about, "files": {file.name: prepared.digest_of(file) for file in found}}
+        return {**about, "files": {file.name: files.digest(file) for file in found}}
 
     name = prepared.name_of("wordnet", folder)
-    place, told = prepared.folder(cache, name, prepared.digest(found, {"version": VERSION}), fill)
-    return graph.mapped("wordnet", "stand-in", place, told)
+    place, about = prepared.folder(cache, name, prepared.digest(found, {"version": VERSION}), fill)
+    return graph.mapped("wordnet", "stand-in", place, about)
 
 
 def read(folder: Path) -> graph.Graph:
@@ -54,7 +54,7 @@ def read(folder: Path) -> graph.Graph:
             if line.startswith(b"  "):
                 continue  # the licence
             try:
-                offset, field, told, gloss = _synset(line.decode(), kind)
+                offset, field, targets, gloss = _synset(line.decode(), kind)
             except UnicodeDecodeError as error:
                 raise InputError(f"{folder / name}, line {number} is no text: {error}") from None
             except (ValueError, IndexError) as error:
@@ -64,7 +64,7 @@ def read(folder: Path) -> graph.Graph:
             if kind + offset in place:
                 raise InputError(f"{folder / name}, line {number}: synset {offset[:20]} again")
             place[kind + offset] = len(place)
-            pointers += [(len(labels), to) for to in told]
+            pointers += [(len(labels), to) for to in targets]
             labels.append(field)
             glosses.append(gloss)
     if not place:

@@ -5,6 +5,7 @@ whose names contain ``train`` and ``test``, in the repository's ``sparse_text``.
 into arrays that are mapped from files afterwards (``prepared``).
 """
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 
 from ist_jax.core.errors import InputError
 from ist_jax.core.paths import expanded
-from ist_jax.data import prepared
+from ist_jax.data import description, files, prepared
 from ist_jax.data.sources import debian, sparse_text
 from ist_jax.data.sparse import Rows
 
@@ -65,9 +66,9 @@ def load(
 
     Args:
       path: a folder with the two files.
-      skip_bad: leave bad lines out, and tell how many those were.
+      skip_bad: leave bad lines out, and print how many those were.
       cache: where the arrays are kept.
-      most_features: entries of an example; of one that has more, the largest stay (that is told).
+      most_features: entries of an example; of more, the largest stay (how often is printed).
 
     Raises:
       InputError: no such files, or a bad line (it is named).
@@ -83,40 +84,27 @@ def load(
 def _load(
     name: str, origin: str, place: Path, skip_bad: bool, cache: str, most_features: int
 ) -> MultiLabel:
-    files = [_only(place, part) for part in PARTS]
-    if files[0] == files[1]:
-        raise InputError(f"{files[0]} is both *train*.txt and *test*.txt; rename it")
+    texts = [_only(place, part) for part in PARTS]
+    if texts[0] == texts[1]:
+        raise InputError(f"{texts[0]} is both *train*.txt and *test*.txt; rename it")
 
-    def fill(folder: Path) -> dict[str, Any]:
-        told = {
-            part: sparse_text.read(file, folder, part, skip_bad)
-            for part, file in zip(PARTS, files, strict=True)
-        }
-        train, test = (told[part] for part in PARTS)
-        for what in ("features", "labels"):
-            if train[what] != test[what]:
-                raise InputError(
-                    f"{files[0]} has {train[what]} {what}, {files[1]} has {test[what]}"
-                )
-        return told
-
-    if _alike(*files):
+    fill = functools.partial(_fill, texts, skip_bad)
+    if _alike(*texts):
         print(
-            f"{name}: {files[0]} and {files[1]} hold the same lines; what is measured is what was "
+            f"{name}: {texts[0]} and {texts[1]} hold the same lines; what is measured is what was "
             "trained on",
             file=sys.stderr,
         )
-    source = prepared.digest(files, {"skip_bad": skip_bad, "version": VERSION})
-    folder, told = prepared.folder(cache, prepared.name_of(name, place), source, fill)
+    source = prepared.digest(texts, {"skip_bad": skip_bad, "version": VERSION})
+    folder, counts = prepared.folder(cache, prepared.name_of(name, place), source, fill)
     found = {}
     for part in PARTS:
         arrays = {
             what: np.load(folder / f"{part}_{what}.npy", mmap_mode="r")
             for what in ("starts", "ids", "values", "label_starts", "labels")
         }
-        x = Rows(
-            arrays["starts"], arrays["ids"], arrays["values"], told[part]["features"], most_features
-        )
+        starts, ids, values = (arrays[what] for what in ("starts", "ids", "values"))
+        x = Rows(starts, ids, values, counts[part]["features"], most_features)
         if x.shortened:
             print(
                 f"{name}, {part} part: {x.shortened} of {len(x)} examples have more than "
@@ -125,21 +113,34 @@ def _load(
             )
         found[f"{part}_x"] = x
         found[f"{part}_y"] = Rows(
-            arrays["label_starts"], arrays["labels"], None, told[part]["labels"]
+            arrays["label_starts"], arrays["labels"], None, counts[part]["labels"]
         )
-    skipped = sum(told[part]["skipped"] for part in PARTS)
+    skipped = sum(counts[part]["skipped"] for part in PARTS)
     if skipped:
         print(f"{name}: {skipped} bad lines were left out", file=sys.stderr)
-    of_train = told["train"]
+    of_train = counts["train"]
     return MultiLabel(
         name=name,
         features=of_train["features"],
         classes=of_train["labels"],
         origin=origin,
         skipped=skipped,
-        sha256=prepared.digest_of_set(folder),
+        sha256=description.digest_of_set(folder),
         **found,
     )
+
+
+def _fill(texts: list[Path], skip_bad: bool, folder: Path) -> dict[str, Any]:
+    """Both parts as arrays in a folder; how many examples, features and labels each has."""
+    counts = {
+        part: sparse_text.read(file, folder, part, skip_bad)
+        for part, file in zip(PARTS, texts, strict=True)
+    }
+    train, test = (counts[part] for part in PARTS)
+    for what in ("features", "labels"):
+        if train[what] != test[what]:
+            raise InputError(f"{texts[0]} has {train[what]} {what}, {texts[1]} has {test[what]}")
+    return counts
 
 
 def load_debian(path: str = "", *, cache: str = "", most_features: int = 256) -> MultiLabel:
@@ -172,4 +173,4 @@ def _alike(train: Path, test: Path) -> bool:
     whole = all(path.is_file() for path in (train, test))  # a pipe is refused where it is read
     if not whole or train.stat().st_size != test.stat().st_size:
         return False
-    return prepared.digest_of(train) == prepared.digest_of(test)
+    return files.digest(train) == files.digest(test)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ist_jax.core.keys import fold
-from ist_jax.sketch import iterate, moments, quadratics, sketches
+from ist_jax.sketch import iterate, perm_1, quadratics, sketches
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,9 +42,9 @@ def measure(config: Any) -> dict:
         "step_sizes": sizes,
         "measured": means,
         "error": errors,
-        "closed": [moments.neighbourhood(problem, g) for g in sizes],
-        "bias": float(quadratics.norm2(moments.bias(problem), problem.Lbar)),
-        "sigma2": moments.sigma2(problem),
+        "closed": [perm_1.neighbourhood(problem, g) for g in sizes],
+        "bias": float(quadratics.norm2(perm_1.bias(problem), problem.Lbar)),
+        "sigma2": perm_1.sigma2(problem),
     }
 
 

@@ -1,0 +1,102 @@
+"""What a method trains, and what every kind of task makes it of: the config's net and batches."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+from flax.core import FrozenDict
+from ml_collections import ConfigDict
+
+from ist_jax import method, partition
+from ist_jax.core.errors import InputError
+from ist_jax.data import Batches
+from ist_jax.local import Loss
+from ist_jax.method import Method
+from ist_jax.models.gcn import ENDS
+
+WIDEST = 2**26  # numbers in an array that an evaluation computes, 256 MiB
+
+Compiled = Callable[..., Any]
+OfNet = Callable[[Any], dict[str, Any]]
+
+
+class Task(NamedTuple):
+    """What a method trains.
+
+    Attributes:
+      model: the whole net.
+      first: what it is initialised with.
+      given: the groups whose neurons come with the batches, and a worker's number of slots of each.
+      loss: of a subnet's model.
+      batches: of a seed and the workers wanted.
+      statistics: with a way to compile, a net's that it is evaluated with; none of some nets.
+      measure: with a way to compile and the net's statistics, what is measured of a net.
+      example: shapes of one local step's batch.
+      common: what every step sees beside its batch (``ist_jax.build``), or None.
+      gains: of the model where it is evaluated.
+    """
+
+    model: nn.Module
+    first: Any
+    given: Mapping[str, int]
+    loss: Callable[[nn.Module], Loss]
+    batches: Callable[[int, Sequence[int]], Any]
+    statistics: Callable[[Compiled], OfNet]
+    measure: Callable[[Compiled, OfNet], OfNet]
+    example: Any
+    common: Any = None
+    gains: Mapping[str, float] = FrozenDict()
+
+
+def method_of(config: ConfigDict, name: str) -> Method:
+    """The method a config means by a name."""
+    return method.named(name, config.assignment, tuple(config.shares), config.min_depth)
+
+
+def build_net(
+    kind: Callable[..., nn.Module],
+    config: ConfigDict,
+    widths: dict[str, int],
+    how: Method,
+    **more: Any,
+) -> nn.Module:
+    """The config's net, or for a narrow method one as wide as a subnet.
+
+    Raises:
+      InputError: options that the net does not take.
+    """
+    if how.meant.narrow:
+        hidden = {g: n for g, n in widths.items() if g not in ENDS}
+        cut = method_of(config, how.meant.narrow).draw
+        widths = widths | partition.sub_widths(cut, hidden, config.workers)
+    try:
+        return kind(widths=widths, normalise=config.normalise, **more, **config.model.options)
+    except TypeError as error:
+        raise InputError(
+            f"config.model.options does not fit model {config.model.name!r}: {error}"
+        ) from None
+
+
+def batches(config: ConfigDict, data: Any, count: int, seed: int, own: Sequence[int]) -> Batches:
+    """The batches of some of the ``count`` workers.
+
+    Raises:
+      InputError: a batch that is larger than the data set.
+    """
+    if config.data.batch > len(data.train_x):
+        raise InputError(
+            f"config.data.batch={config.data.batch} is more than all {len(data.train_x)} examples "
+            f"of {data.name}"
+        )
+    return Batches(
+        data.train_x,
+        data.train_y,
+        workers=count,
+        classes=data.classes,
+        of=own,
+        batch=config.data.batch,
+        local_steps=config.local_steps,
+        seed=seed,
+        split=config.data.split,
+        skew=config.data.skew if count > 1 else 0.0,
+    )
