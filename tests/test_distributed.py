@@ -173,7 +173,7 @@ def test_a_team_of_processes_gives_what_one_gives_and_only_the_first_writes(tmp_
 
 SUM = """
 import sys, jax
-from experiments import team
+from ist_jax.run import team
 from jax.sharding import NamedSharding, PartitionSpec
 jax.config.update("jax_num_cpu_devices", 1)
 joined = team.join(sys.argv[1], 2, int(sys.argv[2]), 30)
@@ -250,7 +250,7 @@ def test_what_one_process_cannot_do_stops_all(tmp_path, flags, said):
 
 LACKING = """
 import runpy
-from experiments import team
+from ist_jax.run import team
 from ist_jax import data
 from ist_jax.core.errors import InputError
 def load(name, path, **options):
@@ -344,7 +344,7 @@ def test_launch_ends_all(tmp_path, how):
 def test_one_that_goes_between_the_meeting_and_jax_ends_the_other_with_a_word(number):
     """Where JAX aborts with a stack of C++."""
     address = Address("127.0.0.1", free_port())
-    join = f"from experiments import team; team.join('{address}', 2, {number}, 3)"
+    join = f"from ist_jax.run import team; team.join('{address}', 2, {number}, 3)"
     process = start_command("-c", join)
     try:
         meeting.meet(address, 2, 1 - number, 30)

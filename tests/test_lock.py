@@ -11,13 +11,13 @@ import sys
 import pytest
 from conftest import ROOT, tiny
 
-from ist_jax.commands import lottery, sketch
+from ist_jax.commands import lottery
 from ist_jax.core.errors import InputError
-from ist_jax.run import lock, training
+from ist_jax.run import config_files, lock, sketching, training
 
 HOLD = """
 import pathlib, sys, time
-from experiments import lock
+from ist_jax.run import lock
 with lock.held(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -38,9 +38,9 @@ def test_a_second_command_in_a_folder_is_refused_by_process_and_host(holder, tmp
     told = rf"in use: process {holder.pid} on {re.escape(socket.gethostname())} writes into it"
     with pytest.raises(InputError, match=told):
         training.run(tiny(), tmp_path)
-    config = __import__("configs.sketch_stuck", fromlist=["_"]).get_config("tiny")
+    config = config_files.load("sketch_stuck", "tiny")
     with pytest.raises(InputError, match=told):
-        sketch.run(config, tmp_path, overwrite=True)
+        sketching.run(config, tmp_path, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == [lock.NAME]
 
 
@@ -79,8 +79,8 @@ def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, cap
 
 
 def test_the_lottery_waits_for_no_one_either(holder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(lottery.command, "unasked", lambda *_: None)
-    monkeypatch.setattr(lottery.command, "workdir", lambda _: tmp_path)
+    monkeypatch.setattr(lottery.shared_flags, "unasked", lambda *_: None)
+    monkeypatch.setattr(lottery.shared_flags, "workdir", lambda _: tmp_path)
     monkeypatch.setattr(lottery, "CONFIG", type("Flag", (), {"value": None}))
     assert lottery.main([]) == 2
     assert f"process {holder.pid}" in capsys.readouterr().err

@@ -36,7 +36,7 @@ SAVING = {"checkpoint.every": 1, "checkpoint.permanent": 1, "eval_every": 3}
 IN_A_PROCESS = """
 import json, pathlib, sys
 from conftest import tiny
-from experiments import train
+from ist_jax.run import training as train
 for folder, changes in json.loads(sys.argv[1]).items():
     train.run(tiny(**changes), pathlib.Path(folder), resume=True)
 """

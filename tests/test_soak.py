@@ -10,7 +10,7 @@ from test_main import lines
 SOAK = """
 import json, pathlib, sys
 from conftest import tiny
-from experiments import loop, train
+from ist_jax.run import loop, training as train
 
 pages, provide = [], loop.provide
 

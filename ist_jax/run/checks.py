@@ -5,14 +5,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from configs import quickstart
 from ist_jax import compress
 from ist_jax.core import paths
 from ist_jax.core.errors import InputError
 from ist_jax.data import SOURCES
 from ist_jax.models import normalise
 from ist_jax.models.resnet import ResNet, equal_blocks
-from ist_jax.run import faults, values
+from ist_jax.run import faults, schema, values
 from ist_jax.run.tasks import MODELS, OTHER_MODELS
 from ist_jax.tasks import blockwise
 
@@ -30,7 +29,7 @@ def check(config: ConfigDict) -> None:
       InputError: naming the key, what was expected and what was found.
     """
     if "figure" in config:
-        raise InputError("a config with a figure is one of the analysis: experiments.sketch")
+        raise InputError("a config with a figure is one of the analysis, for the command sketch")
     _check_values(config)
     choices = {
         "on_worker_failure": ("raise", "drop"),
@@ -112,7 +111,7 @@ def devices(config: ConfigDict, processes: int) -> None:
 
 def _check_values(config: ConfigDict) -> None:
     """Types and bounds; those of options are told by the model and the data set they are for."""
-    values.check(quickstart.get_config(), config)
+    values.check(schema.default(), config)
     model, data = config.model, config.data
     for key in ("model.widths", "model.options", "data.options"):
         values.check_names(key, _at(config, key))

@@ -27,7 +27,7 @@ def spread(shares: list[float], digits: int = 2) -> str:
     return mean if len(shares) == 1 else f"{mean} ± {100 * np.std(shares, ddof=1):.{digits}f}"
 
 
-def quantity(number: float, unit: str, digits: int = 3) -> str:
+def quantity(number: int | float, unit: str, digits: int = 3) -> str:
     """So many digits and a prefix."""
     for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= factor:

@@ -40,7 +40,7 @@ class Bound(NamedTuple):
         last = "and below" if self.below else "and at most" if self.above else "to"
         return f"{ends} {last} {self.most}"
 
-    def holds(self, value: float) -> bool:
+    def holds(self, value: int | float) -> bool:
         low = value > self.least if self.above else value >= self.least
         most = math.inf if self.most is None else self.most
         return low and (value < most if self.below else value <= most)
@@ -124,7 +124,9 @@ def check(
         _check_value(f"config.{key}", example, value, bounds.get(key, other))
 
 
-def check_options(where: str, given: Mapping[str, Any], examples: Mapping[str, Any]) -> None:
+def check_options(
+    where: str, given: Mapping[str, Any] | ConfigDict, examples: Mapping[str, Any]
+) -> None:
     """The same for options; those without an example are for others to check."""
     for name, value in given.items():
         if name in examples:
@@ -132,14 +134,14 @@ def check_options(where: str, given: Mapping[str, Any], examples: Mapping[str, A
             _check_value(f"config.{where}.{name}", examples[name], value, bound)
 
 
-def check_names(where: str, given: Mapping[Any, Any]) -> None:
+def check_names(where: str, given: Mapping[Any, Any] | ConfigDict) -> None:
     """Keys that a config may make up must be names."""
     for name in given:
         if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
             raise InputError(f"config.{where}: its keys must be names, found {shown(name)}")
 
 
-def check_widths(widths: Mapping[str, Any]) -> None:
+def check_widths(widths: Mapping[str, Any] | ConfigDict) -> None:
     """Of groups."""
     for name, value in widths.items():
         _check_value(f"config.model.widths.{name}", 1, value, FROM_1)
@@ -197,7 +199,7 @@ def _check_keys(known: ConfigDict, given: ConfigDict, where: str) -> None:
             raise InputError(f"unknown key {where}.{shown(key).strip(chr(39))}{hint}")
     for key in known:
         if key not in given:
-            raise InputError(f"{where}.{key} is missing; configs/quickstart.py says what it means")
+            raise InputError(f"{where}.{key} is missing; ist_jax/run/schema.py says what it means")
         if isinstance(known[key], ConfigDict) != isinstance(given[key], ConfigDict):
             kind = "a group of keys" if isinstance(known[key], ConfigDict) else "a value"
             raise InputError(f"{where}.{key} must be {kind}, found {shown(given[key])}")
