@@ -93,7 +93,9 @@ def found(argv: list[str]) -> list[str]:
     """The words of a command, the config's name or ``~`` in its path replaced by its path."""
     out: list[str] = []
     for word in argv:
-        flag, _, value = word.rpartition("=") if word.startswith("-") else ("", "", word)
+        flag, equals, value = word.partition("=")
+        if not (equals and word.startswith("-")):
+            flag, value = "", word
         if flag.lstrip("-") == "config" or (out and out[-1] in ("-config", "--config")):
             name, colon, variant = value.partition(":")
             if re.fullmatch(r"[^\W\d]\w*", name) and not os.path.exists(name):
