@@ -29,7 +29,7 @@ from ist_jax import axes, data
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
 from ist_jax.data.graph import TRAIN, Graph
-from ist_jax.local import Seen
+from ist_jax.local import with_common
 from ist_jax.models import message_passing
 from ist_jax.models.gcn import GraphNet
 from ist_jax.tasks import nodes
@@ -57,7 +57,7 @@ def ours(graph: Graph, widths: dict[str, int]) -> Callable[[], float]:
 
     @jax.jit
     def step(params: Any, state: Any, batch: Any, features: Any) -> Any:
-        value, gradient = slope(params, Seen(batch, features, {}, {}), jax.random.key(0))
+        value, gradient = slope(params, with_common(batch, features, {}, {}), jax.random.key(0))
         updates, state = optimizer.update(gradient, state)
         return optax.apply_updates(params, updates), state, value
 

@@ -27,13 +27,14 @@ def rows(workers: Sequence[int]) -> list[dict[str, int]]:
     init = lambda: model.init(jax.random.key(0), image, train=True)
     shapes, names = axes.of(jax.eval_shape(init))
     optimizer = optax.sgd(0.01)
-    memory = carry.memory(optimizer, "reset")
-    whole = int(traffic.entries(shapes, names, {}))
+    net = axes.describe(shapes, names)
+    with_state = carry.with_state(net, optimizer, carry.Memory(optimizer, "reset"))
+    whole = int(traffic.entries(net, {}))
     found = []
     for how, count in ((method.data_parallel(), 2), *((method.ist(), n) for n in workers)):
-        held = traffic.held(shapes, names, how, count)
-        moved = traffic.per_round(shapes, names, how, count, memory, optimizer)(held)
-        parameters = int(np.max(traffic.entries(shapes, names, held)))
+        held = traffic.held(net, how, count)
+        moved = traffic.per_round(net, with_state, how, count)(held)
+        parameters = int(np.max(traffic.entries(net, held)))
         found.append(
             {
                 "workers": count,

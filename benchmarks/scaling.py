@@ -55,7 +55,7 @@ def build(workers: int) -> Size:
     shapes, names = axes.of(
         jax.eval_shape(lambda key: model.init(key, x[0, 0, :1], train=True), key)
     )
-    cut = partition.sub_widths(HOW.assign, axes.widths(shapes, names), workers)
+    cut = partition.sub_widths(HOW.draw, axes.widths(shapes, names), workers)
     loss = classification.cross_entropy(normalise.subnet(model, cut))
     mesh = devices.mesh(workers, workers)
     trainer = ist_jax.build(loss, optimizer, shapes, names, method=HOW, workers=workers, mesh=mesh)
@@ -69,14 +69,12 @@ def build(workers: int) -> Size:
         state, report = trainer.round(state, batches)
         jax.block_until_ready((state, report.loss))
 
-    net = normalise.subnet(model, cut)
-    subnet, _ = axes.of(jax.eval_shape(lambda key: net.init(key, x[0, 0, :1], train=True), key))
     step = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), batches)
-    moved = timing.exchanged(
-        shapes, names, HOW, workers, carry.memory(optimizer, "reset"), optimizer, STEPS
-    )
+    known = trainer.plan
+    with_state = carry.with_state(known.net, optimizer, known.memory)
+    moved = timing.exchanged(known.net, with_state, HOW, workers, STEPS)
     return Size(
-        flops=workers * STEPS * program.flops(jax.grad(loss), subnet, step, key),
+        flops=workers * STEPS * program.flops(jax.grad(loss), known.subnet.shapes, step, key),
         nbytes=workers * moved.bytes_received,
         workers=workers,
         memory=memory.argument_size_in_bytes + memory.temp_size_in_bytes,
@@ -119,7 +117,7 @@ def on_paper(flops_per_s: float, gbps: float, latency: float) -> str:
     shapes, names = axes.of(
         jax.eval_shape(lambda key: model.init(key, x, train=True), jax.random.key(0))
     )
-    link = timing.Link(gbps * 1e9 / 8, latency)
+    net, link = axes.describe(shapes, names), timing.Link(gbps * 1e9 / 8, latency)
     lines = [
         "| workers | IST, uniform (s) | IST, balanced (s) | local SGD (s) | data parallel (s) |",
         "| --: | --: | --: | --: | --: |",
@@ -133,8 +131,9 @@ def on_paper(flops_per_s: float, gbps: float, latency: float) -> str:
             (method.local_sgd(), 1),
             (method.data_parallel(), 1),
         ):
-            memory = carry.memory(optimizer, how.memory or "reset")
-            moved = timing.exchanged(shapes, names, how, workers, memory, optimizer, 8)
+            memory = carry.Memory(optimizer, how.memory or "reset")
+            with_state = carry.with_state(net, optimizer, memory)
+            moved = timing.exchanged(net, with_state, how, workers, 8)
             compute = 8 * 128 * (4 * 4096 * 4096 + 6 * (inner - 4096 * 4096)) / share / flops_per_s
             row.append(f"{link.seconds(compute, moved):.3g}")
         lines.append("| " + " | ".join(row) + " |")

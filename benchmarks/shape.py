@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ist_jax import method
+from ist_jax import axes, method
 from ist_jax.cost import traffic
 from ist_jax.trainer import Trainer
 
@@ -31,11 +31,12 @@ def tell(
       net: what the trainer is initialised with; ``shapes`` and ``names`` are its.
       limit_gb: 10^9 bytes that a worker may hold.
       batches, told, common: of a round, placed.
-      real: the members of given groups that each worker holds.
+      real: the members of external groups that each worker holds.
     """
-    whole = 4 * int(traffic.entries(shapes, names, {}))
-    counts = traffic.held(shapes, names, method.ist(), size, dict(real or {}))
-    subnet = 4 * int(traffic.entries(shapes, names, counts).max())
+    known = axes.describe(shapes, names)
+    whole = 4 * int(traffic.entries(known, {}))
+    counts = traffic.held(known, method.ist(), size, real)
+    subnet = 4 * int(traffic.entries(known, counts).max())
     print(f"net: {whole / 4:,.0f} parameters, {whole / 1e9:.2f} GB")
     print(f"data parallel, each worker: {2 * whole / 1e9:.2f} GB of parameters and gradient")
     print(f"IST, each worker: its part of the net {whole / size / 1e9:.3f} GB, of which it trains "

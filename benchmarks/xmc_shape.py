@@ -72,8 +72,7 @@ def main() -> int:
             )
     batches: Any = {"x": {"ids": places["features"], "values": values}, "y": places["labels"]}
     if options.sampled:
-        labels = {"labels": places["labels"], "sure": np.stack(sure), "drawn": np.stack(drawn)}
-        batches["y"] = labels
+        batches |= {"y": places["labels"], "sure": np.stack(sure), "drawn": np.stack(drawn)}
     one = {name: part[0, 0, :1] for name, part in batches["x"].items()}
     net = lambda key: axes.of(model.init(key, one, train=True))[0]
     shapes, names = axes.of(
@@ -91,7 +90,7 @@ def main() -> int:
         method=method.ist(),
         workers=size,
         mesh=mesh,
-        given=slots,
+        external=slots,
     )
     real = {group: np.array([len(c) for c in columns]) for group, columns in found.items()}
     placed = placement.place(batches, mesh, placement.SPLIT)

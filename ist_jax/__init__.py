@@ -30,10 +30,9 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time ``__getattr__`` 
         trainer,
     )
     from ist_jax.core.errors import CheckpointError, InputError
-    from ist_jax.one_round import build
     from ist_jax.sharded.placement import mesh
     from ist_jax.sharded.state import State
-    from ist_jax.trainer import Report, Trainer
+    from ist_jax.trainer import Report, Trainer, build
 
 __version__ = "0.2.0"
 
@@ -43,7 +42,7 @@ _OF_MODULES = {
     "Report": "trainer",
     "State": "sharded.state",
     "Trainer": "trainer",
-    "build": "one_round",
+    "build": "trainer",
     "mesh": "sharded.placement",
 }
 _MODULES = (

@@ -10,8 +10,8 @@ do: the names of a tree of parameters are a tree of the same shape with a tuple 
 leaf.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
@@ -20,6 +20,58 @@ from ist_jax.core.errors import InputError
 PyTree = Any
 AxisNames = tuple[str | None, ...]
 ONLY_LEAF = "(the only leaf)"  # the path of a net that is one array
+
+
+class Leaf(NamedTuple):
+    """One parameter: where it stands in the tree, its shape and dtype, the names of its axes."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: Any
+    names: AxisNames
+
+    def cut_axes(self, groups: Collection[str]) -> list[int]:
+        """Its axes that are of one of these groups."""
+        return [axis for axis, group in enumerate(self.names) if group in groups]
+
+
+class Net(NamedTuple):
+    """All that is known of a net without its numbers; made once, by ``describe``.
+
+    Attributes:
+      leaves: in the order of ``jax.tree.leaves``.
+      tree: the structure they stand in.
+      widths: neurons of every group, ``{"hidden0": 4096}``, sorted by name.
+    """
+
+    leaves: tuple[Leaf, ...]
+    tree: Any
+    widths: dict[str, int]
+
+    @property
+    def shapes(self) -> PyTree:
+        """The net as a tree of ``jax.ShapeDtypeStruct``."""
+        return self.tree.unflatten(
+            [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in self.leaves]
+        )
+
+    @property
+    def names(self) -> PyTree:
+        """The names of its axes, a tuple for each leaf."""
+        return self.tree.unflatten([leaf.names for leaf in self.leaves])
+
+    def subnet(self, slots: Mapping[str, int]) -> "Net":
+        """What one worker holds: axes of these groups are as long as it has slots."""
+        leaves = tuple(
+            leaf._replace(
+                shape=tuple(
+                    slots.get(group or "", n)
+                    for n, group in zip(leaf.shape, leaf.names, strict=True)
+                )
+            )
+            for leaf in self.leaves
+        )
+        return Net(leaves, self.tree, {**self.widths, **slots})
 
 
 def of(variables: PyTree) -> tuple[PyTree, PyTree]:
@@ -61,29 +113,38 @@ def widths(params: PyTree, names: PyTree) -> dict[str, int]:
     """The number of neurons of every group, ``{"hidden0": 4096, ...}``, sorted by name.
 
     Raises:
-      InputError: ``names`` does not fit ``params``, or two leaves disagree on a group's width (both
-        paths are named).
+      InputError: as ``describe``.
     """
+    return describe(params, names).widths
+
+
+def describe(params: PyTree, names: PyTree) -> Net:
+    """The shapes of a net, the names of its axes, and the widths of its groups, in one object.
+
+    Args:
+      params: the net; leaves need ``shape`` and ``dtype``, nothing more.
+      names: the names of its axes.
+
+    Raises:
+      InputError: the trees differ in structure, a leaf has more or fewer axes than names, or two
+        leaves disagree on a group's width (both paths are named).
+    """
+    leaves, tree = _leaves(params, names)
     found: dict[str, tuple[int, str]] = {}
-    for path, leaf, leaf_names in walk(params, names):
-        for axis, group in enumerate(leaf_names):
+    for leaf in leaves:
+        for axis, group in enumerate(leaf.names):
             if group is None:
                 continue
-            width, first = found.setdefault(group, (leaf.shape[axis], path))
+            width, first = found.setdefault(group, (leaf.shape[axis], leaf.path))
             if width != leaf.shape[axis]:
                 raise InputError(
                     f"group {group!r} has two widths: {width} in {first}, {leaf.shape[axis]} in "
-                    f"{path} (axis {axis}). Give the two their own names, or make them equal."
+                    f"{leaf.path} (axis {axis}). Give the two their own names, or make them equal."
                 )
-    return {group: found[group][0] for group in sorted(found)}
+    return Net(leaves, tree, {group: found[group][0] for group in sorted(found)})
 
 
-def walk(params: PyTree, names: PyTree) -> list[tuple[str, Any, AxisNames]]:
-    """Every leaf as ``(path, leaf, names of its axes)``; leaves need ``shape``, nothing more.
-
-    Raises:
-      InputError: the trees differ in structure, or a leaf has more or fewer axes than names.
-    """
+def _leaves(params: PyTree, names: PyTree) -> tuple[tuple[Leaf, ...], Any]:
     tree: Any
     paths, tree = jax.tree_util.tree_flatten_with_path(params)
     try:
@@ -93,18 +154,22 @@ def walk(params: PyTree, names: PyTree) -> list[tuple[str, Any, AxisNames]]:
             "the tree of axis names does not match the parameters: expected one tuple of names for "
             f"each leaf of\n  {tree}\nbut found\n  {jax.tree.structure(names)}\n({error})"
         ) from None
-    out = []
-    for (key_path, leaf), given in zip(paths, tuples, strict=True):
-        path = jax.tree_util.keystr(key_path) or ONLY_LEAF
-        leaf_names = _as_names(path, given, len(leaf.shape))
-        if len(leaf_names) != len(leaf.shape):
+    found = []
+    for (key_path, leaf), leaf_names in zip(paths, tuples, strict=True):
+        path, shape = path_name(key_path), tuple(leaf.shape)
+        leaf_names = _as_names(path, leaf_names, len(shape))
+        if len(leaf_names) != len(shape):
             raise InputError(
-                f"leaf {path} has {len(leaf.shape)} axes (shape {tuple(leaf.shape)}) but "
-                f"{len(leaf_names)} names {leaf_names}. Name each axis, with None where it is not "
-                "cut."
+                f"leaf {path} has {len(shape)} axes (shape {shape}) but {len(leaf_names)} names "
+                f"{leaf_names}. Name each axis, with None where it is not cut."
             )
-        out.append((path, leaf, leaf_names))
-    return out
+        found.append(Leaf(path, shape, leaf.dtype, leaf_names))
+    return tuple(found), tree
+
+
+def path_name(path: Any) -> str:
+    """A leaf's path as errors name it; ``path`` is JAX's, of ``tree_leaves_with_path``."""
+    return jax.tree_util.keystr(path) or ONLY_LEAF
 
 
 def same_structure(a: PyTree, b: PyTree) -> bool:
@@ -113,14 +178,14 @@ def same_structure(a: PyTree, b: PyTree) -> bool:
     return left == jax.tree.structure(b)
 
 
-def _as_names(path: str, given: Any, ndim: int) -> AxisNames:
-    if given is None:
+def _as_names(path: str, names: Any, ndim: int) -> AxisNames:
+    if names is None:
         return (None,) * ndim
-    if isinstance(given, Sequence) and all(n is None or isinstance(n, str) for n in given):
-        return tuple(given)
+    if isinstance(names, Sequence) and all(n is None or isinstance(n, str) for n in names):
+        return tuple(names)
     raise InputError(
         f"the names of leaf {path} must be a tuple of strings and None, one for each axis; found "
-        f"{given!r}"
+        f"{names!r}"
     )
 
 

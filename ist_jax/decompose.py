@@ -19,23 +19,27 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from ist_jax import axes, partition
+from ist_jax import axes
+from ist_jax.axes import Leaf, Net
+from ist_jax.core import assignment as assignments
 from ist_jax.core import mean
+from ist_jax.core.assignment import Assignment
 from ist_jax.core.errors import InputError
 from ist_jax.core.indexing import lay, read, slots
-from ist_jax.partition import Assignment
 
 PyTree = Any
 
 
-def gather(params: PyTree, names: PyTree, who: Assignment, workers: int | None = None) -> PyTree:
+def gather(
+    params: PyTree, names: PyTree, assignment: Assignment, workers: int | None = None
+) -> PyTree:
     """The S subnets of an assignment; every leaf gains a leading worker axis.
 
     Args:
       params: the net, any pytree of arrays.
       names: the names of its axes (``axes.of``).
-      who: neurons of each worker, ``{group: int32[S, m]}``; empty slots are gathered as zeros.
-      workers: S; needed only where ``who`` is empty and so does not tell.
+      assignment: neurons of each worker, ``{group: int32[S, m]}``; empty slots become zeros.
+      workers: S; needed only where ``assignment`` is empty and so does not tell.
 
     Returns:
       A tree like ``params`` with leaves ``[S, ...]``, named axes cut from N to m.
@@ -49,32 +53,32 @@ def gather(params: PyTree, names: PyTree, who: Assignment, workers: int | None =
       Array([[1., 0.],
              [4., 0.]], dtype=float32)
     """
-    _check(params, names, who)
-    rows = {len(ids) for ids in who.values()}
+    net = _checked(params, names, assignment)
+    rows = {len(ids) for ids in assignment.values()}
     if not rows and workers is None:
         raise InputError("nothing is cut, so the number of workers must be given: workers=S")
     if rows and workers is not None and rows != {workers}:
         raise InputError(f"the assignment is for {rows.pop()} workers, found workers={workers}")
-    return _take(params, names, who, workers if workers is not None else rows.pop())
+    return _take(net, params, assignment, workers if workers is not None else rows.pop())
 
 
 def gather_one(
-    params: PyTree, names: PyTree, who: Assignment, worker: int | Int[Array | np.ndarray, ""]
+    params: PyTree, names: PyTree, assignment: Assignment, worker: int | Int[Array | np.ndarray, ""]
 ) -> PyTree:
     """One worker's subnet: ``gather`` without the worker axis."""
-    _check(params, names, who)
-    for ids in who.values():
+    net = _checked(params, names, assignment)
+    for ids in assignment.values():
         if not isinstance(worker, jax.core.Tracer) and not 0 <= worker < len(ids):
             raise InputError(f"worker must be 0 to {len(ids) - 1}, found {worker}")
-    mine = {group: jnp.asarray(ids)[worker][None, :] for group, ids in who.items()}
-    return jax.tree.map(lambda leaf: leaf[0], _take(params, names, mine, workers=1))
+    mine = {group: jnp.asarray(ids)[worker][None, :] for group, ids in assignment.items()}
+    return jax.tree.map(lambda leaf: leaf[0], _take(net, params, mine, workers=1))
 
 
 def scatter(
     params: PyTree,
     nets: PyTree,
     names: PyTree,
-    who: Assignment,
+    assignment: Assignment,
     took_part: Bool[Array | np.ndarray, " S"] | None = None,
     *,
     disjoint: bool | None = None,
@@ -85,70 +89,69 @@ def scatter(
       params: the net as it was; entries that nobody holds keep its values, bit for bit.
       nets: the subnets, leaves ``[S, ...]``.
       names: the names of the axes of ``params``.
-      who: the assignment the subnets were gathered with.
+      assignment: the assignment the subnets were gathered with.
       took_part: workers whose subnets count; the others are as if they held nothing.
       disjoint: no neuron has two holders, which saves a sum over workers. Absent, it is read off
-        ``who`` where that is known, and taken for false under ``jit``.
+        ``assignment`` where that is known, and taken for false under ``jit``.
 
     Returns:
       A tree like ``params``. Leaves that are not floating point take the value of one holder.
 
     Raises:
-      InputError: as ``gather``, and where ``nets`` does not fit ``params`` and ``who``.
+      InputError: as ``gather``, and where ``nets`` does not fit ``params`` and ``assignment``.
     """
-    widths = _check(params, names, who)
+    net = _checked(params, names, assignment)
     if disjoint is None:
-        disjoint = partition.is_disjoint(who, widths)
-    leaves = axes.walk(params, names)
+        disjoint = assignments.is_disjoint(assignment, net.widths)
     pieces = _pieces(params, nets)
     workers = pieces[0].shape[0] if pieces else 0
     took_part = jnp.ones(workers, bool) if took_part is None else jnp.asarray(took_part)
     if took_part.shape != (workers,):
         raise InputError(f"took_part must be bool[{workers}], found {list(took_part.shape)}")
-    tables = {g: slots(jnp.asarray(ids), widths[g], took_part) for g, ids in who.items()}
+    tables = {g: slots(jnp.asarray(ids), net.widths[g], took_part) for g, ids in assignment.items()}
     out = []
-    for (path, leaf, leaf_names), piece in zip(leaves, pieces, strict=True):
-        leaf = jnp.asarray(leaf)
-        cut = _on_cut_axes(leaf_names, tables)
-        m = {axis: ids.shape[1] for axis, ids in _on_cut_axes(leaf_names, who).items()}
-        _check_piece(path, leaf, piece, m, workers)
+    for leaf, value, piece in zip(net.leaves, jax.tree.leaves(params), pieces, strict=True):
+        _check_piece(leaf, piece, assignment, workers)
+        value, cut = jnp.asarray(value), _on_cut_axes(leaf, tables)
         if not cut:
-            out.append(_mean_over_workers(leaf, piece, took_part))
+            out.append(_mean_over_workers(value, piece, took_part))
         elif disjoint:
-            out.append(_put_back(leaf, piece, cut))
+            out.append(_put_back(value, piece, cut))
         else:
-            out.append(_average(leaf, piece, cut))
-    return jax.tree.unflatten(jax.tree.structure(params), out)
+            out.append(_average(value, piece, cut))
+    return net.tree.unflatten(out)
 
 
-def _take(params: PyTree, names: PyTree, who: Assignment, workers: int) -> PyTree:
+def _take(net: Net, params: PyTree, assignment: Assignment, workers: int) -> PyTree:
     """Leaves ``[S, ...]``: the worker axis, then the leaf's own axes in their order."""
-
-    def one(leaf, leaf_names):
-        cut = {axis: jnp.asarray(ids) for axis, ids in _on_cut_axes(leaf_names, who).items()}
-        if not cut:
-            return jnp.broadcast_to(leaf, (workers, *leaf.shape))
-        ndim = max(cut) + 2
-        where = [
-            lay(cut[axis], (0, axis + 1), ndim)
-            if axis in cut
-            else lay(jnp.arange(leaf.shape[axis]), (axis + 1,), ndim)
-            for axis in range(ndim - 1)
+    both = zip(net.leaves, jax.tree.leaves(params), strict=True)
+    return net.tree.unflatten(
+        [
+            _take_leaf(jnp.asarray(value), _on_cut_axes(leaf, assignment), workers)
+            for leaf, value in both
         ]
-        value, held = read(leaf, where)
-        return jnp.where(held, value, jnp.zeros((), leaf.dtype))
+    )
 
-    leaves = [
-        one(jnp.asarray(leaf), leaf_names) for _, leaf, leaf_names in axes.walk(params, names)
+
+def _take_leaf(leaf: Array, ids: dict[int, Any], workers: int) -> Array:
+    """``[S, ...]`` of one leaf; ``ids``: the neurons of each worker, for each cut axis."""
+    cut = {axis: jnp.asarray(of_axis) for axis, of_axis in ids.items()}
+    if not cut:
+        return jnp.broadcast_to(leaf, (workers, *leaf.shape))
+    ndim = max(cut) + 2
+    where = [
+        lay(cut[axis], (0, axis + 1), ndim)
+        if axis in cut
+        else lay(jnp.arange(leaf.shape[axis]), (axis + 1,), ndim)
+        for axis in range(ndim - 1)
     ]
-    return jax.tree.unflatten(jax.tree.structure(params), leaves)
+    value, held = read(leaf, where)
+    return jnp.where(held, value, jnp.zeros((), leaf.dtype))
 
 
-def _on_cut_axes(leaf_names: axes.AxisNames, of_group: Mapping[str, Any]) -> dict[int, Any]:
+def _on_cut_axes(leaf: Leaf, of_group: Mapping[str, Any]) -> dict[int, Any]:
     """What belongs to the groups of a leaf's cut axes, by axis."""
-    return {
-        axis: of_group[g] for axis, g in enumerate(leaf_names) if g is not None and g in of_group
-    }
+    return {axis: of_group[leaf.names[axis] or ""] for axis in leaf.cut_axes(of_group)}
 
 
 def _put_back(leaf: Array, piece: Array, slots: dict[int, Int[Array, "S _"]]) -> Array:
@@ -186,10 +189,10 @@ def _mean_over_workers(leaf: Array, piece: Array, took_part: Bool[Array, " S"]) 
     return mean.over_workers(add, piece.shape[0], leaf, ())
 
 
-def _check(params: PyTree, names: PyTree, who: Assignment) -> dict[str, int]:
-    widths = axes.widths(params, names)
-    partition.check(who, widths)
-    return widths
+def _checked(params: PyTree, names: PyTree, assignment: Assignment) -> Net:
+    net = axes.describe(params, names)
+    assignments.check(assignment, net.widths)
+    return net
 
 
 def _pieces(params: PyTree, nets: PyTree) -> list[Array]:
@@ -202,10 +205,13 @@ def _pieces(params: PyTree, nets: PyTree) -> list[Array]:
     return [jnp.asarray(leaf) for leaf in jax.tree.leaves(nets)]
 
 
-def _check_piece(path: str, leaf: Array, piece: Array, cut: dict[int, int], workers: int) -> None:
-    expected = (workers, *(cut.get(axis, n) for axis, n in enumerate(leaf.shape)))
+def _check_piece(leaf: Leaf, piece: Array, assignment: Assignment, workers: int) -> None:
+    shape = list(leaf.shape)
+    for axis, ids in _on_cut_axes(leaf, assignment).items():
+        shape[axis] = ids.shape[1]
+    expected = (workers, *shape)
     if piece.shape != expected:
         raise InputError(
-            f"subnet leaf {path} must have shape {expected} (workers first, slots on its cut "
+            f"subnet leaf {leaf.path} must have shape {expected} (workers first, slots on its cut "
             f"axes); found {piece.shape}"
         )

@@ -6,7 +6,7 @@ remembers from one round to the next is a policy (``carry``).
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import optax
@@ -20,20 +20,27 @@ Loss = Callable[[PyTree, PyTree, Key[Array, ""]], Array]
 Gradient = Callable[[PyTree, PyTree, Key[Array, ""]], tuple[Array, PyTree]]
 
 
-class Seen(NamedTuple):
-    """What a loss takes as its batch where workers see more than that.
+COMMON, NEURONS, HELD = "common", "neurons", "held"  # what a batch may hold beside its own
 
-    Attributes:
+
+def with_common(
+    batch: Mapping[str, Any],
+    common: PyTree,
+    neurons: Mapping[str, Any],
+    held: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A batch of a worker, and beside it what only some losses look at.
+
+    Args:
       batch: the worker's own.
       common: what all workers see in every step, such as the features of a graph.
-      who: the neurons of its subnet by group, ``int32[m]``. A group that is absent is not cut.
+      neurons: of its subnet by group, ``int32[m]``. A group that is absent is not cut.
       held: which of those slots hold a neuron, ``bool[m]``; the others are empty.
-    """
 
-    batch: PyTree
-    common: PyTree
-    who: Mapping[str, Any]
-    held: Mapping[str, Any]
+    Returns:
+      The batch with the keys ``"common"``, ``"neurons"`` and ``"held"``.
+    """
+    return {**batch, COMMON: common, NEURONS: neurons, HELD: held}
 
 
 def train(

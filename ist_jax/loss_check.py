@@ -11,24 +11,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ist_jax import axes
+from ist_jax import axes, local
+from ist_jax.axes import Leaf, Net
 from ist_jax.core.errors import InputError, first_line
-from ist_jax.local import Loss, Seen
+from ist_jax.local import Loss
 
 PyTree = Any
 Axis = tuple[str, int, str]  # a leaf's path, one of its axes, the group that axis may belong to
 
 
-def check(
-    loss: Loss, params: PyTree, names: PyTree, subnet: PyTree, example: PyTree, cut: Collection[str]
-) -> None:
+def check(loss: Loss, net: Net, subnet: Net, example: PyTree, cut: Collection[str]) -> None:
     """Complains about a loss that does not give one number for a subnet and a batch.
 
     Args:
       loss: as for ``ist_jax.build``.
-      params, names: the net; shapes will do, here and below.
+      net: all of it.
       subnet: what a worker trains.
-      example: what the loss takes as a batch, ``[B, ...]``.
+      example: what the loss takes as a batch, ``[B, ...]``; shapes will do.
       cut: groups of which a worker holds some neurons.
 
     Raises:
@@ -36,9 +35,9 @@ def check(
         found why. What fails for another reason keeps its own error.
     """
     try:
-        found = _trace(loss, subnet, example)
+        found = _trace(loss, subnet.shapes, example)
     except Exception as error:  # whatever a stranger's model raises
-        if blamed := _blame(loss, params, names, subnet, example, cut):
+        if blamed := _blame(loss, net, subnet, example, cut):
             raise InputError(f"{blamed} ({type(error).__name__}: {first_line(error)})") from error
         raise
     leaves = jax.tree.leaves(found)
@@ -52,30 +51,28 @@ def check(
         raise InputError(f"the loss must be a floating-point number, found {leaves[0].dtype}")
 
 
-def example_of(batches: PyTree, parts: int, common: PyTree, who: Mapping[str, Any]) -> PyTree:
+def example_of(batches: PyTree, parts: int, common: PyTree, slots: Mapping[str, int]) -> PyTree:
     """What the loss takes in one local step, as shapes.
 
     Args:
       batches: of a round, ``[S, J, B, ...]``.
       parts: devices that share a worker and split its batch.
       common: as for ``Trainer.round``.
-      who: an assignment; shapes will do.
+      slots: of a worker, in each group that is cut.
     """
     one = lambda leaf: jax.ShapeDtypeStruct(
         (leaf.shape[2] // parts, *leaf.shape[3:]) if leaf.ndim > 2 else (), leaf.dtype
     )
-    return seen(jax.tree.map(one, batches), common, who)
+    return with_common(jax.tree.map(one, batches), common, slots)
 
 
-def seen(batch: PyTree, common: PyTree, who: Mapping[str, Any]) -> PyTree:
-    """A batch of one local step, with what all workers see beside it, as shapes."""
+def with_common(batch: PyTree, common: PyTree, slots: Mapping[str, int]) -> PyTree:
+    """A batch of one local step, and what all workers see beside it if there is such, as shapes."""
     if common is None:
         return batch
-    of = lambda kind: {
-        group: jax.ShapeDtypeStruct(ids.shape[1:], kind) for group, ids in who.items()
-    }
+    of = lambda kind: {group: jax.ShapeDtypeStruct((n,), kind) for group, n in slots.items()}
     common = jax.eval_shape(lambda leaves: leaves, common)
-    return Seen(batch, common, of(jnp.int32), of(bool))
+    return local.with_common(batch, common, of(jnp.int32), of(bool))
 
 
 def _trace(loss: Loss, net: PyTree, example: PyTree) -> PyTree:
@@ -90,21 +87,20 @@ def _takes(loss: Loss, net: PyTree, example: PyTree) -> bool:
     return True
 
 
-def _blame(
-    loss: Loss, params: PyTree, names: PyTree, subnet: PyTree, example: PyTree, cut: Collection[str]
-) -> str:
+def _blame(loss: Loss, net: Net, subnet: Net, example: PyTree, cut: Collection[str]) -> str:
     """What is wrong with the names or the model; empty if that is not found."""
-    whole, part = _widths(params, names, cut), _widths(subnet, names, cut)
+    whole = {group: n for group, n in net.widths.items() if group in cut}
+    part = {group: subnet.widths[group] for group in whole}
     sizes = ", ".join(f"{group} {whole[group]} -> {part[group]}" for group in whole)
     suspects = [
-        (path, axis, group)
-        for path, leaf, groups in axes.walk(params, names)
-        for axis, name in enumerate(groups)
+        (leaf.path, axis, group)
+        for leaf in net.leaves
+        for axis, name in enumerate(leaf.names)
         for group in whole
         if name is None and leaf.shape[axis] == whole[group] != part[group]
     ]
     for some in (*([suspect] for suspect in suspects), suspects):
-        if some and _takes(loss, _cut_too(subnet, some, part), example):
+        if some and _takes(loss, _cut_too(subnet, some, part).shapes, example):
             listed = "; ".join(
                 f"axis {axis} of leaf {path} has {whole[group]} entries, as group {group!r}"
                 for path, axis, group in some
@@ -113,34 +109,24 @@ def _blame(
                 f"the loss does not take a subnet ({sizes}): {listed}, but no name. Name it "
                 f"{some[0][2]!r}, so that it is cut too"
             )
-    named = [path for path, _, groups in axes.walk(params, names) if set(groups) & set(whole)]
-    if whole != part and _takes(loss, params, example):
+    if whole != part and _takes(loss, net.shapes, example):
+        number = next(n for n, leaf in enumerate(net.leaves) if leaf.cut_axes(whole))
+        all_of_it, part_of_it = net.leaves[number], subnet.leaves[number]
         return (
-            f"the loss takes the whole net but no subnet ({sizes}): a worker's leaf {named[0]} has "
-            f"shape {_shape_of(subnet, named[0])}, and the model expects "
-            f"{_shape_of(params, named[0])}. Give the loss a model as wide as a subnet: "
+            f"the loss takes the whole net but no subnet ({sizes}): a worker's leaf "
+            f"{part_of_it.path} has shape {part_of_it.shape}, and the model expects "
+            f"{all_of_it.shape}. Give the loss a model as wide as a subnet: "
             "model.clone(widths=partition.sub_widths(...)), or normalise.subnet"
         )
     return ""
 
 
-def _widths(params: PyTree, names: PyTree, cut: Collection[str]) -> dict[str, int]:
-    return {group: n for group, n in axes.widths(params, names).items() if group in cut}
-
-
-def _cut_too(subnet: PyTree, suspects: list[Axis], part: dict[str, int]) -> PyTree:
-    """A subnet's shapes with these axes cut as well."""
+def _cut_too(subnet: Net, suspects: list[Axis], part: dict[str, int]) -> Net:
+    """A subnet with these axes cut as well."""
     sizes = {(path, axis): part[group] for path, axis, group in suspects}
 
-    def one(key_path, leaf):
-        path = jax.tree_util.keystr(key_path) or axes.ONLY_LEAF
-        shape = [sizes.get((path, axis), n) for axis, n in enumerate(leaf.shape)]
-        return jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
+    def cut(leaf: Leaf) -> Leaf:
+        shape = (sizes.get((leaf.path, axis), n) for axis, n in enumerate(leaf.shape))
+        return leaf._replace(shape=tuple(shape))
 
-    return jax.tree_util.tree_map_with_path(one, subnet)
-
-
-def _shape_of(params: PyTree, wanted: str) -> tuple[int, ...]:
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    shapes = {jax.tree_util.keystr(path) or axes.ONLY_LEAF: leaf.shape for path, leaf in leaves}
-    return tuple(shapes[wanted])
+    return subnet._replace(leaves=tuple(map(cut, subnet.leaves)))

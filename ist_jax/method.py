@@ -1,8 +1,8 @@
 """What makes IST, local SGD, data parallel and an ensemble different: a small description.
 
-All run through the one round of ``round.py``. They differ in who holds what and when the workers
-exchange; three of the relatives also in the net they are meant for (``narrow``, ``members``) or in
-how the whole net is looked at (``scaled``).
+All run through the one round of ``one_round``. They differ in who holds what and when the workers
+exchange; some of the relatives also in the net that they are meant for, which the caller builds
+(``Meant``).
 
 ====================  ====================  ======================  ================================
 method                who holds what        exchanged               source
@@ -27,11 +27,28 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ist_jax import axes, depth, partition
+from ist_jax import depth, partition
+from ist_jax.axes import Net
 from ist_jax.core.errors import InputError
-from ist_jax.partition import Partition
+from ist_jax.partition import Draw
 
 PyTree = Any
+MANY = 1 << 10  # neurons of a group that stands for any other
+
+
+class Meant(NamedTuple):
+    """The net that a method is meant for. The caller builds it; no round reads this.
+
+    Attributes:
+      narrow: as wide as one subnet of the method of that name; as wide as it is if empty.
+      members: so many of those (``ist_jax.models.ensemble``) as there are workers.
+      scaled: where the whole net is evaluated, what a cut group adds is multiplied by the share of
+        it that a worker held (``depth.mean_shares``): no worker ever trained beside all of it.
+    """
+
+    narrow: str = ""
+    members: bool = False
+    scaled: bool = False
 
 
 class Method(NamedTuple):
@@ -39,58 +56,52 @@ class Method(NamedTuple):
 
     Attributes:
       name: what tables and figures call it.
-      assign: who holds which neurons in a round.
+      draw: which neurons each worker holds in a round (``partition.Draw``).
       exchange: ``"round"``, ``"step"`` (gradients are averaged before every step) or ``"never"``.
-      disjoint: ``assign`` never gives a neuron to two workers.
-      memory: the optimiser's policy where the method leaves no choice: what never moves is kept.
+      disjoint: the draw never gives a neuron to two workers.
+      memory: the optimizer's policy where the method leaves no choice: what never moves is kept.
       workers: how many workers it is for; any number if None.
-      scaled: where the whole net is looked at, what a cut group adds is multiplied by the share of
-        it that a worker held (``depth.mean_shares``): no worker ever trained beside all of it.
-      narrow: it is meant for a model as wide as one subnet of the method of that name, which the
-        caller builds.
-      members: it is meant for so many of those (``ist_jax.models.ensemble``) as there are workers.
+      meant: the net that the caller builds for it.
     """
 
     name: str
-    assign: Partition
+    draw: Draw
     exchange: str = "round"
     disjoint: bool = True
     memory: str | None = None
     workers: int | None = None
-    scaled: bool = False
-    narrow: str = ""
-    members: bool = False
+    meant: Meant = Meant()
 
 
-def ist(assign: Partition = partition.permutation) -> Method:
-    """Independent Subnet Training; any disjoint partition in place of the paper's permutation."""
-    return Method("ist", assign)
+def ist(draw: Draw = partition.permutation) -> Method:
+    """Independent Subnet Training; any disjoint draw in place of the paper's permutation."""
+    return Method("ist", draw)
 
 
 def resist(least: int = 1) -> Method:
     """ResIST: residual blocks are dealt out, at least so many to every worker; disjoint if 0."""
-    assign = functools.partial(depth.overlapping, least=least)
-    return Method("resist", assign, disjoint=least == 0, scaled=True)
+    draw = functools.partial(depth.overlapping, least=least)
+    return Method("resist", draw, disjoint=least == 0, meant=Meant(scaled=True))
 
 
 def local_sgd() -> Method:
     """Every worker trains the whole net; parameters are averaged after J steps."""
-    return Method("local_sgd", partition.uncut)
+    return Method("local_sgd", partition.replicated)
 
 
 def data_parallel() -> Method:
     """Gradients are averaged at every step."""
-    return Method("data_parallel", partition.uncut, exchange="step", memory="keep")
+    return Method("data_parallel", partition.replicated, exchange="step", memory="keep")
 
 
-def ensemble(assign: Partition = partition.fixed) -> Method:
-    """Subnets drawn once and trained apart; merged into the net wherever it is looked at."""
-    return Method("ensemble", assign, exchange="never", memory="keep")
+def ensemble(draw: Draw = partition.fixed) -> Method:
+    """Subnets drawn once and trained apart; merged into the net wherever it is evaluated."""
+    return Method("ensemble", draw, exchange="never", memory="keep")
 
 
 def single() -> Method:
     """One worker with the whole net and all the data: ordinary training."""
-    return Method("single", partition.uncut, exchange="never", memory="keep", workers=1)
+    return Method("single", partition.replicated, exchange="never", memory="keep", workers=1)
 
 
 def dense_subnet() -> Method:
@@ -98,7 +109,7 @@ def dense_subnet() -> Method:
 
     The caller builds that net: ``model.clone(widths=partition.sub_widths(...))``.
     """
-    return data_parallel()._replace(name="dense_subnet", narrow="ist")
+    return data_parallel()._replace(name="dense_subnet", meant=Meant(narrow="ist"))
 
 
 def shallow_ensemble() -> Method:
@@ -108,11 +119,10 @@ def shallow_ensemble() -> Method:
     """
     return Method(
         "shallow_ensemble",
-        functools.partial(partition.in_order, only="members"),
+        functools.partial(partition.contiguous, only="members"),
         exchange="never",
         memory="keep",
-        narrow="resist",
-        members=True,
+        meant=Meant(narrow="resist", members=True),
     )
 
 
@@ -121,7 +131,7 @@ def loft() -> Method:
     return Method("loft", partition.permutation)
 
 
-ASSIGNMENTS: Mapping[str, Partition] = {
+DRAWS: Mapping[str, Draw] = {
     "permutation": partition.permutation,
     "balanced": partition.balanced,
     "joint": depth.joint,
@@ -145,9 +155,9 @@ def named(
       InputError: an unknown method or assignment (the known ones are listed), or shares with an
         assignment that has none.
     """
-    if assignment not in ASSIGNMENTS:
-        raise InputError(f"unknown assignment {assignment!r}; known: {', '.join(ASSIGNMENTS)}")
-    draw = ASSIGNMENTS[assignment]
+    if assignment not in DRAWS:
+        raise InputError(f"unknown assignment {assignment!r}; known: {', '.join(DRAWS)}")
+    draw = DRAWS[assignment]
     if shares:
         if assignment != "permutation":
             raise InputError(f"shares need assignment='permutation', found {assignment!r}")
@@ -173,8 +183,16 @@ def sends(method: Method, workers: int) -> bool:
     return workers > 1 and method.exchange != "never"
 
 
-def check(method: Method, params: PyTree, names: PyTree, workers: int) -> None:
+def cuts(method: Method, widths: Mapping[str, int], workers: int) -> bool:
+    """Whether a worker holds less than the whole net."""
+    return workers > 1 and bool(partition.slots(method.draw, widths, workers))
+
+
+def check(method: Method, net: Net, slots: Mapping[str, int], workers: int) -> None:
     """Complains about a method that cannot train this net with so many workers.
+
+    Args:
+      slots: of a worker, in each group that is cut (``partition.slots``).
 
     Raises:
       InputError: an unknown exchange, another number of workers than the method is for,
@@ -184,14 +202,18 @@ def check(method: Method, params: PyTree, names: PyTree, workers: int) -> None:
         raise InputError(f"exchange must be 'round', 'step' or 'never', found {method.exchange!r}")
     if method.workers not in (None, workers):
         raise InputError(f"{method.name} is for {method.workers} worker, found workers={workers}")
-    if workers == 1 or method.assign is partition.uncut:
+    if workers == 1 or (method.exchange != "never" and not (slots or _would_cut(method, net))):
         return
-    leaves = axes.walk(params, names)
-    shared = [path for path, _, leaf_names in leaves if not any(leaf_names)]
-    if len(shared) == len(leaves):
+    shared = [leaf.path for leaf in net.leaves if not any(leaf.names)]
+    if len(shared) == len(net.leaves):
         raise InputError(f"{method.name} has nothing to cut: no axis of any leaf has a name")
     if shared and method.exchange == "never":
         raise InputError(
             f"{method.name}: leaf {shared[0]} has no axis to cut, so the members would share it. "
             "Name an axis of it, or drop it."
         )
+
+
+def _would_cut(method: Method, net: Net) -> bool:
+    """Whether the draw would cut some group if the net had one."""
+    return not net.widths and bool(partition.slots(method.draw, {"neurons": MANY}, 2))

@@ -25,11 +25,13 @@ PyTree = Any
 def norms(params: PyTree, names: PyTree) -> dict[str, Float[np.ndarray, " N"]]:
     """The L2 norm of each neuron of each group, over all kernels whose last axis is that group."""
     squares: dict[str, Any] = {}
-    for _, leaf, leaf_names in axes.walk(params, names):
-        if leaf.ndim > 1 and leaf_names[-1] is not None:
-            values = np.square(np.asarray(leaf, np.float64)).reshape(-1, leaf.shape[-1])
-            squares[leaf_names[-1]] = squares.get(leaf_names[-1], 0.0) + values.sum(axis=0)
-    if missing := sorted(axes.widths(params, names).keys() - squares.keys()):
+    net = axes.describe(params, names)
+    for leaf, value in zip(net.leaves, jax.tree.leaves(params), strict=True):
+        group = leaf.names[-1] if len(leaf.shape) > 1 else None
+        if group is not None:
+            values = np.square(np.asarray(value, np.float64)).reshape(-1, leaf.shape[-1])
+            squares[group] = squares.get(group, 0.0) + values.sum(axis=0)
+    if missing := sorted(net.widths.keys() - squares.keys()):
         raise InputError(f"no kernel gives out the neurons of {missing[0]!r}, which rank them")
     return {group: np.sqrt(total) for group, total in sorted(squares.items())}
 

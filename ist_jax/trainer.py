@@ -1,44 +1,85 @@
-"""What a round tells, and what can be done with a method that is built (``ist_jax.build``)."""
+"""A method, built: ``build`` gives the functions that run it.
 
-from collections.abc import Callable
+Every method and every architecture runs through here; the loop over rounds is the caller's::
+
+    trainer = ist_jax.build(loss, optimizer, params, names, method=method.ist(), workers=8)
+    state = trainer.init(params, jax.random.key(0))
+    for batches in data:                       # leaves [S, J, B, ...]
+        state, report = trainer.round(state, batches)
+
+``trainer.round(state, batches, took_part=None, external=None, common=None)`` takes besides
+
+* ``took_part``, ``bool[S]``: the others are as if they were not there;
+* ``external``, ``{group: int32[S, slots]}``: the neurons of groups that are not drawn, for example
+  the rows that a round's batches touch; an id equal to the group's width is an empty slot. Workers
+  may hold the same ones; a leaf that names such a group is cut along a drawn one first;
+* ``common``: arrays that every step sees, whole on every device, such as the features of a graph
+  whose nodes the batches name by number. A batch, a dict, then holds more (``local.with_common``).
+
+What ``build`` says shortly, in full:
+
+* Where every leaf is cut, the results are the same bits for every number of devices. With
+  ``exact=True`` so are means of leaves or gradients over all workers: they are added up in the
+  order of the workers, instead of the transport's.
+* ``on_nonfinite="drop"``: a worker whose update or loss is not finite is as if it had not taken
+  part (data parallel: its gradient, of that step). All agree on that in every round.
+* ``code`` changes nothing where workers send none while they train (an ensemble, one worker).
+* ``InputError`` names leaves that do not fit their names, parameters that are not floating point,
+  more workers or devices than neurons, nothing to cut, an unknown policy or group, an optimizer
+  that would not be carried rightly, a loss that does not take a subnet. From ``init`` it means
+  other parameters; from ``round``, batches or neurons of a wrong shape, gradients that would wait
+  for a round beyond their own, or a state that is used up.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
+from ist_jax import loss_check, one_round, plan, validate
+from ist_jax.compress import Code
 from ist_jax.cost import traffic
-from ist_jax.sharded.state import State
+from ist_jax.local import Loss
+from ist_jax.method import Method
+from ist_jax.optimizer_state import carry, checks
+from ist_jax.partition import Assignment
+from ist_jax.plan import Plan
+from ist_jax.sharded import placement, views
+from ist_jax.sharded.state import State, States
 
 PyTree = Any
 
 
 class Report(NamedTuple):
-    """What a round tells; arrays over the S workers.
+    """What a round reports; arrays over the S workers.
 
     ``loss`` is each worker's mean over its local steps: not finite where its data or its net is
-    not, and NaN where ``on_nonfinite="drop"`` left out the worker's update. Bytes are those of the
-    parameters, and of the optimiser's moments where they are kept, that a worker receives and sends
-    to take part in the round. ``passes`` are those of each journey between devices
-    (``traffic.wire`` says what they come to).
+    not, and NaN where ``on_nonfinite="drop"`` left its update out. Bytes are those of the
+    parameters, and of the optimizer's moments where they are kept, that a worker receives and sends
+    to take part. ``chunks`` are those of each transfer between devices (``traffic.wire``).
     """
 
     loss: Float[Array, " S"]
     took_part: np.ndarray
     bytes_received: np.ndarray
     bytes_sent: np.ndarray
-    passes: dict[str, Array]
+    chunks: dict[str, Array]
 
 
 class Trainer(NamedTuple):
     """Pure functions, and the bytes they move; ``round`` donates the state it is given.
 
     ``init(params, key)`` takes a net, or a function ``key -> net``, which is run where its result
-    is to lie: no device ever holds all of it. To look at the net between rounds without gathering
-    it, ``over(function)(home(state), ...)`` runs ``function(net, ...)`` on the net as it lies.
+    is to be: no device ever holds all of it. To look at the net between rounds without gathering
+    it, ``over(function)(home(state), ...)`` runs ``function(net, ...)`` on the net where it is.
 
     ``natural(state)`` is a copy of the state with every leaf in its natural shape, of which each
-    device has its part if D divides the width (``shapes`` says how they lie); ``whole(state)`` is
+    device has its part if D divides the width (``shapes`` says where they are); ``whole(state)`` is
     the same with all of it on every device. Such a state does not depend on the number of devices
     or processes: it is what a checkpoint holds, and ``resume(state)`` goes on from it, also with
     another number of workers (neurons are then drawn anew).
@@ -46,11 +87,11 @@ class Trainer(NamedTuple):
     ``state.params`` is laid out for the devices, and every round lays it out anew: it is not the
     net, and not to be changed by hand. ``map_params(function, state)`` is the state with
     ``function(leaf)`` in place of every leaf of the net, all of it in its natural shape; what it
-    gives has that shape and dtype. It is for functions of one leaf alone: whatever remembers
-    something of each parameter (the momentum of an outer step) would have to move with the neurons.
+    gives has that shape and dtype. It is for functions of one leaf alone: what remembers something
+    of each parameter (the momentum of an outer step) would have to move with the neurons.
 
-    ``wire(report, J)`` is what every device received from others in that round, in bytes, and
-    ``lower`` gives the round's program, to compile and look at.
+    ``wire(report, J)`` is what every device received from others, in bytes; ``lower`` gives the
+    round's program, to compile and look at. ``plan`` is what is known before a round runs.
     """
 
     init: Callable[[Any, Key[Array, ""]], State]
@@ -65,3 +106,146 @@ class Trainer(NamedTuple):
     lower: Callable[..., jax.stages.Lowered]
     wire: Callable[[Report, int], float]
     moved: traffic.Moved
+    plan: Plan
+
+
+def build(
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    names: PyTree,
+    *,
+    method: Method,
+    workers: int,
+    optimiser_state: str = "reset",
+    mesh: Mesh | None = None,
+    exact: bool = False,
+    on_nonfinite: str = "raise",
+    external: Mapping[str, int] | None = None,
+    code: Code | None = None,
+    example: PyTree = None,
+) -> Trainer:
+    """Compiles a method into the functions that run it.
+
+    Args:
+      loss: ``loss(net, batch, key) -> scalar``, for a net of any width that the method gives out.
+      optimizer: an optax gradient transformation.
+      params, names: the net, or a tree of its shapes; and the names of its axes.
+      method, workers: what is trained and exchanged; S.
+      optimiser_state: ``"reset"`` or ``"keep"``, unless the method has its own.
+      mesh: devices to spread the net and the workers over (``ist_jax.mesh``); one if None.
+      exact: the same bits for every number of devices, also of leaves that all workers share.
+      on_nonfinite: ``"drop"`` leaves out a worker's update that is not finite; ``"raise"`` leaves
+        it to the caller to look at ``Report.loss``.
+      external: groups that are not drawn, and a worker's slots of each.
+      code: what workers send their updates in (``compress``).
+      example: a batch of one local step, or its shapes, to try the loss with at once.
+
+    Raises:
+      InputError: what does not fit together, and from the trainer's functions what does not fit it.
+    """
+    return _wired(
+        plan.make(
+            loss,
+            optimizer,
+            params,
+            names,
+            method=method,
+            workers=workers,
+            optimiser_state=optimiser_state,
+            mesh=mesh,
+            exact=exact,
+            on_nonfinite=on_nonfinite,
+            external=external,
+            code=code,
+            example=example,
+        )
+    )
+
+
+def _wired(made: Plan) -> Trainer:
+    begin = functools.partial(carry.first_state, made.optimizer, made.memory)
+    states = States(made.carried, made.mesh, begin, made.draw)
+    program = one_round.compiled(made)
+    check_steps = functools.partial(checks.check_steps, made.optimizer, made.memory, made.net)
+    return Trainer(
+        init=states.init,
+        resume=states.resume,
+        round=functools.partial(_round, made, program, functools.cache(check_steps)),
+        natural=states.natural,
+        whole=states.whole,
+        map_params=states.map_params,
+        shapes=states.shapes,
+        home=functools.partial(_home, views.bring_home(made.layout, made.mesh)),
+        over=functools.partial(views.over, made.layout, made.mesh),
+        lower=functools.partial(_lower, program),
+        wire=functools.partial(_wire, made),
+        moved=made.moved,
+        plan=made,
+    )
+
+
+def _round(
+    made: Plan,
+    program: Callable[..., Any],
+    check_steps: Callable[[int], None],
+    state: State,
+    batches: PyTree,
+    took_part: Any = None,
+    external: Assignment | None = None,
+    common: PyTree = None,
+) -> tuple[State, Report]:
+    """``Trainer.round``."""
+    workers, group = made.carried.workers, placement.in_group(made.mesh)
+    validate.check_usable(state)
+    steps = validate.check_batches(batches, workers, group)
+    validate.check_common(batches, common)
+    check_steps(steps)
+    present = validate.check_present(took_part, workers)
+    mask = None if took_part is None else placement.place(present, made.mesh)  # another program
+    neurons = validate.check_external(external or {}, made.external, made.net.widths, workers)
+    try:
+        state, losses, chunks, now = program(
+            state,
+            placement.place(batches, made.mesh, placement.batch_spec(made.mesh)),
+            mask,
+            placement.place(neurons, made.mesh, placement.SPLIT),
+            placement.place(common, made.mesh),
+        )
+    except Exception:  # most often the loss, as it is traced
+        example = loss_check.example_of(batches, group, common, made.slots)
+        loss_check.check(made.loss, made.net, made.subnet, example, made.slots)
+        raise
+    moved = made.moved
+    if made.external:  # this waits for the round
+        moved = made.moved_with(jax.tree.map(np.asarray, now))
+    received, sent = (np.where(present, n, 0) for n in moved.of_steps(steps))
+    return state, Report(losses, present, received, sent, chunks)
+
+
+def _home(bring_home: Callable[..., PyTree], state: State) -> PyTree:
+    validate.check_usable(state)
+    return bring_home(state.params, state.assignment)
+
+
+def _lower(
+    program: Any,
+    state: State,
+    batches: PyTree,
+    took_part: Any = None,
+    external: Assignment | None = None,
+    common: PyTree = None,
+) -> Any:
+    return program.lower(state, batches, took_part, dict(external or {}), common)
+
+
+def _wire(made: Plan, report: Report, steps: int) -> float:
+    return traffic.wire(
+        made.carried,
+        report.chunks,
+        gradients=len(made.net.leaves) if made.synchronous else 0,
+        steps=steps,
+        data=placement.in_group(made.mesh),
+        drop_nonfinite=made.drop_nonfinite,
+        external=sum(made.external.values()),
+    )

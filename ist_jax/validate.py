@@ -1,4 +1,4 @@
-"""What the caller gives a trainer, checked at the door: parameters, a state, batches, neurons."""
+"""What a trainer is called with, checked before it is used: parameters, a state, batches."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,11 +6,24 @@ from typing import Any
 import jax
 import numpy as np
 
-from ist_jax import axes, partition
+from ist_jax import axes
+from ist_jax.core import assignment as assignments
+from ist_jax.core.assignment import Assignment
 from ist_jax.core.errors import InputError
-from ist_jax.partition import Assignment
+from ist_jax.local import COMMON, HELD, NEURONS
 
 PyTree = Any
+
+
+def check_arguments(params: PyTree, workers: Any, on_nonfinite: str) -> None:
+    """Complains about parameters, a number of workers or a policy that cannot be.
+
+    Raises:
+      InputError: as the three functions below.
+    """
+    check_parameters(params)
+    check_workers(workers)
+    check_nonfinite(on_nonfinite)
 
 
 def check_workers(workers: Any) -> None:
@@ -23,6 +36,31 @@ def check_workers(workers: Any) -> None:
         raise InputError(f"workers must be an integer >= 1, found {workers!r}")
 
 
+def check_nonfinite(policy: str) -> None:
+    """Complains about an unknown policy for updates that are not finite.
+
+    Raises:
+      InputError: it is neither "raise" nor "drop".
+    """
+    if policy not in ("raise", "drop"):
+        raise InputError(f"on_nonfinite must be 'raise' or 'drop', found {policy!r}")
+
+
+def check_common(batches: PyTree, common: PyTree) -> None:
+    """Complains about batches that cannot hold what is common beside their own.
+
+    Raises:
+      InputError: something is common, and the batches are no dict, or hold a key of that name.
+    """
+    if common is None:
+        return
+    if not isinstance(batches, Mapping) or {COMMON, NEURONS, HELD} & set(batches):
+        raise InputError(
+            f"where something is common to all workers, batches must be a dict without the keys "
+            f"{COMMON!r}, {NEURONS!r} and {HELD!r}, which the loss finds there"
+        )
+
+
 def check_parameters(params: PyTree) -> None:
     """Complains about leaves that cannot be trained.
 
@@ -30,7 +68,7 @@ def check_parameters(params: PyTree) -> None:
       InputError: a leaf that is no array, or not of floating point.
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        name = jax.tree_util.keystr(path) or axes.ONLY_LEAF
+        name = axes.path_name(path)
         if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
             raise InputError(
                 f"leaf {name} of the parameters is no array: {leaf!r}. Pass the arrays alone (of "
@@ -58,24 +96,24 @@ def check_usable(state: PyTree) -> None:
         )
 
 
-def check_given(
-    given: Assignment, slots: Mapping[str, int], widths: Mapping[str, int], workers: int
+def check_external(
+    neurons: Assignment, slots: Mapping[str, int], widths: Mapping[str, int], workers: int
 ) -> dict[str, Any]:
-    """The given neurons, if they are those of the groups that were announced.
+    """The neurons of external groups, if those are the groups that were announced.
 
     Raises:
       InputError: other groups, or arrays of another shape; in arrays of NumPy, a neuron that there
         is not, or twice in one worker.
     """
-    shapes = {group: np.shape(ids) for group, ids in given.items()}
+    shapes = {group: np.shape(ids) for group, ids in neurons.items()}
     expected = {group: (workers, n) for group, n in slots.items()}
     if shapes != expected:
         raise InputError(
-            f"the groups that are given must come as int32 arrays of shapes {expected}; found "
-            f"{shapes}"
+            f"the neurons of external groups must come as int32 arrays of shapes {expected}; "
+            f"found {shapes}"
         )
-    partition.check({g: ids for g, ids in given.items() if isinstance(ids, np.ndarray)}, widths)
-    return dict(given)
+    assignments.check({g: ids for g, ids in neurons.items() if isinstance(ids, np.ndarray)}, widths)
+    return dict(neurons)
 
 
 def check_batches(batches: PyTree, workers: int, parts: int) -> int:

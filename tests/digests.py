@@ -86,7 +86,7 @@ def one_round_after_another(name, how, policy, devices, exact, **options):
         return f"refused: {str(error)[:80]}"
     told = [report.loss, report.bytes_sent, report.bytes_received]
     told.append(np.asarray(trainer.wire(report, STEPS)))
-    return " ".join(map(of_tree, (whole.params, whole.opt_state, dict(whole.who), told)))
+    return " ".join(map(of_tree, (whole.params, whole.opt_state, dict(whole.assignment), told)))
 
 
 def rounds():

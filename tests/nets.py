@@ -25,7 +25,7 @@ def trainer(name, how, size, optimizer, **options):
     from ist_jax import axes, partition  # not before annotations are checked
 
     params, names, loss, _ = net(name)
-    cut = partition.sub_widths(how.assign, axes.widths(params, names), size)
+    cut = partition.sub_widths(how.draw, axes.widths(params, names), size)
     return ist_jax.build(loss(cut), optimizer, params, names, method=how, workers=size, **options)
 
 
@@ -101,11 +101,11 @@ def with_features(batches, features):
 
 def holding(loss):
     """A loss of a graph's nodes, of such batches."""
-    from ist_jax.local import Seen
+    from ist_jax.local import with_common
 
     def of(params, batch, key):
         x = {"nodes": np.arange(len(batch["y"])), "links": batch["x"]["links"]}
-        return loss(params, Seen(batch | {"x": x}, batch["x"]["features"], {}, {}), key)
+        return loss(params, with_common(batch | {"x": x}, batch["x"]["features"], {}, {}), key)
 
     return of
 

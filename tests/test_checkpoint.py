@@ -137,7 +137,10 @@ def test_another_number_of_workers_goes_on_and_moments_stay_with_their_neurons(t
     kept.close()
     found = on_host(net.whole(resumed))
     assert same_bits(found[:4], state[:4])
-    assert {group: ids.shape[0] for group, ids in found.who.items()} == {"h0": size, "h1": size}
+    assert {group: ids.shape[0] for group, ids in found.assignment.items()} == {
+        "h0": size,
+        "h1": size,
+    }
     batches = regression_batches(1, size, 2, 4, DIMS[0], DIMS[-1])[0]
     assert np.isfinite(net.round(resumed, batches)[1].loss).all()
 

@@ -100,7 +100,7 @@ def test_a_worker_adds_what_its_code_says_to_what_it_fetched():
     plain = trainer_of(params, names, method.ist(), 4)
     state = trainer.init(params, jax.random.key(3))
     key = fold(fold(state.key, "train", 0), "code")
-    who = on_host(state.who)
+    who = on_host(state.assignment)
     before = decompose.gather(params, names, who)
     state, report = trainer.round(state, batch)
     after, full = plain.round(plain.init(params, jax.random.key(3)), batch)

@@ -137,7 +137,7 @@ def test_a_round_averages_convolutions_and_exchanges_neurons(name):
     loss = classification.cross_entropy(normalise.subnet(model, cut))
     trainer = ist_jax.build(loss, optax.sgd(0.1), params, names, method=method.ist(), workers=2)
     state = trainer.init(params, jax.random.key(3))
-    who, key = on_host(state.who), state.key
+    who, key = on_host(state.assignment), state.key
     draw = np.random.default_rng(1)
     batches = {
         "x": draw.normal(size=(2, 3, 6, 8, 8, 1)).astype(np.float32),

@@ -1,11 +1,10 @@
 """Predicted seconds of a round: by hand, and as the dry run prints them."""
 
-import jax
 import optax
 import pytest
 from conftest import mlp_tree, tiny
 
-from ist_jax import method, partition
+from ist_jax import axes, method, partition
 from ist_jax.cost import timing
 from ist_jax.optimizer_state import carry
 from ist_jax.run import training
@@ -16,9 +15,10 @@ NET, SUBNET = 4 * (40 * 64 + 64 * 8), 4 * 64 // 4 * 48
 
 def exchanged(how, workers=4, steps=3):
     optimizer = optax.sgd(0.1)
-    memory = carry.memory(optimizer, how.memory or "reset")
-    shapes = jax.eval_shape(lambda: PARAMS)
-    return timing.exchanged(shapes, NAMES, how, workers, memory, optimizer, steps)
+    memory = carry.Memory(optimizer, how.memory or "reset")
+    net = axes.describe(PARAMS, NAMES)
+    with_state = carry.with_state(net, optimizer, memory)
+    return timing.exchanged(net, with_state, how, workers, steps)
 
 
 def test_what_a_round_moves_and_waits_for():

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from conftest import same_bits
 
-from ist_jax import decompose, partition
+from ist_jax import axes, decompose, partition
 from ist_jax.core.errors import InputError
 from ist_jax.cost import traffic
-from ist_jax.sharded import exchange, layout, placement, send_lists
+from ist_jax.partition import Context
+from ist_jax.sharded import exchange, layout, placement, send_lists, views
 
 WIDTHS = {"a": 12, "b": 9}
 
@@ -45,37 +46,40 @@ def tree(seed=0):
     return params, names
 
 
-def rolled(key, widths, workers, round=0, previous=None):
-    """The worst case: all of a worker's neurons lie on one other device, at home and before."""
+def rolled(key, context):
+    """The worst case: all of a worker's neurons are on one other device, at home and before."""
+    workers = context.workers
 
     def blocks(n):
         ids = jnp.arange(-(-n // workers) * workers)
         return jnp.minimum(ids, n).reshape(workers, -1)
 
-    return {g: jnp.roll(blocks(n), round, axis=0) for g, n in widths.items()}
+    rows = {g: blocks(n) for g, n in context.widths.items()}
+    return {g: jnp.roll(ids, context.number, axis=0) for g, ids in rows.items()}
 
 
-def overlapping(key, widths, workers, round=0, previous=None):
+def overlapping(key, context):
     """Half of the neurons to each, drawn apart: some have many holders, some have none."""
-    keys = jax.random.split(jax.random.fold_in(key, round), workers)
+    keys = jax.random.split(jax.random.fold_in(key, context.number), context.workers)
     return {
         g: jnp.stack([jnp.sort(jax.random.permutation(k, n)[: n // 2]) for k in keys])
-        for g, n in widths.items()
+        for g, n in context.widths.items()
     }
 
 
-def everything(key, widths, workers, round=0, previous=None):
-    return {g: jnp.broadcast_to(jnp.arange(n), (workers, n)) for g, n in widths.items()}
+def everything(key, context):
+    rows = lambda n: jnp.broadcast_to(jnp.arange(n), (context.workers, n))
+    return {g: rows(n) for g, n in context.widths.items()}
 
 
-def only_a(key, widths, workers, round=0, previous=None):
-    return {"a": partition.permutation(key, widths, workers, round)["a"]}
+def only_a(key, context):
+    return {"a": partition.permutation(key, context)["a"]}
 
 
-def unequal(key, widths, workers, round=0, previous=None):
+def unequal(key, context):
     """Shares that take turns, so that a slot that was full is empty in the next round."""
-    who = partition.permutation(key, widths, workers, round, shares=(1, 2, 1, 3))
-    return {g: jnp.roll(ids, round, axis=0) for g, ids in who.items()}
+    who = partition.permutation(key, context, shares=(1, 2, 1, 3))
+    return {g: jnp.roll(ids, context.number, axis=0) for g, ids in who.items()}
 
 
 slow = pytest.mark.slow
@@ -92,7 +96,7 @@ CASES = [  # assignment, disjoint, S, D
 
 @pytest.fixture(params=["whole lists", "row by row"])
 def messages(request, monkeypatch):
-    """As they are, a list fits into a pass here and leaves go together; or neither is so."""
+    """As they are, a list fits into a chunk here and leaves go together; or neither is so."""
     if request.param == "row by row":
         monkeypatch.setattr(send_lists, "LEAST_BYTES", 1)
         monkeypatch.setattr(layout, "SMALL_BYTES", 33)
@@ -104,10 +108,15 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
     assign, disjoint, size, devices, key, messages
 ):
     params, names = tree()
-    who, after = assign(key, WIDTHS, size, 1), assign(key, WIDTHS, size, 2)
+    who, after = (assign(key, Context(WIDTHS, size, number)) for number in (1, 2))
     mesh = placement.mesh(size, devices)
     spread = layout.plan(
-        params, names, who=who, workers=size, devices=devices, disjoint=disjoint, exact=True
+        axes.describe(params, names),
+        slots={group: ids.shape[1] for group, ids in who.items()},
+        workers=size,
+        devices=devices,
+        disjoint=disjoint,
+        exact=True,
     )
     lying, split, all_of_it = placement.specs(spread), placement.SPLIT, placement.EVERYWHERE
     out = placement.spread(
@@ -122,22 +131,22 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
 
     @jax.jit
     def both(rest, who, after, took_part):
-        nets, out_passes = out(rest, who)
+        nets, out_chunks = out(rest, who)
         trained = jax.tree.map(lambda leaf: leaf + (leaf * 3).astype(leaf.dtype), nets)
-        new, back_passes = back(rest, trained, who, after, took_part)
-        return nets, trained, new, out_passes | back_passes
+        new, back_chunks = back(rest, trained, who, after, took_part)
+        return nets, trained, new, out_chunks | back_chunks
 
     again = jax.jit(out)  # as the next round begins
-    rest = placement.lay_down(spread, mesh, lambda key: params)(key, who)
-    home = placement.bring_home(spread, mesh)
+    rest = views.lay_out(spread, mesh, lambda key: params)(key, who)
+    home = views.bring_home(spread, mesh)
     pick_up = jax.jit(
         lambda rows: exchange.natural(spread, rows), out_shardings=placement.everywhere(mesh)
     )
     for took_part in (np.ones(size, bool), np.arange(size) != 1, np.zeros(size, bool)):
-        nets, trained, new, passes = both(rest, who, after, took_part)
-        passes = {name: int(number) for name, number in passes.items()}
-        assert passes == traffic.passes(spread, who, after, took_part)
-        assert messages == "whole lists" or max(passes.values()) > 1
+        nets, trained, new, chunks = both(rest, who, after, took_part)
+        chunks = {name: int(number) for name, number in chunks.items()}
+        assert chunks == traffic.chunks(spread, who, after, took_part)
+        assert messages == "whole lists" or max(chunks.values()) > 1
         assert same_bits(nets, decompose.gather(params, names, who))
         trained = jax.tree.map(
             np.asarray, trained
@@ -150,6 +159,6 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
 def test_fewer_neurons_than_devices():
     """A partition of one's own may give a neuron to several workers, and so have fewer than S."""
     params, names = {"w": jnp.zeros((3, 5))}, {"w": ("a", None)}
-    who = {"a": jnp.zeros((4, 1), jnp.int32)}
+    net = axes.describe(params, names)
     with pytest.raises(InputError, match="group 'a' has 3 neurons for 4 devices"):
-        layout.plan(params, names, who=who, workers=4, devices=4, disjoint=False, exact=False)
+        layout.plan(net, slots={"a": 1}, workers=4, devices=4, disjoint=False, exact=False)

@@ -27,9 +27,9 @@ PARAMS, NAMES = mlp_tree(DIMS)
 MASKS = list(itertools.product([False, True], repeat=S))
 
 
-def overlapping(key, widths, workers, round=0, previous=None):
+def overlapping(key, context):
     """Every neuron has two holders."""
-    who = partition.permutation(key, widths, workers, round)
+    who = partition.permutation(key, context)
     return {g: jnp.concatenate([ids, jnp.roll(ids, 1, axis=0)], 1) for g, ids in who.items()}
 
 
@@ -117,14 +117,14 @@ def test_who_takes_part_does_not_notice_who_does_not(net, how):
     key = jax.random.key(3)
     start = lambda: trainer.init(params, key)
     everyone = trainer.round(start(), batch)[0].params
-    who = how.assign(fold(key, "draw"), widths, S, 0, None)
+    who = how.draw(fold(key, "draw"), partition.Context(widths, S))
     for mask in map(np.array, MASKS):
         alone, report = trainer.round(start(), batch, mask)
         noisy, _ = trainer.round(start(), spoil(batch, ~mask), mask)
         assert same_bits(alone.params, noisy.params)
         assert ((report.bytes_sent > 0) == mask).all()
         assert same_bits(alone.params, params) == (not mask.any())
-        if how.disjoint and how.assign not in (partition.uncut, overlapping):
+        if how.disjoint and how.draw not in (partition.replicated, overlapping):
             pieces = decompose.gather(everyone, names, who)
             expected = decompose.scatter(params, pieces, names, who, mask)
             leaves = zip(axes.walk(expected, names), jax.tree.leaves(alone.params), strict=True)
@@ -145,7 +145,7 @@ def test_metrics_are_means_over_those_who_took_part(rounds):
             bytes_sent=some,
             bytes_received=some,
             took_part=np.array(there),
-            passes={},
+            chunks={},
         )
         for loss, there in rounds
     ]
@@ -167,7 +167,7 @@ def test_many_rounds_in_a_row_of_which_nothing_is_left_end_the_run(length):
         bytes_sent=np.arange(S),
         bytes_received=np.arange(S),
         took_part=np.ones(S, bool),
-        passes={},
+        chunks={},
     )
     tally, config = loop.Tally(), tiny(on_nonfinite="drop")
     loop.add_up([report] * (length - 1), tally, config, "ist, seed 0", length - 1)

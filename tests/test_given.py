@@ -58,7 +58,7 @@ def trainer_for(groups, slots, optimizer=None, devices=1, policy="reset", data=1
         mesh=placement.mesh(S, devices * data, data=data),
         optimiser_state=policy,
         exact=True,
-        given=slots,
+        external=slots,
         **options,
     )
     return trainer, params, names
@@ -113,7 +113,7 @@ def test_rows_that_nobody_touches_and_labels_that_nobody_holds_stay_as_they_were
     batches, slots = batches_for(("features", "labels"))
     trainer, params, _ = trainer_for(("features", "labels"), slots)
     state = trainer.init(params, jax.random.key(2))
-    who = {g: np.asarray(ids) for g, ids in state.who.items()}
+    who = {g: np.asarray(ids) for g, ids in state.assignment.items()}
     found = batches(0)
     given = found.pop("given")
     state, _ = trainer.round(state, found, None, given)
@@ -137,7 +137,7 @@ def test_bytes_reported_are_bytes_gathered():
     trainer, params, names = trainer_for(("features",), slots)
     state = trainer.init(params, jax.random.key(2))
     for r in range(3):
-        who = {g: np.asarray(ids) for g, ids in state.who.items()}
+        who = {g: np.asarray(ids) for g, ids in state.assignment.items()}
         found = batches(r)
         given = found.pop("given")
         state, report = trainer.round(state, found, None, given)
@@ -154,27 +154,26 @@ def test_the_closed_form_is_what_the_compiled_program_moves(devices, data):
     batches, slots = batches_for(groups)
     trainer, params, names = trainer_for(groups, slots, devices=devices, data=data)
     state = trainer.init(params, jax.random.key(1))
-    who = jax.tree.map(np.asarray, dict(state.who))
+    who = jax.tree.map(np.asarray, dict(state.assignment))
     found = batches(0)
     given = found.pop("given")
     text = trainer.lower(state, found, None, given).compile().as_text()
     state, report = trainer.round(state, found, None, given)
-    memory = carry.memory(optax.sgd(0.3), "reset")
+    memory = carry.Memory(optax.sgd(0.3), "reset")
     spread = layout.plan(
-        jax.eval_shape(lambda net: (net, memory.rest(optax.sgd(0.3).init(net))), params),
-        (names, memory.names(params, names)),
-        who=who,
+        carry.with_state(axes.describe(params, names), optax.sgd(0.3), memory),
+        slots={group: ids.shape[1] for group, ids in who.items()} | slots,
         workers=S,
         devices=devices,
         disjoint=True,
         exact=True,
-        given=slots,
+        external=slots,
     )
-    passes = traffic.passes(spread, who | given, state.who)
-    assert {name: int(n) for name, n in report.passes.items()} == passes
-    closed = traffic.wire(spread, passes, steps=J, data=data, given=sum(slots.values()))
+    chunks = traffic.chunks(spread, who | given, state.assignment)
+    assert {name: int(n) for name, n in report.chunks.items()} == chunks
+    closed = traffic.wire(spread, chunks, steps=J, data=data, external=sum(slots.values()))
     assert closed == trainer.wire(report, J)
-    assert closed == pytest.approx(program_bytes(text, passes, J, devices, data), abs=0.5)
+    assert closed == pytest.approx(program_bytes(text, chunks, J, devices, data), abs=0.5)
 
 
 def test_the_second_round_compiles_nothing(compilations):
@@ -192,7 +191,7 @@ def test_the_second_round_compiles_nothing(compilations):
 
 def test_what_cannot_be_given_is_refused():
     batches, slots = batches_for(("features",))
-    with pytest.raises(InputError, match="no axis is of the given group 'labels'"):
+    with pytest.raises(InputError, match="no axis is of the external group 'labels'"):
         trainer_for(("features",), slots | {"labels": 3})
     trainer, params, _ = trainer_for(("features",), slots)
     state = trainer.init(params, jax.random.key(0))
@@ -215,5 +214,5 @@ def test_what_cannot_be_given_is_refused():
             names,
             method=method.ist(),
             workers=2,
-            given={"features": 4},
+            external={"features": 4},
         )

@@ -31,7 +31,7 @@ def as_network(given, assign, key, rounds, local_steps, step_size):
         )
         state, weights, held = trainer.init(params, key), [], []
         for _ in range(rounds):
-            who = np.asarray(state.who["coordinates"])
+            who = np.asarray(state.assignment["coordinates"])
             held.append(who)
             seen = np.take_along_axis(x, who[:, None, :], axis=2)
             batch = {"x": seen, "y": y}
@@ -45,7 +45,7 @@ def as_network(given, assign, key, rounds, local_steps, step_size):
 def test_the_library_trains_a_linear_layer_to_the_same_iterates(local_steps, key):
     given, sketch = problem(3, 6), sketches.perm(3, 6, scale=1.0)
     mine = fold(key, 0)
-    assign = sketches.as_partition(sketch, "coordinates")
+    assign = sketches.as_draw(sketch, "coordinates")
     weights, _ = as_network(given, assign, mine, 6, local_steps, 0.3)
     found = iterate.run(
         *(given, sketch, np.ones(6), key),

@@ -7,7 +7,7 @@ import optax
 import pytest
 from conftest import same_bits
 
-from ist_jax import local
+from ist_jax import axes, local
 from ist_jax.core.errors import InputError
 from ist_jax.optimizer_state import carry
 
@@ -43,17 +43,17 @@ def test_what_rests_and_what_is_resumed():
     used = optimizer.init(net)
     for _ in range(5):
         _, used = optimizer.update({"w": jnp.full(3, 0.1)}, used, net)
-    keep, reset = carry.memory(optimizer, "keep"), carry.memory(optimizer, "reset")
-    assert same_bits(keep.resume(net, keep.rest(used)), used)
-    _, trace, schedule = reset.resume(net, reset.rest(used))
+    keep, reset = carry.Memory(optimizer, "keep"), carry.Memory(optimizer, "reset")
+    assert same_bits(keep.resume(net, keep.carry(used)), used)
+    _, trace, schedule = reset.resume(net, reset.carry(used))
     assert (trace.trace["w"] == 0).all()
     assert schedule.count == 5
-    assert len(jax.tree.leaves(reset.rest(used))) == 1, "only the count is stored"
-    names = keep.names(net, {"w": ("h",)})
+    assert len(jax.tree.leaves(reset.carry(used))) == 1, "only the count is stored"
+    names = keep.names(axes.describe(net, {"w": ("h",)}))
     assert names[1].trace == {"w": ("h",)}
     assert names[2].count == ()
 
 
 def test_an_unknown_policy():
     with pytest.raises(InputError, match="must be 'reset' or 'keep', found 'both'"):
-        carry.memory(optax.sgd(0.1), "both")
+        carry.Memory(optax.sgd(0.1), "both")

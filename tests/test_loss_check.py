@@ -134,4 +134,6 @@ def test_the_models_of_the_library_are_taken():
         lambda: MLP({"hidden0": 4}, 3).init(jax.random.key(0), X[0, 0], train=True)
     )
     subnet = axes.of(subnet)[0]
-    loss_check.check(loss, params, names, subnet, BATCH, {"hidden0"})
+    net, part = axes.describe(params, names), axes.describe(subnet, names)
+    assert net.subnet({"hidden0": 4}) == part
+    loss_check.check(loss, net, part, BATCH, {"hidden0"})

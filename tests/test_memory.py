@@ -38,7 +38,7 @@ def test_a_device_holds_its_part_of_the_net_and_little_more(dims, subnets, shard
     placed = placement.place(batches, mesh, placement.SPLIT)
     memory = trainer.lower(state, placed).compile().memory_analysis()
     data = sum(leaf.nbytes for leaf in batches.values()) / size
-    who = sum(ids.nbytes for ids in state.who.values())
+    who = sum(ids.nbytes for ids in state.assignment.values())
     few = 64  # the round's number and the key
     assert net / size + data + who <= memory.argument_size_in_bytes <= net / size + data + who + few
     beside = memory.output_size_in_bytes - memory.alias_size_in_bytes

@@ -19,8 +19,9 @@ DIMS = (6, 12, 8, 3)
 KEY = jax.random.key(0)
 
 
-def everything(key, widths, workers, round=0, previous=None):
-    return {g: jnp.tile(jnp.arange(n, dtype=jnp.int32), (workers, 1)) for g, n in widths.items()}
+def everything(key, context):
+    rows = lambda n: jnp.tile(jnp.arange(n, dtype=jnp.int32), (context.workers, 1))
+    return {g: rows(n) for g, n in context.widths.items()}
 
 
 def test_full_overlap_with_one_plain_step_is_data_parallel():

@@ -49,8 +49,8 @@ def test_parameter_counts_of_the_papers_speech_nets(widths, workers, whole, subn
     size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
     assert size(params) == whole
     assert size(narrow) == subnet
-    counts = traffic.held(params, names, method.ist(), workers)
-    assert (traffic.entries(params, names, counts) == subnet).all()
+    net = axes.describe(params, names)
+    assert (traffic.entries(net, traffic.held(net, method.ist(), workers)) == subnet).all()
 
 
 def cnn():
@@ -93,7 +93,7 @@ def test_a_convolutional_net_learns(how, key):
     x[y == 2, :, :4] += 1
     model = cnn()
     params, names = axes.of(jax.jit(functools.partial(model.init, train=True))(key, x[:2]))
-    cut = partition.sub_widths(how.assign, axes.widths(params, names), 3)
+    cut = partition.sub_widths(how.draw, axes.widths(params, names), 3)
     loss = classification.cross_entropy(normalise.subnet(model, cut))
     trainer = ist_jax.build(loss, optax.sgd(0.1), params, names, method=how, workers=3)
     state = trainer.init(params, key)

@@ -22,7 +22,7 @@ from ist_jax import axes, data, method, partition
 from ist_jax.core.errors import InputError
 from ist_jax.data import Batches, graph
 from ist_jax.data.clusters import Clusters, Labels, metis
-from ist_jax.local import Seen
+from ist_jax.local import with_common
 from ist_jax.models import message_passing, normalise
 from ist_jax.models.gcn import KINDS, GraphNet
 from ist_jax.sharded import placement
@@ -90,10 +90,13 @@ def test_the_loss_is_the_mean_over_nodes_that_have_a_label():
     mine = np.flatnonzero(batch["y"] >= 0)
     assert len(mine) == len(GRAPH.nodes(graph.TRAIN))
     each = optax.softmax_cross_entropy_with_integer_labels(logits[mine], batch["y"][mine])
-    found = nodes.loss(model)(params, Seen(batch, GRAPH.features, {}, {}), jax.random.key(0))
+    found = nodes.loss(model)(params, with_common(batch, GRAPH.features, {}, {}), jax.random.key(0))
     np.testing.assert_allclose(found, each.mean(), rtol=1e-5)
     nothing = batch | {"y": np.full_like(batch["y"], -1)}
-    assert nodes.loss(model)(params, Seen(nothing, GRAPH.features, {}, {}), jax.random.key(0)) == 0
+    assert (
+        nodes.loss(model)(params, with_common(nothing, GRAPH.features, {}, {}), jax.random.key(0))
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +113,7 @@ def test_features_that_all_have_in_common_are_as_if_batches_held_them(how, devic
     clusters, model = Clusters(GRAPH, OF), GraphNet(widths, 3, drop=0.2)
     whole = {"features": GRAPH.features, "links": message_passing.links(SENDERS, RECEIVERS, N)}
     params, names = drawn(model, whole)
-    widths = partition.sub_widths(how.assign, axes.widths(params, names), 4)
+    widths = partition.sub_widths(how.draw, axes.widths(params, names), 4)
     loss = nodes.loss(normalise.subnet(model, widths))
     mesh = placement.mesh(4, devices)
     of = Batches(clusters, Labels(clusters, GRAPH), workers=4, batch=2, local_steps=3, seed=0,
@@ -158,7 +161,7 @@ def test_input_features_and_classes_can_be_dealt_out_too(kind):
             mesh=placement.mesh(size, devices),
         )  # fmt: skip
         state = trainer.init(params, jax.random.key(5))
-        who = jax.tree.map(np.asarray, dict(state.who))
+        who = jax.tree.map(np.asarray, dict(state.assignment))
         state, report = trainer.round(state, batches, common=GRAPH.features)
         found.append((trainer.whole(state).params, report.loss))
     jax.tree.map(np.testing.assert_array_equal, *found)

@@ -76,8 +76,8 @@ def test_the_one_from_scratch_agrees_with_the_library(tmp_path):
     def tree(which):
         return {"params": {n: {"kernel": kept[f"{which}{i}"]} for i, n in enumerate(layers)}}
 
-    def given(key, widths, workers, round=0, previous=None):
-        return {group: jnp.asarray(kept[group])[round] for group in widths}
+    def given(key, context):
+        return {group: jnp.asarray(kept[group])[context.number] for group in context.widths}
 
     loss = classification.cross_entropy(normalise.subnet(model, {"hidden0": 64, "hidden1": 64}))
     trainer = ist_jax.build(

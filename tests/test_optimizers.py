@@ -19,7 +19,7 @@ from conftest import same_bits
 from optax import contrib
 
 import ist_jax
-from ist_jax import method
+from ist_jax import axes, method
 from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
 from ist_jax.optimizer_state import carry, checks
@@ -442,7 +442,7 @@ def exact(names, how, policy):
     state = trainer.init(params, KEY)
     assignments = []
     for number in range(ROUNDS):
-        assignments.append(jax.tree.map(np.asarray, dict(state.who)))
+        assignments.append(jax.tree.map(np.asarray, dict(state.assignment)))
         state, _ = trainer.round(state, batches(number))
     expected = by_hand(bundled(names), params, policy, assignments)
     for name in names:
@@ -516,8 +516,8 @@ def test_gradients_that_wait_for_a_later_round_are_not_lost_in_silence(make, ste
     """Under ``reset``; a rate that begins at zero, or stays there, is no reason to refuse."""
     params, names = net()
     optimizer = make()
-    memory = carry.memory(optimizer, "reset")
-    ask = lambda: checks.check_steps(optimizer, memory, params, names, steps)
+    memory = carry.Memory(optimizer, "reset")
+    ask = lambda: checks.check_steps(optimizer, memory, axes.describe(params, names), steps)
     if not lost:
         return ask()
     with pytest.raises(InputError, match=f"(MultiStepsState|ApplyEvery) .*the {steps} local steps"):

@@ -17,8 +17,8 @@ DRAWS = {
     "balanced": partition.balanced,
     "balanced, 3 homes": functools.partial(partition.balanced, shards=3),
     "fixed": partition.fixed,
-    "unequal": lambda key, widths, workers, round=0: partition.permutation(
-        key, widths, workers, round, shares=range(1, workers + 1)
+    "unequal": lambda key, widths, workers, number=0: partition.permutation(
+        key, widths, workers, number, shares=range(1, workers + 1)
     ),
 }
 
@@ -80,9 +80,9 @@ def test_balanced_draws_equally_from_every_home(key):
 def test_balanced_sends_equally_many_from_every_holder_to_every_holder(key):
     """64 neurons, 4 workers: 16 pairs of holders with 4 each, from 4 homes, round after round."""
     draw = jax.jit(functools.partial(partition.balanced, widths={"h": 64}, workers=4))
-    before = draw(key, round=0)
+    before = draw(key, number=0)
     for number in range(1, 6):
-        after = draw(key, round=number, previous=before)
+        after = draw(key, number=number, previous=before)
         was, now = np.zeros(64, int), np.zeros(64, int)
         for worker in range(4):
             was[before["h"][worker]], now[after["h"][worker]] = worker, worker
@@ -153,7 +153,7 @@ def test_one_program_serves_all_rounds(key):
 def test_sub_widths(key):
     widths = {"a": 64, "b": 9}
     assert partition.sub_widths(partition.permutation, widths, 3) == {"a": 22, "b": 3}
-    assert partition.sub_widths(partition.uncut, widths, 3) == widths
+    assert partition.sub_widths(partition.replicated, widths, 3) == widths
 
 
 @pytest.mark.parametrize(

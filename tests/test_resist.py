@@ -45,7 +45,7 @@ def shapes_of(model, size=32, channels=3):
 def test_parameters_are_the_papers(blocks, total):
     """ "ResNet101" at 100 classes, of which 15,422,116 shared; "152" and "200" with more blocks."""
     params, names = shapes_of(PAPER({"stage3": blocks - 1}, 100, blocks=(3, 4, blocks, 3)))
-    found = int(traffic.entries(params, names, {}))
+    found = int(traffic.entries(axes.describe(params, names), {}))
     assert found == (total or 15_422_116 + (blocks - 1) * 1_180_672)
     shared = sum(leaf.size for _, leaf, of_leaf in axes.walk(params, names) if not any(of_leaf))
     assert (shared, axes.widths(params, names)) == (15_422_116, {"stage3": blocks - 1})
@@ -148,7 +148,7 @@ def test_blocks_are_averaged_over_those_who_hold_them_and_the_rest_over_all():
     loss = classification.cross_entropy(normalise.subnet(model, {"stage2": 3}))
     trainer = ist_jax.build(loss, optax.sgd(0.1), params, names, method=how, workers=3)
     state = trainer.init(params, jax.random.key(3))
-    who, key = on_host(state.who), state.key
+    who, key = on_host(state.assignment), state.key
     draw = np.random.default_rng(1)
     batches = {
         "x": draw.normal(size=(3, 2, 6, 8, 8, 1)).astype(np.float32),
@@ -233,4 +233,4 @@ def test_a_net_without_the_group_and_too_many_workers():
         build(params, names, method=method.resist(0), workers=6)
     with pytest.raises(InputError, match="hold 9 of 'stage2', which has 5"):
         build(params, names, method=method.resist(9), workers=2)
-    assert partition.sub_widths(method.resist(1).assign, {"stage2": 5}, 6) == {"stage2": 1}
+    assert partition.sub_widths(method.resist(1).draw, {"stage2": 5}, 6) == {"stage2": 1}

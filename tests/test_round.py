@@ -56,8 +56,8 @@ def test_ist_is_the_numpy_oracle(hidden, momentum, policy):
             for i in range(len(hidden))
         }
 
-        def given(key, widths, workers, round=0, previous=None):
-            return {group: ids[round] for group, ids in table.items()}
+        def given(key, context):
+            return {group: ids[context.number] for group, ids in table.items()}
 
         sub = normalise.subnet(model, {g: ids.shape[-1] for g, ids in table.items()})
         trainer = ist_jax.build(

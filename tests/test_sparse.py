@@ -78,16 +78,16 @@ def test_sampled_labels_are_a_rounds_own_and_others_drawn_anew():
     drawn = []
     for r in range(4):
         before, after = batches()(r), touched(r)
-        held, y = after["given"]["labels"], after["y"]
+        held = after["given"]["labels"]
         for worker in range(2):
-            sure, others = y["sure"][worker, 0, 0], y["drawn"][worker, 0, 0]
+            sure, others = after["sure"][worker, 0, 0], after["drawn"][worker, 0, 0]
             own = before["y"][worker]
             assert held[worker][:sure].tolist() == sorted(set(own[own < WIDTH].tolist()))
             assert len(set(held[worker][: sure + others].tolist())) == sure + others
             assert (held[worker][sure + others :] == WIDTH).all()
             assert others <= sampled
             back = np.append(held[worker], WIDTH)
-            np.testing.assert_array_equal(back[y["labels"][worker]], own)
+            np.testing.assert_array_equal(back[after["y"][worker]], own)
             drawn.append(held[worker][sure : sure + others].tolist())
         again = sparse.Touched(batches(), WIDTH, WIDTH, slots, sampled)(r)
         np.testing.assert_array_equal(again["given"]["labels"], held)

@@ -18,9 +18,10 @@ DIMS = (784, 1024, 512, 10)
 def moved(dims, how, workers, optimizer=None, policy="reset"):
     params, names = mlp_tree(dims)
     optimizer = optimizer or optax.sgd(0.1)
-    memory = carry.memory(optimizer, how.memory or policy)
-    counts = traffic.held(params, names, how, workers)
-    return traffic.per_round(params, names, how, workers, memory, optimizer)(counts)
+    memory = carry.Memory(optimizer, how.memory or policy)
+    net = axes.describe(params, names)
+    with_state = carry.with_state(net, optimizer, memory)
+    return traffic.per_round(net, with_state, how, workers)(traffic.held(net, how, workers))
 
 
 @pytest.mark.parametrize("workers", [2, 4, 8])
@@ -46,10 +47,11 @@ def test_bytes_are_those_of_the_gathered_arrays(key, policy):
     trainer = ist_jax.build(
         loss, optimizer, params, names, method=method.ist(), workers=4, optimiser_state=policy
     )
-    widths, counts = axes.widths(params, names), traffic.held(params, names, method.ist(), 4)
+    net = axes.describe(params, names)
+    widths, counts = net.widths, traffic.held(net, method.ist(), 4)
     state, present = trainer.init(params, key), np.arange(4) != 2
     for _ in range(2):
-        who = {g: np.asarray(ids) for g, ids in state.who.items()}
+        who = {g: np.asarray(ids) for g, ids in state.assignment.items()}
         state, report = trainer.round(state, {"x": np.zeros((4, 1, 1))}, present)
         for worker in range(4):
             mine = {g: ids[worker, ids[worker] < widths[g]][None] for g, ids in who.items()}
@@ -58,7 +60,7 @@ def test_bytes_are_those_of_the_gathered_arrays(key, policy):
             expected = present[worker] * sum(leaf.nbytes for leaf in jax.tree.leaves(moved))
             assert report.bytes_received[worker] == report.bytes_sent[worker] == expected
             size = sum(leaf.size for leaf in jax.tree.leaves(one))
-            assert traffic.entries(params, names, counts)[worker] == size
+            assert traffic.entries(net, counts)[worker] == size
 
 
 def test_bytes_of_every_round_are_those_held(key):

@@ -9,7 +9,7 @@ import optax
 import pytest
 from conftest import mlp_tree
 
-from ist_jax import compress, method, partition
+from ist_jax import axes, compress, method, partition
 from ist_jax.cost import traffic
 from ist_jax.optimizer_state import carry
 from ist_jax.sharded import layout
@@ -18,8 +18,8 @@ from ist_jax.sharded import placement as devices
 SIZES = {"f32": 4, "s32": 4, "bf16": 2, "u32": 4, "pred": 1, "s8": 1, "u8": 1}
 
 
-def program_bytes(text, passes, steps, size, data=1):
-    """What a device receives: every collective's bytes, times the passes of the loop it is in.
+def program_bytes(text, chunks, steps, size, data=1):
+    """What a device receives: every collective's bytes, times the chunks of the loop it is in.
 
     Devices that share a worker are neighbours; what they tell each other does not count.
     """
@@ -36,8 +36,8 @@ def program_bytes(text, passes, steps, size, data=1):
         shapes = re.findall(r"(\w+)\[([\d,]*)\]", found[1])
         nbytes = sum(SIZES[t] * np.prod([int(n) for n in d.split(",") if n]) for t, d in shapes)
         name = re.search(r'op_name="([^"]*)"', line)[1]
-        journey = next((j for j in passes if f"/{j}/" in name), None)
-        times = int(passes[journey]) if journey else steps if "/while/body/" in name else 1
+        transfer = next((j for j in chunks if f"/{j}/" in name), None)
+        times = int(chunks[transfer]) if transfer else steps if "/while/body/" in name else 1
         share = (size - 1) / size * (2 if found[2] == "all-reduce" else 1)
         total += times * share * nbytes
     assert seen, "a program without a collective is not the one we mean"
@@ -82,30 +82,28 @@ def check(
         on_nonfinite="drop" if watchful else "raise",
     )
     state = trainer.init(params, jax.random.key(1))
-    who, steps = jax.tree.map(np.asarray, state.who), 3
+    who, steps = jax.tree.map(np.asarray, state.assignment), 3
     [given] = batches(1, size, steps)
     text = trainer.lower(state, given).compile().as_text()
     state, report = trainer.round(state, given)
-    memory = carry.memory(optimizer, how.memory or policy)
-    rest = jax.eval_shape(lambda net: (net, memory.rest(optimizer.init(net))), params)
+    memory = carry.Memory(optimizer, how.memory or policy)
     spread = layout.plan(
-        rest,
-        (names, memory.names(params, names)),
-        who=who,
+        carry.with_state(axes.describe(params, names), optimizer, memory),
+        slots={group: ids.shape[1] for group, ids in who.items()},
         workers=size,
         devices=many,
         disjoint=how.disjoint,
         exact=exact,
-        codes=compress.of_leaves(code, params),
+        codes=compress.of_leaves(code, jax.tree.leaves(params)),
     )
     synchronous = how.exchange == "step"
-    passes = {} if synchronous else traffic.passes(spread, who, state.who)
-    assert {name: int(n) for name, n in report.passes.items()} == passes
-    gradient = params if synchronous else None
+    chunks = {} if synchronous else traffic.chunks(spread, who, state.assignment)
+    assert {name: int(n) for name, n in report.chunks.items()} == chunks
+    gradients = len(jax.tree.leaves(params)) if synchronous else 0
     closed = traffic.wire(
-        spread, passes, gradient=gradient, steps=steps, data=data, watchful=watchful
+        spread, chunks, gradients=gradients, steps=steps, data=data, drop_nonfinite=watchful
     )
-    assert closed == pytest.approx(program_bytes(text, passes, steps, many, data), abs=0.5)
+    assert closed == pytest.approx(program_bytes(text, chunks, steps, many, data), abs=0.5)
     assert closed == trainer.wire(report, steps)
     return closed
 
@@ -145,14 +143,19 @@ def test_balanced_migration_moves_all_but_an_nth_of_a_subnet(size):
     )
     who = partition.balanced(jax.random.key(0), widths, size)
     spread = layout.plan(
-        params, names, who=who, workers=size, devices=size, disjoint=True, exact=False
+        axes.describe(params, names),
+        slots={"h0": 64 // size},
+        workers=size,
+        devices=size,
+        disjoint=True,
+        exact=False,
     )
     subnet = 4 * (40 + 3) * 64 / size
     for number in range(1, 5):
         after = draw(jax.random.key(0), number, who)
-        passes = traffic.passes(spread, who, after)
+        chunks = traffic.chunks(spread, who, after)
         losses = 4 * (size - 1)
-        assert traffic.wire(spread, passes) - losses == subnet * (1 - 1 / size)
+        assert traffic.wire(spread, chunks) - losses == subnet * (1 - 1 / size)
         who = after
 
 

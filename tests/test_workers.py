@@ -159,7 +159,7 @@ def test_what_all_devices_have_is_the_same_in_all(how):
     mesh = placement.mesh(8, 4)
     trainer = ist_jax.build(loss, optax.adam(1e-2), params, names, method=how, workers=8, mesh=mesh)
     state, report = trainer.round(trainer.init(params, jax.random.key(0)), batch)
-    everywhere = [state.params["b"], state.round, *state.who.values(), report.loss]
+    everywhere = [state.params["b"], state.round, *state.assignment.values(), report.loss]
     for leaf in everywhere:
         first, *others = [np.asarray(shard.data) for shard in leaf.addressable_shards]
         assert len(others) == 3

@@ -33,7 +33,7 @@ def main() -> None:
         shapes, names = axes.of(
             jax.eval_shape(lambda key: model.init(key, x[0, 0, :1], train=True), _key(jax))
         )
-        cut = partition.sub_widths(how.assign, axes.widths(shapes, names), mesh.size)
+        cut = partition.sub_widths(how.draw, axes.widths(shapes, names), mesh.size)
         loss = classification.cross_entropy(normalise.subnet(model, cut))
         trainer = ist_jax.build(
             loss, optax.sgd(0.01), shapes, names, method=how, workers=mesh.size, mesh=mesh

@@ -26,4 +26,4 @@ def moved(model: ResNet, how: Method, workers: int) -> tuple[int, int]:
         lambda *_: jax.numpy.zeros(()), optax.sgd(0.1), params, names, method=how, workers=workers
     )
     received, sent = trainer.moved.of_steps(1)
-    return int(traffic.entries(params, names, {})), int((received + sent).sum())
+    return int(traffic.entries(trainer.plan.net, {})), int((received + sent).sum())

@@ -26,6 +26,7 @@ PyTree = Any
 FORMAT, READ = 2, (1, 2)  # of 1 there are no statistics
 STATE, STATISTICS, ABOUT = "state", "statistics", "about"
 ITEMS = {STATE: "leaves", STATISTICS: "statistics"}  # and where ``about`` tells of their leaves
+ON_DISK = {"assignment": "who"}  # fields of ``State`` whose name is another in a checkpoint
 BLOCK = 1 << 26  # bytes that are read at a time to be checked
 LARGEST_ABOUT = 1 << 28
 
@@ -149,7 +150,9 @@ def leaves(tree: PyTree) -> dict[str, Any]:
 
 
 def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
+    """What a leaf is called in a checkpoint; not every field is called there as it is here."""
+    first, dot, rest = jax.tree_util.keystr(path, simple=True, separator=".").partition(".")
+    return f"{ON_DISK.get(first, first)}{dot}{rest}"
 
 
 def _unflattened(shapes: State, found: Mapping[str, Any]) -> State:

@@ -15,7 +15,7 @@ of devices. Rows that the code would not make shorter go as they are.
 import contextlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -111,9 +111,9 @@ def named(name: str) -> Code | None:
     raise InputError(f"compress must be '', '8bit', '4bit' or 'top' and a share, found {name!r}")
 
 
-def of_leaves(code: Code | None, params: Any) -> list[Code | None]:
+def of_leaves(code: Code | None, leaves: Iterable[Any]) -> list[Code | None]:
     """The code of each leaf: there is none for numbers other than float32."""
-    return [code if leaf.dtype == jnp.float32 else None for leaf in jax.tree.leaves(params)]
+    return [code if leaf.dtype == jnp.float32 else None for leaf in leaves]
 
 
 def _unless_longer(code: Code) -> Code:

@@ -4,27 +4,27 @@ Every worker is a machine of its own, with one link that carries the same both w
 
     seconds = J * (seconds of a local step) + bytes received / rate + waits * latency
 
-where a pass of the exchange waits once for each of its messages, and a ring of n machines 2 (n - 1)
-times for an all-reduce, n - 1 times for an all-gather. Bytes are those of ``traffic.wire``. It is a
-lower bound: measured rounds took 1.1 to 1.6 times as long (docs/results/scaling.md).
+where a chunk of the exchange waits once for each of its messages, and a ring of n machines
+2 (n - 1) times for an all-reduce, n - 1 times for an all-gather. Bytes are those of
+``traffic.wire``. It is a lower bound: measured rounds took 1.1 to 1.6 times as long
+(docs/results/scaling.md).
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 
-from ist_jax import axes, compress
+from ist_jax import compress, partition
+from ist_jax.axes import Net
 from ist_jax.compress import Code
 from ist_jax.core.keys import fold
 from ist_jax.cost import traffic
 from ist_jax.method import Method, sends
-from ist_jax.optimizer_state.carry import Memory
+from ist_jax.partition import Context
 from ist_jax.sharded import layout
 
-PyTree = Any
 DRAWS = 4  # to average over, where messages depend on the draw
 
 
@@ -47,52 +47,52 @@ class Link(NamedTuple):
 
 
 def exchanged(
-    params: PyTree,
-    names: PyTree,
+    net: Net,
+    carried: Net,
     method: Method,
     workers: int,
-    memory: Memory,
-    optimizer: optax.GradientTransformation,
     steps: int,
-    given: Mapping[str, int] | None = None,
+    external: Mapping[str, int] | None = None,
     code: Code | None = None,
 ) -> Exchanged:
-    """What a method's round of ``steps`` local steps moves; ``params`` may be shapes.
+    """What a method's round of ``steps`` local steps moves.
 
-    ``given``, ``code``: as for ``ist_jax.build``.
+    Args:
+      carried: the net with what is kept of the optimizer's state (``carry.with_state``).
+      external, code: as for ``ist_jax.build``.
     """
     if workers == 1:
         return Exchanged(0.0, 0.0)
-    slots = dict(given or {})
-    widths = {g: n for g, n in axes.widths(params, names).items() if g not in slots}
+    external = external or {}
+    widths = {group: n for group, n in net.widths.items() if group not in external}
     key = fold(jax.random.key(0), "draw")
-    draw = jax.jit(lambda number, before: method.assign(key, widths, workers, number, before))
-    rested = jax.eval_shape(lambda net: (net, memory.rest(optimizer.init(net))), params)
+    draw = jax.jit(
+        lambda number, before: method.draw(key, Context(widths, workers, number, before))
+    )
     spread = layout.plan(
-        rested,
-        (names, memory.names(params, names)),
-        who=jax.eval_shape(lambda: draw(0, None)),
-        given=slots,
+        carried,
+        slots=partition.slots(method.draw, widths, workers) | dict(external),
+        external=external,
         workers=workers,
         devices=workers,
         disjoint=method.disjoint,
         exact=False,
-        codes=compress.of_leaves(code if sends(method, workers) else None, params),
+        codes=compress.of_leaves(code if sends(method, workers) else None, net.leaves),
     )
     ring = workers - 1
     if method.exchange == "step":
-        nbytes = traffic.wire(spread, {}, gradient=params, steps=steps)
+        nbytes = traffic.wire(spread, {}, gradients=len(net.leaves), steps=steps)
         return Exchanged(nbytes, 2 * ring * steps + ring)
     found = []
-    who = draw(0, None)
+    assignment = draw(0, None)
     for number in range(1, DRAWS + 1):
-        after = draw(number, who)
-        passes = traffic.passes(spread, who, after)
-        journeys = [j for way in ("out", "on", "back") for j in spread.journeys(way)]
-        waits = ring + sum(passes[j.name] * len(j.messages) for j in journeys)
+        after = draw(number, assignment)
+        chunks = traffic.chunks(spread, assignment, after)
+        transfers = [j for way in ("out", "on", "back") for j in spread.transfers(way)]
+        waits = ring + sum(chunks[j.name] * len(j.messages) for j in transfers)
         shared = len({leaf.dtype for leaf in spread.leaves if not leaf.split})
-        nbytes = traffic.wire(spread, passes, given=sum(slots.values()))
+        nbytes = traffic.wire(spread, chunks, external=sum(external.values()))
         found.append((nbytes, waits + 2 * ring * shared))
-        who = after
+        assignment = after
     nbytes, waits = np.mean(found, axis=0)
     return Exchanged(float(nbytes), float(waits))

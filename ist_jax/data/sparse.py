@@ -132,7 +132,7 @@ class Touched:
                 counts = np.array([len(one) for one in lists], np.int32)[:, None, None]
                 return np.broadcast_to(counts, labels.shape[:3]).copy()
 
-            own["y"] = {"labels": labels, "sure": count(sure), "drawn": count(drawn)}
+            own |= {"y": labels, "sure": count(sure), "drawn": count(drawn)}
         return own
 
     def _others(self, round: int, worker: int, labels: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ them with its own key of the round, so that no two draw the same noise.
 """
 
 import collections
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -27,23 +27,59 @@ import optax
 from jaxtyping import Array, Key
 
 from ist_jax import axes
+from ist_jax.axes import Net
 from ist_jax.core.errors import InputError, first_line
 from ist_jax.core.keys import fold
 
 PyTree = Any
 
 
-class Memory(NamedTuple):
-    """What of the optimizer's state outlives a round.
+class Memory:
+    """A policy, ``reset`` or ``keep``, for an optimizer; its methods are pure.
 
-    ``rest(opt_state)`` is what is stored between rounds, with None for what is not.
-    ``resume(net, rested, key)`` is the state with which a worker begins; without a key, PRNG keys
-    go on as they are. Both are pure. ``names(params, names)`` gives the axes of what is stored.
+    Raises:
+      InputError: an unknown policy; from the methods, a state of which it cannot be found what is
+        of the parameters.
     """
 
-    rest: Callable[[PyTree], PyTree]
-    resume: Callable[..., PyTree]
-    names: Callable[[PyTree, PyTree], PyTree]
+    def __init__(self, optimizer: optax.GradientTransformation, policy: str):
+        if policy not in ("reset", "keep"):
+            raise InputError(f"optimiser_state must be 'reset' or 'keep', found {policy!r}")
+        self._optimizer, self._keeps = optimizer, policy == "keep"
+
+    def carry(self, state: PyTree) -> PyTree:
+        """What of a state is carried to the next round; None in place of what is not."""
+        tree: Any
+        leaves, tree = jax.tree.flatten(state)
+        both = zip(leaves, self._carried(state), strict=True)
+        return tree.unflatten([_as_numbers(leaf) if stays else None for leaf, stays in both])
+
+    def resume(self, net: PyTree, carried: PyTree, key: Key[Array, ""] | None = None) -> PyTree:
+        """The state with which a worker begins; without a key, PRNG keys go on as they are."""
+        tree: Any
+        fresh, tree = jax.tree.flatten(self._optimizer.init(net))
+        both = enumerate(zip(fresh, tree.flatten_up_to(carried), strict=True))
+        return tree.unflatten(
+            [new if old is None else _revived(new, old, key, n) for n, (new, old) in both]
+        )
+
+    def names(self, net: Net) -> PyTree:
+        """The names of the axes of what is carried."""
+        tree: Any
+        shapes = jax.eval_shape(self._optimizer.init, net.shapes)
+        leaves, tree = jax.tree.flatten(shapes)
+        stay = self._carried(shapes)
+        found = entries(self._optimizer, net) if self._keeps else []
+        named = [entry.names for entry in found] or [(None,) * leaf.ndim for leaf in leaves]
+        named = [(*n, None) if is_key(leaf) else n for leaf, n in zip(leaves, named, strict=True)]
+        return tree.unflatten([n if stays else None for n, stays in zip(named, stay, strict=True)])
+
+    def _carried(self, state: PyTree) -> list[bool]:
+        keys = [is_key(leaf) for leaf in jax.tree.leaves(state)]
+        if self._keeps:
+            return [True] * len(keys)
+        outlive = _outlive(self._optimizer, state)
+        return [key or stays for key, stays in zip(keys, outlive, strict=True)]
 
 
 class Node(NamedTuple):
@@ -78,59 +114,29 @@ class _Part:
         self.tree, self.own, self.leaves = tree, own, jax.tree.leaves(tree)
 
 
-def memory(optimizer: optax.GradientTransformation, policy: str) -> Memory:
-    """The policy ``reset`` or ``keep`` for an optimizer.
-
-    Raises:
-      InputError: an unknown policy; from the functions, a state of which it cannot be told what is
-        of the parameters.
-    """
-    if policy not in ("reset", "keep"):
-        raise InputError(f"optimiser_state must be 'reset' or 'keep', found {policy!r}")
-
-    def carried(state: PyTree) -> list[bool]:
-        keys = [is_key(leaf) for leaf in jax.tree.leaves(state)]
-        if policy == "keep":
-            return [True] * len(keys)
-        return [key or stays for key, stays in zip(keys, _outlive(optimizer, state), strict=True)]
-
-    def rest(state: PyTree) -> PyTree:
-        tree: Any
-        leaves, tree = jax.tree.flatten(state)
-        both = zip(leaves, carried(state), strict=True)
-        return tree.unflatten([_as_numbers(leaf) if stays else None for leaf, stays in both])
-
-    def resume(net: PyTree, rested: PyTree, key: Key[Array, ""] | None = None) -> PyTree:
-        tree: Any
-        fresh, tree = jax.tree.flatten(optimizer.init(net))
-        both = enumerate(zip(fresh, tree.flatten_up_to(rested), strict=True))
-        return tree.unflatten(
-            [new if old is None else _revived(new, old, key, n) for n, (new, old) in both]
-        )
-
-    def names(params: PyTree, param_names: PyTree) -> PyTree:
-        tree: Any
-        shapes = jax.eval_shape(optimizer.init, params)
-        leaves, tree = jax.tree.flatten(shapes)
-        stay = carried(shapes)
-        found = entries(optimizer, params, param_names) if policy == "keep" else []
-        named = [entry.names for entry in found] or [(None,) * leaf.ndim for leaf in leaves]
-        named = [(*n, None) if is_key(leaf) else n for leaf, n in zip(leaves, named, strict=True)]
-        return tree.unflatten([n if stays else None for n, stays in zip(named, stay, strict=True)])
-
-    return Memory(rest, resume, names)
+def first_state(
+    optimizer: optax.GradientTransformation, memory: Memory, params: PyTree
+) -> tuple[PyTree, PyTree]:
+    """A net, and of its optimizer's first state what is carried between rounds."""
+    return params, memory.carry(optimizer.init(params))
 
 
-def entries(optimizer: optax.GradientTransformation, params: PyTree, names: PyTree) -> list[Entry]:
-    """What each leaf of ``optimizer.init(params)`` is, in their order; ``params`` may be shapes."""
-    shapes = jax.eval_shape(optimizer.init, params)
+def with_state(net: Net, optimizer: optax.GradientTransformation, memory: Memory) -> Net:
+    """A net together with what is carried of its optimizer's state: ``(params, opt_state)``."""
+    shapes = jax.eval_shape(lambda params: first_state(optimizer, memory, params), net.shapes)
+    return axes.describe(shapes, (net.names, memory.names(net)))
+
+
+def entries(optimizer: optax.GradientTransformation, net: Net) -> list[Entry]:
+    """What each leaf of ``optimizer.init(params)`` is, in their order."""
+    shapes = jax.eval_shape(optimizer.init, net.shapes)
     try:
         parts = _parts(optimizer, shapes)
     except InputError:  # ``optimizer_check`` allows that only where nothing is cut
         whole = Node("", "")
         return [Entry(whole, False, (None,) * leaf.ndim) for leaf in jax.tree.leaves(shapes)]
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    places = {place: of for (place, _), of in zip(leaves, axes.walk(params, names), strict=True)}
+    paths = jax.tree_util.tree_leaves_with_path(net.shapes)
+    places = {place: leaf for (place, _), leaf in zip(paths, net.leaves, strict=True)}
     return [entry for node, part in parts for entry in _entries(node, part, places)]
 
 
@@ -139,8 +145,8 @@ def is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _entries(node: Node, part: _Part, places: Mapping[Any, tuple]) -> Iterator[Entry]:
-    """Of one part of a state; ``places``: path, leaf and names of each parameter, by its place.
+def _entries(node: Node, part: _Part, places: Mapping[Any, axes.Leaf]) -> Iterator[Entry]:
+    """Of one part of a state; ``places``: each parameter, by its place in the tree.
 
     A leaf belongs to the parameter at whose place it stands, or under whose place (a list for each
     axis). A part may lack parameters, as where an optimizer is masked.
@@ -151,9 +157,9 @@ def _entries(node: Node, part: _Part, places: Mapping[Any, tuple]) -> Iterator[E
         if not of:
             yield Entry(node, part.own, none)
             continue
-        path, parameter, names = places[place[: of[0]]]
+        parameter = places[place[: of[0]]]
         shaped = of[0] == len(place) and leaf.shape == parameter.shape
-        yield Entry(node, False, names if shaped else none, path, shaped)
+        yield Entry(node, False, parameter.names if shaped else none, parameter.path, shaped)
 
 
 def _outlive(optimizer: optax.GradientTransformation, state: PyTree) -> list[bool]:

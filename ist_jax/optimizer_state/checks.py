@@ -12,7 +12,7 @@ A rule decides, node by node of the optimizer's state, and no list of names:
   whose noise would be the same in every worker.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -21,68 +21,65 @@ import numpy as np
 import optax
 
 from ist_jax import axes, local
+from ist_jax.axes import Net
 from ist_jax.core.errors import InputError, first_line
-from ist_jax.optimizer_state import carry
+from ist_jax.optimizer_state import carry, trial
 from ist_jax.optimizer_state.carry import Entry, Memory
 
 PyTree = Any
-SIDE = 3  # neurons that an axis has in a trial
-PICKS = 4  # gradients of a round that a trial looks at
-HORIZON = 1 << 12  # local steps that a trial looks ahead
-BANK = 61  # gradients that a trial goes round: a prime, so that no period of an optimizer fits
 
 
 def check(
     optimizer: optax.GradientTransformation,
     policy: str,
-    params: PyTree,
-    names: PyTree,
-    subnet: PyTree,
+    net: Net,
+    subnet: Net,
     *,
     cut: Collection[str],
-    apart: bool,
-    told: bool,
+    workers: int,
+    synchronous: bool,
 ) -> None:
-    """Complains about an optimizer that would be carried wrongly; all trees may be shapes.
+    """Complains about an optimizer that would be carried wrongly.
 
     Args:
       policy: ``reset`` or ``keep``.
-      params, names: the net.
+      net: all of it.
       subnet: what a worker trains.
-      cut: groups of which a worker holds some neurons.
-      apart: several workers train, each on its own.
-      told: the optimizer is told the loss.
+      cut: groups of which a worker holds some neurons, maybe all.
+      workers: S.
+      synchronous: gradients are averaged at every step. The optimizer of several workers does not
+        see a loss then.
 
     Raises:
       InputError: an optimizer that cannot begin on these parameters or take a step on them, or that
         breaks a rule above; names the node of its state, and what to do.
     """
-    whole, part = _begin(optimizer, params), _begin(optimizer, subnet)
-    _take_a_step(optimizer, subnet, part, told)
+    whole, part = _begin(optimizer, net.shapes), _begin(optimizer, subnet.shapes)
+    apart = workers > 1 and not synchronous
+    _take_a_step(optimizer, subnet.shapes, part, sees_loss=apart or workers == 1)
     if policy == "keep" and not apart:
         return  # it goes on as it is
     if not axes.same_structure(whole, part):
         raise InputError(
             "this optimizer's state has another structure for a subnet than for the net"
         )
-    entries = carry.entries(optimizer, params, names)
+    entries = carry.entries(optimizer, net)
     renewed = {entry.node for entry in entries if not entry.own}
-    cuts = {path for path, _, groups in axes.walk(params, names) if set(groups) & set(cut)}
-    shapes = {path: leaf.shape for path, leaf, _ in axes.walk(subnet, names)}
+    cuts = {leaf.path for leaf in net.leaves if leaf.cut_axes(cut)}
+    shapes = {leaf.path: leaf.shape for leaf in subnet.leaves}
     for entry, leaf, of_subnet in zip(entries, *map(jax.tree.leaves, (whole, part)), strict=True):
         if apart and entry.own:
             _check_key(entry, leaf)
         if policy == "keep" or (entry.own and entry.node not in renewed):
             _check_travels(entry, leaf, of_subnet, cuts, shapes)
     if policy == "reset":
-        _check_estimates(optimizer, params, entries, renewed)
+        _check_estimates(optimizer, net.shapes, entries, renewed)
 
 
 def check_steps(
     optimizer: optax.GradientTransformation,
     memory: Memory,
-    params: PyTree,
-    names: PyTree,
+    net: Net,
     steps: int,
 ) -> None:
     """Complains if some gradient of a round of J local steps would be lost at its end.
@@ -90,23 +87,23 @@ def check_steps(
     A gradient waits if, turned round, it changes no update of its own round, however many rounds
     have gone before, but a later update if the state were never renewed: gradients that are
     accumulated over more steps than a round has. Looked at in a trial with a small net, in which a
-    rate that begins at zero is waited for, up to ``HORIZON`` steps.
+    rate that begins at zero is waited for, up to ``trial.HORIZON`` steps.
 
     Args:
       optimizer: whose state is ``reset``.
       memory: the policy.
-      params, names: the net; shapes will do.
+      net: all of it.
       steps: J.
 
     Raises:
       InputError: one waits; names the node of the state that holds it.
     """
-    trial = _trial(params)
-    state = optimizer.init(trial)
-    if len(jax.tree.leaves(memory.rest(state))) == len(jax.tree.leaves(state)):
+    net_of_trial = trial.small(net.shapes)
+    state = optimizer.init(net_of_trial)
+    if len(jax.tree.leaves(memory.carry(state))) == len(jax.tree.leaves(state)):
         return  # nothing is renewed
-    if _waits(optimizer, memory, trial, steps):
-        entries = carry.entries(optimizer, params, names)
+    if trial.waits(optimizer, memory, net_of_trial, steps):
+        entries = carry.entries(optimizer, net)
         renewed = {entry.node for entry in entries if not entry.own}
         counts = [entry for entry in entries if entry.own and entry.node in renewed]
         raise InputError(
@@ -114,64 +111,6 @@ def check_steps(
             f"some for later than the {steps} local steps of a round, and is renewed in every one. "
             "Use optimiser_state='keep', or accumulate over a number of steps that divides them."
         )
-
-
-def _waits(
-    optimizer: optax.GradientTransformation, memory: Memory, net: PyTree, steps: int
-) -> bool:
-    """Whether a gradient of a round waits for a later one.
-
-    Copies of a net train side by side, the first on all gradients as they are, each other with one
-    of the round's gradients turned round.
-    """
-    picks = np.unique(np.linspace(0, steps - 1, PICKS).astype(int))
-    step = _steps_of_copies(optimizer, net)
-
-    def run(nets, states, first, last, picks):
-        """Steps ``first`` to ``last``, until all copies have had an update of their own."""
-        changed = np.zeros(len(picks), bool)
-        for number in range(first, last):
-            signs = np.where(picks == number, -1.0, 1.0)
-            nets, states, differs = step(nets, states, number % BANK, np.append(1.0, signs))
-            changed |= np.asarray(differs)
-            if changed.all():
-                break
-        return jax.tree.map(lambda leaf: leaf[0], (nets, states)), changed
-
-    copies = lambda tree: jax.tree.map(lambda leaf: jnp.stack([leaf] * (len(picks) + 1)), tree)
-    begin = jax.jit(lambda net, rested: copies((net, memory.resume(net, rested))))
-    now, rested = net, memory.rest(optimizer.init(net))
-    for first in range(0, HORIZON, steps):
-        nets, states = begin(now, rested)
-        (now, state), changed = run(nets, states, first, first + steps, first + picks)
-        if changed.all():
-            return False
-        rested = memory.rest(state)
-    _, later = run(copies(net), copies(optimizer.init(net)), 0, HORIZON, picks)
-    return bool((later & ~changed).any())
-
-
-def _steps_of_copies(optimizer: optax.GradientTransformation, net: PyTree) -> Callable[..., Any]:
-    """A step of copies of a net, with the sign of the gradient of each, and whose update differs
-    from the first one's."""
-    draw = np.random.default_rng(1)
-    bank = jax.tree.map(lambda leaf: draw.normal(size=(BANK, *leaf.shape)).astype(leaf.dtype), net)
-
-    @jax.jit
-    def step(nets, states, number, signs):
-        turn = lambda leaf: jnp.multiply.outer(signs.astype(leaf.dtype), leaf[number])
-        gradients = jax.tree.map(lambda leaf: turn(jnp.asarray(leaf)), bank)
-        value = 1 / (1.0 + number)
-        update = lambda gradient, state, net: local.update(
-            optimizer, gradient, state, net, value, lambda net: value
-        )
-        updates, states = jax.vmap(update)(gradients, states, nets)
-        differ = [
-            (leaf != leaf[:1]).reshape(len(leaf), -1).any(1) for leaf in jax.tree.leaves(updates)
-        ]
-        return jax.vmap(optax.apply_updates)(nets, updates), states, jnp.stack(differ).any(0)[1:]
-
-    return step
 
 
 def _begin(optimizer: optax.GradientTransformation, params: PyTree) -> PyTree:
@@ -185,13 +124,13 @@ def _begin(optimizer: optax.GradientTransformation, params: PyTree) -> PyTree:
 
 
 def _take_a_step(
-    optimizer: optax.GradientTransformation, net: PyTree, state: PyTree, told: bool
+    optimizer: optax.GradientTransformation, net: PyTree, state: PyTree, sees_loss: bool
 ) -> None:
     """Complains about a step that fails, or gives something else than updates and a state."""
 
     def step(net, state):
         value = jnp.zeros((), jnp.float32)
-        if not told:
+        if not sees_loss:
             return optimizer.update(net, state, net)
         return local.update(optimizer, net, state, net, value, lambda net: value)
 
@@ -199,7 +138,9 @@ def _take_a_step(
         found = jax.eval_shape(step, net, state)
     except Exception as error:
         loss = (
-            "" if told else " (where gradients are averaged at every step, it is not told the loss)"
+            ""
+            if sees_loss
+            else " (where gradients are averaged at every step, it is not told the loss)"
         )
         raise InputError(
             f"this optimizer cannot take a step with a gradient, the parameters and the loss"
@@ -254,15 +195,15 @@ def _check_estimates(
     ]
     if not doubtful:
         return
-    net = _trial(params)
+    net = trial.small(params)
     begin = state = optimizer.init(net)
     for seed, value in ((2, jnp.float32(1)), (4, jnp.float32(0.5))):
-        gradient = _trial(params, seed)
+        gradient = trial.small(params, seed)
         loss_of = lambda net, value=value: value
         updates, state = local.update(optimizer, gradient, state, net, value, loss_of)
         net = optax.apply_updates(net, updates)
     old, new = jax.tree.leaves(begin), jax.tree.leaves(state)
-    copies = _nodes_with_a_copy(entries, old, _trial(params))
+    copies = _nodes_with_a_copy(entries, old, trial.small(params))
     for number in doubtful:
         entry, leaf = entries[number], old[number]
         counts = jnp.issubdtype(leaf.dtype, jnp.integer) or carry.is_key(leaf)
@@ -278,22 +219,12 @@ def _check_estimates(
 
 def _nodes_with_a_copy(entries: list[Entry], leaves: list, net: PyTree) -> set[carry.Node]:
     """Nodes that begin with a copy of the parameters."""
-    values = {
-        jax.tree_util.keystr(path) or axes.ONLY_LEAF: leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(net)
-    }
+    values = {axes.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(net)}
     return {
         entry.node
         for entry, leaf in zip(entries, leaves, strict=True)
         if entry.shaped and np.array_equal(leaf, values[entry.parameter])
     }
-
-
-def _trial(params: PyTree, seed: int = 0) -> PyTree:
-    """Random numbers in the structure of the parameters, axes at most ``SIDE`` long."""
-    draw = np.random.default_rng(seed)
-    one = lambda leaf: jnp.asarray(draw.normal(size=[min(n, SIDE) for n in leaf.shape]), leaf.dtype)
-    return jax.tree.map(one, params)
 
 
 def _at(entry: Entry) -> str:

@@ -12,13 +12,15 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import ist_jax
-from ist_jax import axes, compress, decompose, loss_check, method, partition
+from ist_jax import axes, compress, loss_check, method, partition, plan
 from ist_jax.core.errors import InputError
 from ist_jax.cost import program, timing, traffic
+from ist_jax.local import Loss
 from ist_jax.method import Method
 from ist_jax.models import normalise
 from ist_jax.optimizer_state import carry
 from ist_jax.run import tasks
+from ist_jax.run.tasks import Task
 from ist_jax.run.values import INT32
 from ist_jax.sharded import placement
 from ist_jax.sharded.state import State
@@ -126,7 +128,7 @@ def build(config: ConfigDict, data: Any, name: str, placed: dict[Mesh, Any]) -> 
     """
     how = tasks.method_of(config, name)
     job = _build(config, data, how, placed)
-    if not config.warm_up or how.exchange != "round" or how.assign is partition.uncut:
+    if not config.warm_up or how.exchange != "round" or not job.trainer.plan.slots:
         return job
     if config.warm_up >= rounds(config, data):
         raise InputError(
@@ -140,20 +142,15 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
     count = how.workers or config.workers
     number = rounds(config, data)
     task = tasks.of(config, data, how, number)
-    init = lambda key: task.model.init({"params": key, "dropout": key}, task.first, train=True)
-    net = lambda key: axes.of(init(key))[0]
-    key = jax.random.key(0)  # for shapes only
-    shapes, names = axes.of(jax.eval_shape(init, key))
+    init = functools.partial(_init, task)
+    shapes, names = axes.of(jax.eval_shape(init, jax.random.key(0)))
     widths = axes.widths(shapes, names)
     drawn = {g: n for g, n in widths.items() if g in task.model.widths and g not in task.given}
-    cut = {**partition.sub_widths(how.assign, drawn, count), **task.given}
-    loss = task.loss(normalise.subnet(task.model, cut))
+    slots = {**partition.slots(how.draw, drawn, count), **task.given}
+    loss = task.loss(normalise.subnet(task.model, {**drawn, **slots}))
     optimizer = optimizer_of(config, number * config.local_steps)
     mesh = mesh_of(config, count)
-    who = jax.eval_shape(lambda key: how.assign(key, drawn, count, 0), key)
-    who |= {g: jax.ShapeDtypeStruct((count, n), np.int32) for g, n in task.given.items()}
-    subnet = jax.eval_shape(lambda net, who: decompose.gather_one(net, names, who, 0), shapes, who)
-    example = loss_check.seen(task.example, task.common, who)
+    example = loss_check.with_common(task.example, task.common, slots)
     trainer = ist_jax.build(
         loss,
         optimizer,
@@ -165,84 +162,93 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
         mesh=mesh,
         exact=config.mesh.exact,
         on_nonfinite=config.on_nonfinite,
-        given=task.given,
+        external=task.given,
         code=compress.named(config.compress),
         example=example,
     )
     own = placement.here(mesh, count)
-
-    def state(seed: int) -> State:
-        key = jax.random.key(seed)
-        return trainer.init(net, key)  # made where it is to lie
-
-    slots = {group: np.full(count, n) for group, n in task.given.items()}
-    held = traffic.entries(shapes, names, traffic.held(shapes, names, how, count, slots))
-    memory = carry.memory(optimizer, how.memory or config.optimiser_state)
-    received, sent = trainer.moved.of_steps(config.local_steps)
-    plan = Plan(
-        workers=count,
-        widths=widths,
-        sub_widths=cut,
-        net_parameters=int(traffic.entries(shapes, names, {})),
-        parameters=int(held.max()),
-        bytes_sent=int(sent.max()),
-        bytes_moved=int((received + sent).sum()),
-        bytes_once=int(trainer.moved.once.max()),
-        flops=program.flops(jax.grad(loss), subnet, example, key) * config.local_steps,
-    )
-
-    gradient = jax.jit(jax.grad(loss))
-
-    def step_s() -> float:
-        """The fastest of five gradients; an optimiser's step is small beside one."""
-        zeros = jax.tree.map(
-            lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), (subnet, example)
-        )
-        jax.block_until_ready(gradient(*zeros, key))
-        seconds = []
-        for _ in range(5):
-            started = time.perf_counter()
-            jax.block_until_ready(gradient(*zeros, key))
-            seconds.append(time.perf_counter() - started)
-        return min(seconds)
-
-    def place(tree: dict[str, Any]) -> dict[str, Any]:
-        batches = {name: part for name, part in tree.items() if name != "given"}
-        if mesh not in placed:
-            placed[mesh] = placement.place(task.common, mesh)
-        return {
-            "batches": placement.place_own(batches, mesh, count),
-            "given": placement.place_own(tree.get("given", {}), mesh, count, placement.SPLIT),
-            "common": placed[mesh],
-        }
-
     statistics = task.statistics(trainer.over)
     measure = task.measure(trainer.over, statistics)
     return Job(
         trainer=trainer,
-        state=state,
+        state=lambda seed: trainer.init(lambda key: axes.of(init(key))[0], jax.random.key(seed)),
         batches=lambda seed: task.batches(seed, own),
         own=own,
-        place=place,
+        place=functools.partial(_place, mesh, count, task.common, placed),
         evaluate=lambda state: measure(trainer.home(state)),
         statistics=lambda state: statistics(trainer.home(state)),
         gains=dict(task.gains),
-        plan=plan,
+        plan=_plan(trainer, how, loss, example, {**drawn, **slots}, config.local_steps),
         names=names,
-        step_s=step_s,
-        exchanged=functools.partial(
-            timing.exchanged,
-            shapes,
-            names,
-            how,
-            count,
-            memory,
-            optimizer,
-            config.local_steps,
-            task.given,
-            compress.named(config.compress),
-        ),
+        step_s=functools.partial(_step_s, loss, trainer.plan.subnet.shapes, example),
+        exchanged=functools.partial(_exchanged, trainer.plan, optimizer, how, config),
     )
+
+
+def _init(task: Task, key: jax.Array) -> Any:
+    """The whole net's first parameters, with their names."""
+    return task.model.init({"params": key, "dropout": key}, task.first, train=True)
+
+
+def _plan(
+    trainer: Trainer,
+    how: Method,
+    loss: Loss,
+    example: Any,
+    cut: dict[str, int],
+    steps: int,
+) -> Plan:
+    known, count = trainer.plan, trainer.plan.carried.workers
+    held = traffic.held(known.net, how, count, known.external)
+    received, sent = trainer.moved.of_steps(steps)
+    key = jax.random.key(0)  # for shapes only
+    return Plan(
+        workers=count,
+        widths=known.net.widths,
+        sub_widths=cut,
+        net_parameters=int(traffic.entries(known.net, {})),
+        parameters=int(traffic.entries(known.net, held).max()),
+        bytes_sent=int(sent.max()),
+        bytes_moved=int((received + sent).sum()),
+        bytes_once=int(trainer.moved.once.max()),
+        flops=program.flops(jax.grad(loss), known.subnet.shapes, example, key) * steps,
+    )
+
+
+def _place(
+    mesh: Mesh, count: int, common: Any, placed: dict[Mesh, Any], tree: dict[str, Any]
+) -> dict[str, Any]:
+    """What a round takes of batches, on the mesh; what is common is put there once."""
+    batches = {name: part for name, part in tree.items() if name != "given"}
+    if mesh not in placed:
+        placed[mesh] = placement.place(common, mesh)
+    return {
+        "batches": placement.place_own(batches, mesh, count),
+        "external": placement.place_own(tree.get("given", {}), mesh, count, placement.SPLIT),
+        "common": placed[mesh],
+    }
+
+
+def _step_s(loss: Loss, subnet: Any, example: Any) -> float:
+    """The fastest of five gradients; an optimizer's step is small beside one."""
+    gradient, key = jax.jit(jax.grad(loss)), jax.random.key(0)
+    zeros = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), (subnet, example))
+    jax.block_until_ready(gradient(*zeros, key))
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        jax.block_until_ready(gradient(*zeros, key))
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def _exchanged(
+    known: plan.Plan, optimizer: optax.GradientTransformation, how: Method, config: ConfigDict
+) -> timing.Exchanged:
+    with_state = carry.with_state(known.net, optimizer, known.memory)
+    code = compress.named(config.compress)
+    count, steps = known.carried.workers, config.local_steps
+    return timing.exchanged(known.net, with_state, how, count, steps, known.external, code)
 
 
 def mesh_of(config: ConfigDict, count: int) -> Mesh:

@@ -109,13 +109,15 @@ def _classification(config: ConfigDict, data: Dataset, how: Method, count: int) 
         affine=config.model.affine,
         logits=config.model.logits,
     )
-    if how.members:
+    if how.meant.members:
         model = Ensemble(model, {MEMBERS: count}, config.normalise)
     shape = data.train_x.shape[1:]
     some = data.train_x[: config.statistics_examples]
     whole = model
-    if how.scaled and count > 1 and config.normalise != "scale":  # which scales while it trains
-        whole = model.clone(gains=depth.mean_shares(how.assign, model.widths, count))
+    if (
+        how.meant.scaled and count > 1 and config.normalise != "scale"
+    ):  # which scales while it trains
+        whole = model.clone(gains=depth.mean_shares(how.draw, model.widths, count))
 
     def measure(compiled: Compiled, statistics: OfNet) -> OfNet:
         tops = sorted({1, config.top})
@@ -143,7 +145,7 @@ def _classification(config: ConfigDict, data: Dataset, how: Method, count: int) 
 
 
 def _retrieval(config: ConfigDict, data: MultiLabel, how: Method, count: int, rounds: int) -> Task:
-    cuts = how.exchange == "round" and how.assign is not partition.uncut and count > 1
+    cuts = how.exchange == "round" and method.cuts(how, dict(config.model.widths), count)
     widths = {
         **config.model.widths,
         "features": data.features,
@@ -189,7 +191,7 @@ def _retrieval(config: ConfigDict, data: MultiLabel, how: Method, count: int, ro
     )
     if sampled:
         one = jax.ShapeDtypeStruct(shape, np.int32)
-        example["y"] = {"labels": example["y"], "sure": one, "drawn": one}
+        example |= {"sure": one, "drawn": one}
     return Task(
         model=model,
         first=data.train_x[:1],
@@ -217,7 +219,7 @@ def _of_nodes(config: ConfigDict, data: Nodes, how: Method, count: int) -> Task:
             "config.faults: nan spoils a number of a worker's batches; those of a graph hold none, "
             "as its features are everybody's"
         )
-    if how.members or how.scaled:
+    if how.meant.members or how.meant.scaled:
         raise InputError(f"{how.name} is for nets cut by depth; a graph net's layers have widths")
     if how.exchange == "never" and count > 1 and "labels" not in config.model.widths:
         raise InputError(
@@ -255,9 +257,9 @@ def _build(
     **more: Any,
 ) -> nn.Module:
     """The config's net, or for a narrow method one as wide as a subnet."""
-    if how.narrow:
+    if how.meant.narrow:
         hidden = {g: n for g, n in widths.items() if g not in ENDS}
-        cut = method_of(config, how.narrow).assign
+        cut = method_of(config, how.meant.narrow).draw
         widths = widths | partition.sub_widths(cut, hidden, config.workers)
     try:
         return kind(widths=widths, normalise=config.normalise, **more, **config.model.options)

@@ -1,1 +1,1 @@
-"""The same round over D devices: where a net lies, and what moves between devices."""
+"""The same round over D devices: where a net is, and what moves between devices."""

@@ -1,5 +1,6 @@
 """Neurons on their way: messages of one size between all devices, as many as the lists need."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,56 +9,44 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
-from ist_jax.sharded.layout import Journey
-from ist_jax.sharded.send_lists import Route
+from ist_jax.sharded.layout import Transfer
+from ist_jax.sharded.send_lists import SendLists
 
 WORKER, DATA = "worker", "data"  # the axes of a mesh
 
 
 class Rows(NamedTuple):
-    """A pass's part of the lists with X devices, ``int32[X, C]``.
+    """A chunk's part of the lists with X devices, ``int32[X, C]``.
 
-    A list that is shorter leaves numbers without a neuron. There ``seat`` and ``home`` are beyond
+    A list that is shorter leaves numbers without a neuron. There ``slot`` and ``home`` are beyond
     the end, so that writing drops them; ``place`` and ``worker`` are some number in bounds, and
     what is read there is not used.
     """
 
-    seat: Int[Array, "..."]  # of the slot, on its device
+    slot: Int[Array, "..."]  # on its device
     place: Int[Array, "..."]  # on the other side, on its device
     worker: Int[Array, "..."]
     home: Int[Array, "..."]  # ``place``, to write to
 
 
 def travel(
-    journey: Journey,
-    lists: Route,
+    transfer: Transfer,
+    lists: SendLists,
     carry: list[Any],
     send: Callable[[Rows], list[Array]],
     receive: Callable[[list[Any], Rows, list[Array]], list[Any]],
     *,
     outward: bool,
 ) -> tuple[list[Any], Int[Array, ""]]:
-    """All passes of all ranks, and how many those were.
+    """All chunks of all ranks, and how many those were.
 
     In each, ``send(at)`` reads the rows ``[X, C, ...]`` of X devices' lists and ``receive(carry,
     at, rows)`` puts those that came where they belong. Outward is towards the slots. What stays on
     its device goes through the same two functions, without a message.
     """
-    me, devices, capacity = lax.axis_index(WORKER), len(lists.lengths), journey.capacity
-    slots = lists.seats.size // journey.workers
-    beyond = jnp.iinfo(jnp.int32).max
-
-    def rows(start, count, first):
-        number = first + jnp.arange(capacity)
-        there = number < count[:, None]
-        at = jnp.where(there, start[:, None] + number, 0)
-        seat, place = lists.seats[at], lists.places[at]
-        return Rows(
-            seat=jnp.where(there, seat % lists.held, beyond),
-            place=place,
-            worker=seat // slots,
-            home=jnp.where(there, place, beyond),
-        )
+    me, devices, capacity = lax.axis_index(WORKER), len(lists.lengths), transfer.capacity
+    rows = functools.partial(_rows, lists, lists.slots.size // transfer.workers, capacity)
+    chunks = lists.chunks(capacity)
 
     def of_rank(rank, carry):
         start, count = lists.starts[..., rank], lists.lengths[..., rank]
@@ -68,20 +57,36 @@ def travel(
             near = rows(start[me], others, number * capacity)  # of slots on this device
             far = rows(start[:, me], from_others, number * capacity)  # of slots elsewhere
             here, there = (far, near) if outward else (near, far)
-            return receive(carry, there, _swap(journey, send(here)))
+            return receive(carry, there, _swap(transfer, send(here)))
 
         def at_home(number, carry):
             own = rows(start[me, me][None], count[me, me][None], number * capacity)
             return receive(carry, own, send(own))
 
-        carry = lax.fori_loop(0, passes[rank], away, carry)
+        carry = lax.fori_loop(0, chunks[rank], away, carry)
         return lax.fori_loop(0, -(-count[me, me] // capacity), at_home, carry)
 
-    passes = lists.passes(capacity)
-    with jax.named_scope(journey.name):
-        if len(passes) == 1:
-            return of_rank(0, carry), passes.sum()
-        return lax.fori_loop(0, len(passes), of_rank, carry), passes.sum()
+    with jax.named_scope(transfer.name):
+        if len(chunks) == 1:
+            return of_rank(0, carry), chunks.sum()
+        return lax.fori_loop(0, len(chunks), of_rank, carry), chunks.sum()
+
+
+def _rows(
+    lists: SendLists, slots_each: int, capacity: int, start: Array, count: Array, first: Array
+) -> Rows:
+    """Rows from number ``first`` on, of X lists that begin at ``start`` and are ``count`` long."""
+    number = first + jnp.arange(capacity)
+    there = number < count[:, None]
+    at = jnp.where(there, start[:, None] + number, 0)
+    slot, place = lists.slots[at], lists.places[at]
+    beyond = jnp.iinfo(jnp.int32).max
+    return Rows(
+        slot=jnp.where(there, slot % lists.held, beyond),
+        place=place,
+        worker=slot // slots_each,
+        home=jnp.where(there, place, beyond),
+    )
 
 
 def over_slow_links(move: Callable[[Array], Array], values: Array) -> Array:
@@ -101,11 +106,11 @@ def over_slow_links(move: Callable[[Array], Array], values: Array) -> Array:
     return lax.all_gather(move(own), DATA, axis=axis, tiled=True)[..., :length]
 
 
-def _swap(journey: Journey, pieces: list[Array]) -> list[Array]:
+def _swap(transfer: Transfer, pieces: list[Array]) -> list[Array]:
     """``[D, ...]``, a part for each device, for ``[D, ...]``, a part from each."""
     swap = lambda flat: lax.all_to_all(flat, WORKER, 0, 0, tiled=True)
     done = list(pieces)
-    for message in journey.messages:
+    for message in transfer.messages:
         flat = [pieces[part].reshape(len(pieces[part]), -1) for part in message.parts]
         came, start = over_slow_links(swap, jnp.concatenate(flat, axis=1)), 0
         for part in message.parts:

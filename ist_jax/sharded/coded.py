@@ -1,8 +1,8 @@
-"""Subnets on their way home in a code: encoded where they were trained, decoded where they lie.
+"""Subnets on their way home in a code: encoded where they were trained, decoded at home.
 
 Every row (``ist_jax.compress``) is encoded by its worker, with a key of the worker and the leaf,
 and decoded to the same bits wherever that is: here on one device, and where a leaf that nothing
-cuts is told to all; in ``journeys.to_home`` otherwise.
+cuts is told to all; in ``transfers.to_home`` otherwise.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from ist_jax.core import mean
 from ist_jax.core.keys import fold
 from ist_jax.sharded import transfers
 from ist_jax.sharded.chunks import WORKER, over_slow_links
-from ist_jax.sharded.layout import Layout, Leaf
+from ist_jax.sharded.layout import Layout, LeafLayout
 
 PyTree = Any
 Parts = dict[int, list[Array]]  # of each coded leaf, by its number: ``[S / D, rows, n]``
@@ -54,7 +54,7 @@ def decode(layout: Layout, before: PyTree, nets: PyTree, parts: Parts) -> PyTree
     return layout.tree.unflatten(found)
 
 
-def told(
+def shared_means(
     layout: Layout,
     old: Mapping[int, Array],
     parts: Parts,
@@ -77,14 +77,14 @@ def told(
 
 
 def _encoded(
-    layout: Layout, leaf: Leaf, number: int, rows: Array, key: Key[Array, ""]
+    layout: Layout, leaf: LeafLayout, number: int, rows: Array, key: Key[Array, ""]
 ) -> list[Array]:
-    workers = transfers.here(layout) if layout.devices > 1 else jnp.arange(layout.workers)
+    workers = transfers.here(layout)
     keys = jax.vmap(lambda worker: fold(key, "code", number, worker))(workers)
     return jax.vmap(_code(leaf).encode)(rows, keys)
 
 
-def _code(leaf: Leaf) -> Code:
+def _code(leaf: LeafLayout) -> Code:
     assert leaf.code is not None
     return leaf.code
 
@@ -108,21 +108,21 @@ def _of_all(layout: Layout, parts: Parts) -> Parts:
     return found
 
 
-def _leaves(layout: Layout, before: PyTree, nets: PyTree) -> list[tuple[Leaf, Any, Array]]:
-    """Leaf by leaf how it lies, as it was (None where there is no code) and as it is."""
+def _leaves(layout: Layout, before: PyTree, nets: PyTree) -> list[tuple[LeafLayout, Any, Array]]:
+    """Each leaf's layout, the leaf as it was (None where there is no code), and as it is."""
     news = layout.tree.flatten_up_to(nets)
     olds = [None] * len(news) if before is None else layout.tree.flatten_up_to(before)
     return list(zip(layout.leaves, olds, news, strict=True))
 
 
-def _rows(leaf: Leaf, net: Array) -> Array:
+def _rows(leaf: LeafLayout, net: Array) -> Array:
     """A leaf of the subnets ``[S, ...]`` as rows ``[S, m, L]``; one row if nothing cuts it."""
     if leaf.cut is None:
         return net.reshape(len(net), 1, -1)
     return jnp.moveaxis(net, leaf.cut + 1, 1).reshape(len(net), net.shape[leaf.cut + 1], -1)
 
 
-def _unrows(leaf: Leaf, rows: Array, like: Array) -> Array:
+def _unrows(leaf: LeafLayout, rows: Array, like: Array) -> Array:
     """The inverse of ``_rows``."""
     if leaf.cut is None:
         return rows.reshape(like.shape)

@@ -3,7 +3,7 @@
 ``out`` gives the subnets of ``decompose.gather`` and ``back`` the net of ``decompose.scatter``, to
 the last bit: entries are copied, and means added up in the order of the workers. The functions here
 run on each device of a mesh (inside ``shard_map``), with its part of every array; ``layout`` says
-which that is. Besides what they are asked for they tell how many passes each journey took.
+which that is. Besides what they are asked for they tell how many chunks each transfer took.
 """
 
 from typing import Any
@@ -17,46 +17,48 @@ from ist_jax import decompose
 from ist_jax.partition import Assignment
 from ist_jax.sharded import all_reduce, coded, transfers
 from ist_jax.sharded.chunks import WORKER
-from ist_jax.sharded.layout import Layout, Leaf
+from ist_jax.sharded.layout import Layout, LeafLayout
 
 PyTree = Any
-Passes = dict[str, Int[Array, ""]]  # of each journey, by its name
+Chunks = dict[str, Int[Array, ""]]  # of each transfer, by its name
 
 
-def out(layout: Layout, rest: PyTree, who: Assignment) -> tuple[PyTree, Passes]:
-    """The subnets of this device's workers, ``[S / D, ...]``, out of the net at rest."""
+def out(layout: Layout, carried: PyTree, assignment: Assignment) -> tuple[PyTree, Chunks]:
+    """The subnets of this device's workers, ``[S / D, ...]``, out of the net."""
     if layout.devices == 1:
-        return decompose.gather(rest, layout.names, who, layout.workers), {}
-    passes: Passes = {}
-    rows = dict(enumerate(layout.tree.flatten_up_to(rest)))
-    for journey in layout.journeys("out"):
-        moved, passes[journey.name] = transfers.from_home(layout, journey, rows, who)
+        return decompose.gather(carried, layout.names, assignment, layout.workers), {}
+    chunks: Chunks = {}
+    rows = dict(enumerate(layout.tree.flatten_up_to(carried)))
+    for transfer in layout.transfers("out"):
+        moved, chunks[transfer.name] = transfers.from_home(layout, transfer, rows, assignment)
         rows |= moved
     nets = [_net_of(layout, leaf, rows[n]) for n, leaf in enumerate(layout.leaves)]
-    return layout.tree.unflatten(nets), passes
+    return layout.tree.unflatten(nets), chunks
 
 
 def back(
     layout: Layout,
-    rest: PyTree,
+    carried: PyTree,
     nets: PyTree,
-    who: Assignment,
-    who_next: Assignment,
+    assignment: Assignment,
+    next_assignment: Assignment,
     took_part: Bool[Array, " S"] | None = None,
     before: PyTree = None,
     key: Key[Array, ""] | None = None,
-) -> tuple[PyTree, Passes]:
-    """The net at rest again, with these subnets in it, laid out for the next assignment.
+) -> tuple[PyTree, Chunks]:
+    """The net with these subnets put back, laid out for the next assignment.
 
     ``before``, the subnets as they came ``out``, and ``key`` are needed where leaves have codes.
     """
     codes = coded.encode(layout, before, nets, key)
     if layout.devices == 1:
         nets = coded.decode(layout, before, nets, codes)
-        net = decompose.scatter(rest, nets, layout.names, who, took_part, disjoint=layout.disjoint)
+        net = decompose.scatter(
+            carried, nets, layout.names, assignment, took_part, disjoint=layout.disjoint
+        )
         return net, {}
-    passes: Passes = {}
-    old = dict(enumerate(layout.tree.flatten_up_to(rest)))
+    chunks: Chunks = {}
+    old = dict(enumerate(layout.tree.flatten_up_to(carried)))
     pieces = dict(enumerate(layout.tree.flatten_up_to(nets)))
     plain = [n for n in pieces if n not in codes]
     rows = {n: _rows_of(layout.leaves[n], pieces[n]) for n in plain if layout.leaves[n].split}
@@ -64,22 +66,22 @@ def back(
         n: [part.reshape(-1, part.shape[-1]) for part in parts] for n, parts in codes.items()
     }
     new: dict[int, Array] = {}
-    for journey in layout.journeys("on"):
-        moved, passes[journey.name] = transfers.to_next(
-            layout, journey, rows, old, who, who_next, took_part
+    for transfer in layout.transfers("on"):
+        moved, chunks[transfer.name] = transfers.to_next(
+            layout, transfer, rows, old, assignment, next_assignment, took_part
         )
         new |= moved
-    for journey in layout.journeys("back"):
-        moved, passes[journey.name] = transfers.to_home(
-            layout, journey, going | rows, old, who, took_part
+    for transfer in layout.transfers("back"):
+        moved, chunks[transfer.name] = transfers.to_home(
+            layout, transfer, going | rows, old, assignment, took_part
         )
         new |= moved
     shared = [n for n in plain if not layout.leaves[n].split]
     merged = mean(layout, [old[n] for n in shared], [pieces[n] for n in shared], took_part)
     new |= dict(zip(shared, merged, strict=True))
     whole = {n: parts for n, parts in codes.items() if not layout.leaves[n].split}
-    new |= coded.told(layout, old, whole, took_part)
-    return layout.tree.unflatten(new[n] for n in range(len(new))), passes
+    new |= coded.shared_means(layout, old, whole, took_part)
+    return layout.tree.unflatten(new[n] for n in range(len(new))), chunks
 
 
 def mean(
@@ -95,11 +97,11 @@ def mean(
     """
     if key is not None and (codes := coded.gradients(layout, trees, key)):
         old = dict(enumerate(jax.tree.leaves(otherwise)))
-        new = coded.told(layout, old, codes, took_part)
+        new = coded.shared_means(layout, old, codes, took_part)
         plain = [n for n in old if n not in codes]
         flat = jax.tree.leaves(trees)
-        rest = mean(layout, [old[n] for n in plain], [flat[n] for n in plain], took_part)
-        new |= dict(zip(plain, rest, strict=True))
+        means = mean(layout, [old[n] for n in plain], [flat[n] for n in plain], took_part)
+        new |= dict(zip(plain, means, strict=True))
         return jax.tree.unflatten(jax.tree.structure(otherwise), [new[n] for n in sorted(new)])
     if layout.devices == 1:
         names = jax.tree.map(lambda leaf: (None,) * leaf.ndim, otherwise)
@@ -116,31 +118,31 @@ def everyone(layout: Layout, values: Array) -> Array:
     return values if layout.devices == 1 else lax.all_gather(values, WORKER, tiled=True)
 
 
-def depart(layout: Layout, home: PyTree, who: Assignment) -> PyTree:
-    """From a net that is all at home: rows that lie with their holders go there."""
+def depart(layout: Layout, home: PyTree, assignment: Assignment) -> PyTree:
+    """From a net that is all at home: rows that stay with their holders go there."""
     rows = dict(enumerate(layout.tree.flatten_up_to(home)))
-    for journey in layout.journeys("on"):
-        rows |= transfers.from_home(layout, journey, rows, who)[0]
+    for transfer in layout.transfers("on"):
+        rows |= transfers.from_home(layout, transfer, rows, assignment)[0]
     return layout.tree.unflatten(rows[n] for n in range(len(rows)))
 
 
-def arrive(layout: Layout, rest: PyTree, who: Assignment) -> PyTree:
+def arrive(layout: Layout, carried: PyTree, assignment: Assignment) -> PyTree:
     """The net all at home: the inverse of ``depart``."""
-    rows = dict(enumerate(layout.tree.flatten_up_to(rest)))
-    for journey in layout.journeys("on"):
+    rows = dict(enumerate(layout.tree.flatten_up_to(carried)))
+    for transfer in layout.transfers("on"):
         empty = {
-            n: jnp.zeros((layout.home(journey.group), *rows[n].shape[1:]), rows[n].dtype)
-            for n in journey.leaves
+            n: jnp.zeros((layout.home(transfer.group), *rows[n].shape[1:]), rows[n].dtype)
+            for n in transfer.leaves
         }
-        rows |= transfers.to_home(layout, journey, rows, empty, who)[0]
+        rows |= transfers.to_home(layout, transfer, rows, empty, assignment)[0]
     return layout.tree.unflatten(rows[n] for n in range(len(rows)))
 
 
-def unfold(layout: Layout, rest: PyTree, who: Assignment, *, everywhere: bool) -> PyTree:
+def unfold(layout: Layout, carried: PyTree, assignment: Assignment, *, everywhere: bool) -> PyTree:
     """A copy in natural shapes: this device's part of each leaf that D divides, or all of it."""
-    home = arrive(layout, rest, who) if layout.devices > 1 else rest
+    home = arrive(layout, carried, assignment) if layout.devices > 1 else carried
 
-    def one(leaf: Leaf, rows: Array) -> Array:
+    def one(leaf: LeafLayout, rows: Array) -> Array:
         if leaf.axis is None:
             return jnp.copy(rows)
         if everywhere or not layout.even(leaf):
@@ -153,7 +155,7 @@ def unfold(layout: Layout, rest: PyTree, who: Assignment, *, everywhere: bool) -
 def at_home(layout: Layout, params: PyTree) -> PyTree:
     """A net in its natural shape as rows at home, ``[D ceil(N/D), ...]``; on the whole mesh."""
 
-    def one(leaf: Leaf, value: Array) -> Array:
+    def one(leaf: LeafLayout, value: Array) -> Array:
         if leaf.axis is None:
             return value
         rows = jnp.moveaxis(value, leaf.axis, 0)
@@ -166,7 +168,7 @@ def at_home(layout: Layout, params: PyTree) -> PyTree:
 def natural(layout: Layout, home: PyTree) -> PyTree:
     """The inverse of ``at_home``."""
 
-    def one(leaf: Leaf, rows: Array) -> Array:
+    def one(leaf: LeafLayout, rows: Array) -> Array:
         if leaf.axis is None:
             return rows
         return jnp.moveaxis(rows[: layout.widths[leaf.group]], 0, leaf.axis)
@@ -174,14 +176,14 @@ def natural(layout: Layout, home: PyTree) -> PyTree:
     return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(home)))
 
 
-def _net_of(layout: Layout, leaf: Leaf, rows: Array) -> Array:
+def _net_of(layout: Layout, leaf: LeafLayout, rows: Array) -> Array:
     """Rows in slots as a leaf of the subnets, ``[S / D, ...]``."""
     if leaf.axis is None:
-        return jnp.broadcast_to(rows, (layout.some, *rows.shape))
-    return jnp.moveaxis(rows.reshape(layout.some, -1, *rows.shape[1:]), 1, leaf.axis + 1)
+        return jnp.broadcast_to(rows, (layout.workers_each, *rows.shape))
+    return jnp.moveaxis(rows.reshape(layout.workers_each, -1, *rows.shape[1:]), 1, leaf.axis + 1)
 
 
-def _rows_of(leaf: Leaf, net: Array) -> Array:
+def _rows_of(leaf: LeafLayout, net: Array) -> Array:
     """The inverse of ``_net_of`` for a cut leaf."""
     assert leaf.axis is not None
     rows = jnp.moveaxis(net, leaf.axis + 1, 1)

@@ -1,7 +1,7 @@
-"""How a net lies on D devices between two rounds.
+"""How a net is spread over D devices between two rounds.
 
-A cut leaf lies in *rows*, one for each neuron of its first cut axis, which stands in front; every
-device has an equal part of them. Two ways to lie:
+A cut leaf is kept as *rows*, one for each neuron of its first cut axis, put in front; every
+device has an equal part of them. There are two ways to keep them:
 
 * *at home*: rows in the order of the neurons, a run of ``ceil(N/D)`` on each device;
 * *with the holders*: rows in the slots of the coming round's assignment. For leaves with one cut
@@ -12,13 +12,13 @@ A leaf that nothing cuts is whole on every device, and so is every leaf where th
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from ist_jax import axes
+from ist_jax.axes import Net
 from ist_jax.compress import Code, Part
 from ist_jax.core.errors import InputError
 from ist_jax.sharded import send_lists
@@ -27,15 +27,15 @@ PyTree = Any
 SMALL_BYTES = 1 << 16  # less than that does not travel alone
 
 
-class Leaf(NamedTuple):
-    """How a leaf lies at rest.
+class LeafLayout(NamedTuple):
+    """How a leaf is kept between two rounds.
 
     Attributes:
       shape, dtype: of the leaf in the net.
       axis: the axis whose neurons are rows; None if nothing cuts the leaf.
       group: the group of that axis.
       others: the groups of the other cut axes, by axis of a row (1 is the first).
-      travels: whether the rows lie with their holders.
+      travels: whether the rows are with their holders, and not at home.
       code: in which rows go home; as they are if None.
       cut: the first cut axis, also where there is one device.
     """
@@ -70,22 +70,22 @@ class Leaf(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What a device sends to each other one in a pass; ``parts``: which of the journey's rows'."""
+    """What a device sends to each other one in a chunk; ``parts``: which of the rows' parts."""
 
     parts: list[int]
     size: int  # elements
     itemsize: int  # bytes of each
 
 
-class Journey(NamedTuple):
+class Transfer(NamedTuple):
     """Leaves that go the same way in one message: those with rows of one group.
 
     Attributes:
       name: of the way, ``"out"`` (from home), ``"on"`` (from holder to holder) or ``"back"``, and
         the group.
       leaves: their numbers.
-      capacity: rows that a pass carries from each device to each.
-      messages: how they go in a pass; small leaves of one type together, which saves messages, and
+      capacity: rows that a chunk carries from each device to each.
+      messages: how they go in a chunk; small leaves of one type together, which saves messages, and
         a large one alone, which saves a copy.
       workers: S.
     """
@@ -99,9 +99,9 @@ class Journey(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a net lies on D devices, known before anything runs."""
+    """How a net is spread over D devices, known before anything runs."""
 
-    leaves: list[Leaf]
+    leaves: list[LeafLayout]
     names: PyTree
     tree: Any  # its structure
     widths: dict[str, int]
@@ -112,7 +112,7 @@ class Layout(NamedTuple):
     exact: bool
 
     @property
-    def some(self) -> int:
+    def workers_each(self) -> int:
         """Workers on a device."""
         return self.workers // self.devices
 
@@ -120,23 +120,23 @@ class Layout(NamedTuple):
         """Rows a device has at home."""
         return -(-self.widths[group] // self.devices)
 
-    def even(self, leaf: Leaf) -> bool:
+    def even(self, leaf: LeafLayout) -> bool:
         """Whether every device has equally many rows of it at home, and none of them is padding."""
         return leaf.split and self.widths[leaf.group] % self.devices == 0
 
     def held(self, group: str) -> int:
         """Slots a device has."""
-        return self.some * self.slots[group]
+        return self.workers_each * self.slots[group]
 
-    def journeys(self, way: str) -> list[Journey]:
-        """All journeys ``"out"``, ``"on"`` or ``"back"``."""
+    def transfers(self, way: str) -> list[Transfer]:
+        """All transfers ``"out"``, ``"on"`` or ``"back"``."""
         found: dict[str, list[int]] = {}
         for number, leaf in enumerate(self.leaves):
             if leaf.split and leaf.travels == (way == "on"):
                 found.setdefault(leaf.group, []).append(number)
-        return [self._journey(way, group, found[group]) for group in found]
+        return [self._transfer(way, group, found[group]) for group in found]
 
-    def _journey(self, way: str, group: str, numbers: list[int]) -> Journey:
+    def _transfer(self, way: str, group: str, numbers: list[int]) -> Transfer:
         parts = [part for n in numbers for part in self.leaves[n].parts(self.slots, way)]
         row_bytes = sum(length * dtype.itemsize for length, dtype in parts)
         capacity = send_lists.capacity(self.held(group) / self.devices, row_bytes)
@@ -150,74 +150,78 @@ class Layout(NamedTuple):
                 others = together.get(dtype, Message([], 0, dtype.itemsize))
                 together[dtype] = Message([*others.parts, part], others.size + size, dtype.itemsize)
         messages = [*alone, *together.values()]
-        return Journey(f"{way} {group}", group, numbers, capacity, messages, self.workers)
+        return Transfer(f"{way} {group}", group, numbers, capacity, messages, self.workers)
 
 
 def plan(
-    params: PyTree,
-    names: PyTree,
+    net: Net,
     *,
-    who: Mapping[str, Any],
+    slots: Mapping[str, int],
     workers: int,
     devices: int,
     disjoint: bool,
     exact: bool,
-    given: Mapping[str, int] | None = None,
+    external: Collection[str] = (),
     codes: Sequence[Code | None] = (),
 ) -> Layout:
-    """How a net is spread; ``params`` and ``who`` may be shapes.
+    """How a net is spread.
 
     Args:
-      params: the net, and whatever else travels with its neurons.
-      names: the names of its axes.
-      who: an assignment of the kind that will be drawn.
+      net: whatever travels with its neurons, such as the parameters and their moments.
+      slots: of a worker, in each group that is cut.
       workers: S.
       devices: D, a divisor of S.
       disjoint: every neuron always has exactly one holder.
       exact: means of shared leaves are added up in the order of the workers, so that their bits do
         not depend on D.
-      given: groups that are not drawn but told in every round, and a worker's slots of each.
+      external: those of the groups that are not drawn but come with every round.
       codes: of the first leaves, in which they go home, or None.
 
     Raises:
-      InputError: fewer neurons than devices, or a leaf whose first cut axis is of a group that is
-        given: its rows would have no place between two rounds.
+      InputError: fewer neurons than devices, or a leaf whose first cut axis is of an external
+        group: its rows would have no place between two rounds.
     """
-
-    widths, given = axes.widths(params, names), dict(given or {})
-    slots = {group: ids.shape[1] for group, ids in who.items()} | given
-    for group in who:
-        if widths[group] < devices:
+    for group in slots:
+        if group not in external and net.widths[group] < devices:
             raise InputError(
-                f"group {group!r} has {widths[group]} neurons for {devices} devices. Use fewer "
+                f"group {group!r} has {net.widths[group]} neurons for {devices} devices. Use fewer "
                 "devices, or let several share a worker (mesh.data)."
             )
-
-    def rest(path, leaf, leaf_names, code):
-        shape, dtype = tuple(leaf.shape), jnp.dtype(leaf.dtype)
-        cut = [axis for axis, group in enumerate(leaf_names) if group in slots]
-        if cut and leaf_names[cut[0]] in given:
-            raise InputError(
-                f"the first cut axis of leaf {path} is of group {leaf_names[cut[0]]!r}, which is "
-                "given in every round: a group that is drawn must come before it"
-            )
-        if not cut or devices == 1:
-            return Leaf(shape, dtype, code=code, cut=cut[0] if cut else None)
-        first = cut[0]
-        others = {axis: leaf_names[axis] for axis in cut[1:]}
-        travels = disjoint and not others and code is None  # a next holder lacks the old value
-        return Leaf(shape, dtype, first, leaf_names[first], others, travels, code, first)
-
-    walked = axes.walk(params, names)
-    every = [*codes, *[None] * (len(walked) - len(codes))]
+    every = [*codes, *[None] * (len(net.leaves) - len(codes))]
     return Layout(
-        leaves=[rest(*leaf, code) for leaf, code in zip(walked, every, strict=True)],
-        names=names,
-        tree=jax.tree.structure(params),
-        widths=widths,
-        slots=slots,
+        leaves=[
+            _placed(leaf, code, slots, external, devices, disjoint)
+            for leaf, code in zip(net.leaves, every, strict=True)
+        ],
+        names=net.names,
+        tree=net.tree,
+        widths=net.widths,
+        slots=dict(slots),
         workers=workers,
         devices=devices,
         disjoint=disjoint,
         exact=exact,
     )
+
+
+def _placed(
+    leaf: axes.Leaf,
+    code: Code | None,
+    slots: Mapping[str, int],
+    external: Collection[str],
+    devices: int,
+    disjoint: bool,
+) -> LeafLayout:
+    shape, dtype = leaf.shape, jnp.dtype(leaf.dtype)
+    cut = leaf.cut_axes(slots)
+    if cut and leaf.names[cut[0]] in external:
+        raise InputError(
+            f"the first cut axis of leaf {leaf.path} is of group {leaf.names[cut[0]]!r}, whose "
+            "neurons come with every round: a group that is drawn must come before it"
+        )
+    if not cut or devices == 1:
+        return LeafLayout(shape, dtype, code=code, cut=cut[0] if cut else None)
+    first = cut[0]
+    others = {axis: leaf.names[axis] or "" for axis in cut[1:]}
+    travels = disjoint and not others and code is None  # a next holder lacks the old value
+    return LeafLayout(shape, dtype, first, leaf.names[first] or "", others, travels, code, first)

@@ -1,6 +1,6 @@
 """S workers on D devices: the only file that makes a mesh.
 
-Whatever differs from worker to worker has a leading worker axis, and that axis lies over the
+Whatever differs from worker to worker has a leading worker axis, and that axis is spread over the
 devices: each takes S / D workers one after another (``lax.map``), so that a worker's program, and
 with it every bit of its result, is the same for every D.
 
@@ -12,12 +12,10 @@ through a collective, and what leaves as one value for all devices comes out of 
 the same arithmetic on each (tests: the workers differ between exchanges, every device agrees).
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -25,8 +23,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
 from ist_jax.local import Gradient
-from ist_jax.partition import Assignment
-from ist_jax.sharded import exchange
 from ist_jax.sharded.chunks import DATA, WORKER
 from ist_jax.sharded.layout import Layout
 
@@ -73,6 +69,21 @@ def mesh(workers: int, devices: Sequence[jax.Device] | int | None = None, *, dat
     return Mesh(grid, (WORKER, DATA), axis_types=(AxisType.Auto,) * 2)
 
 
+def fitting(over: Mesh | None, workers: int) -> Mesh:
+    """The mesh, or one device if None.
+
+    Raises:
+      InputError: it was made for another number of workers.
+    """
+    over = over or mesh(workers, 1)
+    if workers % groups(over):
+        raise InputError(
+            f"the mesh was made for another number of workers: {groups(over)} devices do not "
+            f"divide {workers}"
+        )
+    return over
+
+
 def each(work: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """``work`` for every worker of a device; arguments and results have a leading worker axis."""
     return lambda *arguments: lax.map(lambda mine: work(*mine), arguments)
@@ -81,7 +92,7 @@ def each(work: Callable[..., PyTree]) -> Callable[..., PyTree]:
 def spread(
     function: Callable[..., Any], over: Mesh, inputs: PyTree, outputs: PyTree
 ) -> Callable[..., Any]:
-    """``function`` on every device, with its part of arrays that lie as the specs say."""
+    """``function`` on every device, with its part of arrays that are spread as the specs say."""
     return jax.shard_map(function, mesh=over, in_specs=inputs, out_specs=outputs, check_vma=False)
 
 
@@ -96,12 +107,12 @@ def in_group(over: Mesh) -> int:
 
 
 def batch_spec(over: Mesh) -> PartitionSpec:
-    """How batches ``[S, J, B, ...]`` lie."""
+    """How batches ``[S, J, B, ...]`` are spread."""
     return SPLIT if in_group(over) == 1 else PartitionSpec(WORKER, None, DATA)
 
 
 def specs(layout: Layout) -> PyTree:
-    """How a net at rest lies."""
+    """How a net is spread between two rounds."""
     return layout.tree.unflatten(SPLIT if leaf.split else EVERYWHERE for leaf in layout.leaves)
 
 
@@ -170,67 +181,6 @@ def place_own(
     return jax.tree.map(one, batches)
 
 
-def lay_down(
-    layout: Layout, over: Mesh, make: Callable[[Any], PyTree]
-) -> Callable[[Any, Assignment], PyTree]:
-    """``(start, who) -> `` the net ``make(start)`` at rest; every device makes its own part."""
-    lying = specs(layout)
-    shardings = jax.tree.map(lambda spec: NamedSharding(over, spec), lying)
-    depart = spread(functools.partial(exchange.depart, layout), over, (lying, EVERYWHERE), lying)
-
-    def run(start, who):
-        home = lax.with_sharding_constraint(exchange.at_home(layout, make(start)), shardings)
-        return depart(home, who)
-
-    def on_the_mesh(leaf):
-        lies = isinstance(leaf, jax.Array) and leaf.sharding.device_set == set(over.devices.flat)
-        return leaf if lies else place(leaf, over)
-
-    compiled = jax.jit(run)
-    return lambda start, who: compiled(jax.tree.map(on_the_mesh, start), place(dict(who), over))
-
-
-def bring_home(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyTree]:
-    """``(rest, who) -> `` the net with all its rows at home."""
-    arrive = functools.partial(exchange.arrive, layout)
-    if layout.devices == 1:
-        return lambda rest, who: rest
-    return jax.jit(spread(arrive, over, (specs(layout), EVERYWHERE), specs(layout)))
-
-
 def everywhere(over: Mesh) -> NamedSharding:
     """Whole on every device."""
     return NamedSharding(over, EVERYWHERE)
-
-
-def unfold(layout: Layout, over: Mesh, everywhere: bool) -> Callable[[PyTree, Assignment], PyTree]:
-    """``(rest, who) -> `` a copy of the net in natural shapes, lying as ``unfolded`` says."""
-    if layout.devices == 1 and in_group(over) == 1:
-        return lambda rest, who: jax.tree.map(jnp.copy, rest)
-    unfolding = functools.partial(exchange.unfold, layout, everywhere=everywhere)
-    lies = layout.tree.unflatten(sharding.spec for sharding in unfolded(layout, over, everywhere))
-    return jax.jit(spread(unfolding, over, (specs(layout), EVERYWHERE), lies))
-
-
-def unfolded(layout: Layout, over: Mesh, everywhere: bool = False) -> list[NamedSharding]:
-    """How each leaf lies in its natural shape: its part on every device, or whole on all of them.
-
-    Whole it is if asked, and where D does not divide the width.
-    """
-
-    def spec(leaf):
-        whole = everywhere or not layout.even(leaf)
-        return EVERYWHERE if whole else PartitionSpec(*(None,) * leaf.axis, WORKER)
-
-    return [NamedSharding(over, spec(leaf)) for leaf in layout.leaves]
-
-
-def natural(layout: Layout, over: Mesh, home: PyTree) -> PyTree:
-    """Rows at home in their natural shapes, inside a program; each device keeps its own."""
-
-    def spec(leaf):
-        lies = PartitionSpec(*(None,) * leaf.axis, WORKER) if leaf.split else EVERYWHERE
-        return NamedSharding(over, lies)
-
-    shardings = layout.tree.unflatten(map(spec, layout.leaves))
-    return lax.with_sharding_constraint(exchange.natural(layout, home), shardings)

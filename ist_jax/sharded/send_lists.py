@@ -1,15 +1,15 @@
 """Who sends which neurons to whom, when they are spread over devices.
 
-Neurons lie in *seats*. On one side every neuron has exactly one seat: at home (``home``: runs of
-consecutive neurons, one run a device), or with its only holder. On the other side are the slots of
-an assignment, where a neuron may sit many times or not at all. A ``Route`` lists, for every pair of
-devices, the neurons that have a seat on both; it is read in both directions.
+On one side every neuron has exactly one *position*: at home (runs of consecutive neurons, one run a
+device), or with its only holder. On the other side are the slots of an assignment, where a neuron
+may be many times or not at all. ``SendLists`` name, for every pair of devices, the neurons that are
+on both sides; they are read in both directions.
 
-Lists have no fixed length, messages do. A *pass* carries ``capacity`` neurons of every pair's list,
-and there are as many passes as the longest list needs: no list can be too long, none is cut short.
+Lists have no fixed length, messages do. A *chunk* carries ``capacity`` neurons of every list, and
+there are as many chunks as the longest list needs: no list can be too long, none is cut short.
 
 Where a neuron has several holders, their contributions must be added up in the order of the
-workers. So lists are kept apart by *rank*, the number of holders with a smaller number: a pass
+workers. So lists are kept apart by *rank*, the number of holders with a smaller number: a chunk
 carries contributions of one rank, and ranks go one after another.
 """
 
@@ -23,77 +23,77 @@ from jaxtyping import Array, Int
 from ist_jax.core.indexing import stable_order
 
 LEAST_BYTES, MESSAGE_BYTES = 1 << 16, 1 << 20
-PASSES = 32  # in which an even share is sent; LEAST_BYTES may make them fewer
+CHUNKS = 32  # in which an even share is sent; LEAST_BYTES may make them fewer
 
 
-class Route(NamedTuple):
+class SendLists(NamedTuple):
     """Lists of neurons for every pair of devices; D devices, R ranks.
 
     Attributes:
-      seats: the slots' seats ``[D n]``, sorted by (holder's device, other device, rank); the empty
+      slots: all slots ``[D n]``, sorted by (holder's device, other device, rank); the empty
         slots of a device stand at its end.
-      places: for each of these, its seat on the other side, counted within its device.
+      places: for each of these, its neuron's position on the other side, counted within its device.
       starts, lengths: ``[D, D, R]``, where the list of (holder's device, other device, rank) begins
         and how long it is.
     """
 
-    seats: Int[Array, " seats"]
-    places: Int[Array, " seats"]
+    slots: Int[Array, " slots"]
+    places: Int[Array, " slots"]
     starts: Int[Array, "D D R"]
     lengths: Int[Array, "D D R"]
 
     @property
     def held(self) -> int:
         """Slots a device has."""
-        return self.seats.size // len(self.starts)
+        return self.slots.size // len(self.starts)
 
-    def passes(self, capacity: int) -> Int[Array, " R"]:
-        """Passes for each rank; what stays on its device does not travel, and does not count."""
+    def chunks(self, capacity: int) -> Int[Array, " R"]:
+        """Chunks for each rank; what stays on its device does not travel, and does not count."""
         away = jnp.where(jnp.eye(len(self.lengths), dtype=bool)[..., None], 0, self.lengths)
         return -(-away.max(axis=(0, 1)) // capacity)
 
 
-def home(width: int) -> Int[Array, " N"]:
-    """The home seats of all neurons, ``ceil(N/D)`` a device: their numbers."""
+def positions_at_home(width: int) -> Int[Array, " N"]:
+    """The home positions of all neurons, ``ceil(N/D)`` a device: their numbers."""
     return jnp.arange(width, dtype=jnp.int32)
 
 
-def seats_of(ids: Int[Array | np.ndarray, "S m"], width: int) -> Int[Array, " N"]:
-    """The seat of every neuron of an assignment in which each has exactly one."""
+def positions_of_holders(ids: Int[Array | np.ndarray, "S m"], width: int) -> Int[Array, " N"]:
+    """The position of every neuron of an assignment in which each has exactly one."""
     flat = jnp.asarray(ids).ravel()
-    seats = jnp.zeros(width, jnp.int32)
-    return seats.at[flat].set(jnp.arange(flat.size, dtype=jnp.int32), mode="drop")
+    positions = jnp.zeros(width, jnp.int32)
+    return positions.at[flat].set(jnp.arange(flat.size, dtype=jnp.int32), mode="drop")
 
 
-def route(
+def lists_between(
     ids: Int[Array | np.ndarray, "S m"],
-    seats: Int[Array, " N"],
+    positions: Int[Array, " N"],
     a_device: int,
     devices: int,
     ranks: int = 1,
-) -> Route:
-    """The lists between an assignment's slots and the side where every neuron has one seat.
+) -> SendLists:
+    """The lists between an assignment's slots and the side where every neuron has one position.
 
     Args:
       ids: the assignment of one group; ids from N on are empty slots.
-      seats: the one seat of every neuron, counted over all devices.
-      a_device: seats a device has on that side.
+      positions: the one position of every neuron, counted over all devices.
+      a_device: positions a device has on that side.
       devices: D, a divisor of S.
       ranks: the most holders a neuron can have.
     """
     ids = jnp.asarray(ids)
-    width, flat, lists = len(seats), ids.ravel(), devices * ranks
-    seat = seats[jnp.minimum(flat, width - 1)]
-    key = seat // a_device * ranks + _rank(ids, width, ranks)
+    width, flat, lists = len(positions), ids.ravel(), devices * ranks
+    position = positions[jnp.minimum(flat, width - 1)]
+    key = position // a_device * ranks + _rank(ids, width, ranks)
     key = jnp.where(flat < width, key, lists).reshape(devices, -1)
     holder, held = jnp.arange(devices)[:, None], key.shape[1]
     order = (holder * held + stable_order(key, lists + 1)).ravel().astype(jnp.int32)
     count = jnp.zeros((devices, lists + 1), jnp.int32).at[holder, key].add(1)
     starts = holder * held + jnp.cumsum(count, axis=1) - count
     shape = (devices, devices, ranks)
-    return Route(
-        seats=order,
-        places=(seat % a_device)[order],
+    return SendLists(
+        slots=order,
+        places=(position % a_device)[order],
         starts=starts[:, :-1].reshape(shape),
         lengths=count[:, :-1].reshape(shape),
     )
@@ -105,12 +105,12 @@ def capacity(share: float, row_bytes: int) -> int:
     Of the numbers down to half of that, the one whose multiple fits the share best.
     """
     row = max(row_bytes, 1)
-    most = min(max(share / PASSES, LEAST_BYTES / row), share, MESSAGE_BYTES / row)
+    most = min(max(share / CHUNKS, LEAST_BYTES / row), share, MESSAGE_BYTES / row)
     fits = lambda c: (-(-share // c) * c, -c)
     return int(min(range(max(1, math.ceil(most / 2)), max(1, math.ceil(most)) + 1), key=fits))
 
 
-def _rank(ids: Int[Array, "S m"], width: int, ranks: int) -> Int[Array, " seats"]:
+def _rank(ids: Int[Array, "S m"], width: int, ranks: int) -> Int[Array, " slots"]:
     """For each slot, how many earlier workers hold its neuron."""
     if ranks == 1:
         return jnp.zeros(ids.size, jnp.int32)

@@ -1,9 +1,10 @@
 """The three ways rows go: out from home to the slots, on from holder to holder, and back home.
 
-Each carries all leaves that have rows of one group, in the passes of one ``Route``, and gives the
-leaves by their numbers and the number of passes.
+Each carries all leaves that have rows of one group, in the chunks of its send lists, and gives the
+leaves by their numbers and the number of chunks.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -18,78 +19,81 @@ from ist_jax.core.indexing import lay, read, slots
 from ist_jax.partition import Assignment
 from ist_jax.sharded import send_lists
 from ist_jax.sharded.chunks import WORKER, Rows, travel
-from ist_jax.sharded.layout import Journey, Layout, Leaf
+from ist_jax.sharded.layout import Layout, LeafLayout, Transfer
 
 Moved = tuple[dict[int, Array], Int[Array, ""]]
 
 
 def from_home(
-    layout: Layout, journey: Journey, homes: Mapping[int, Array], who: Assignment
+    layout: Layout, transfer: Transfer, homes: Mapping[int, Array], assignment: Assignment
 ) -> Moved:
     """From the homes to the slots, cut to what each slot's worker holds; empty ones get zeros."""
-    seats = send_lists.home(layout.widths[journey.group])
-    ids, a_device = who[journey.group], layout.home(journey.group)
-    lists = send_lists.route(ids, seats, a_device, layout.devices)
-    leaves = {n: layout.leaves[n] for n in journey.leaves}
+    positions = send_lists.positions_at_home(layout.widths[transfer.group])
+    ids, a_device = assignment[transfer.group], layout.home(transfer.group)
+    lists = send_lists.lists_between(ids, positions, a_device, layout.devices)
+    leaves = {n: layout.leaves[n] for n in transfer.leaves}
 
     def send(at: Rows):
-        return [_select(leaf, homes[n], at, who) for n, leaf in leaves.items()]
+        return [_select(leaf, homes[n], at, assignment) for n, leaf in leaves.items()]
 
     empty = [
-        jnp.zeros((layout.held(journey.group), *leaf.row(layout.slots)), leaf.dtype)
+        jnp.zeros((layout.held(transfer.group), *leaf.row(layout.slots)), leaf.dtype)
         for leaf in leaves.values()
     ]
-    filled, passes = travel(journey, lists, empty, send, _fill, outward=True)
-    return dict(zip(leaves, filled, strict=True)), passes
+    filled, chunks = travel(transfer, lists, empty, send, _fill, outward=True)
+    return dict(zip(leaves, filled, strict=True)), chunks
 
 
 def to_next(
     layout: Layout,
-    journey: Journey,
+    transfer: Transfer,
     rows: Mapping[int, Array],
     before: Mapping[int, Array],
-    who: Assignment,
-    who_next: Assignment,
+    assignment: Assignment,
+    next_assignment: Assignment,
     took_part: Bool[Array, " S"] | None = None,
 ) -> Moved:
     """From the slots of one assignment to those of the next; each neuron has one in both.
 
     Rows of workers that did not take part go on as they were before.
     """
-    width, slots_each = layout.widths[journey.group], layout.slots[journey.group]
-    seats, ids = send_lists.seats_of(who[journey.group], width), who_next[journey.group]
-    lists = send_lists.route(ids, seats, layout.held(journey.group), layout.devices)
-    going = [rows[n] for n in journey.leaves]
+    width, slots_each = layout.widths[transfer.group], layout.slots[transfer.group]
+    positions, ids = (
+        send_lists.positions_of_holders(assignment[transfer.group], width),
+        next_assignment[transfer.group],
+    )
+    lists = send_lists.lists_between(ids, positions, layout.held(transfer.group), layout.devices)
+    going = [rows[n] for n in transfer.leaves]
     if took_part is not None:
         trained = jnp.repeat(took_part[here(layout)], slots_each)
         # A barrier, because selecting and transposing in one loop takes four times as long.
         going = [lax.optimization_barrier(leaf) for leaf in going]
         going = [
             jnp.where(lay(trained, (0,), leaf.ndim), leaf, before[n])
-            for n, leaf in zip(journey.leaves, going, strict=True)
+            for n, leaf in zip(transfer.leaves, going, strict=True)
         ]
 
     def send(at: Rows):
         return [leaf.at[at.place].get(mode="promise_in_bounds") for leaf in going]
 
     # They arrive where the old rows lay: all of those are overwritten, but in empty slots.
-    filled = [before[n] for n in journey.leaves]
+    filled = [before[n] for n in transfer.leaves]
     if layout.workers * slots_each > width:
         full = ids[here(layout)].ravel() < width
         filled = [
             jnp.where(lay(full, (0,), leaf.ndim), leaf, jnp.zeros((), leaf.dtype))
             for leaf in filled
         ]
-    filled, passes = travel(journey, lists, filled, send, _fill, outward=True)
-    return dict(zip(journey.leaves, filled, strict=True)), passes
+    filled, chunks = travel(transfer, lists, filled, send, _fill, outward=True)
+    return dict(zip(transfer.leaves, filled, strict=True)), chunks
 
 
 def to_home(
     layout: Layout,
-    journey: Journey,
+    transfer: Transfer,
     rows: Mapping[int, Array | list[Array]],
     homes: Mapping[int, Array],
-    who: Assignment,
+    assignment: Assignment,
     took_part: Bool[Array, " S"] | None = None,
 ) -> Moved:
     """From the slots to the homes: the value of the one holder, or the mean over several.
@@ -97,72 +101,51 @@ def to_home(
     Rows of a leaf that goes in a code are its parts, and are added to what is at home.
     """
     took_part = jnp.ones(layout.workers, bool) if took_part is None else took_part
-    ids = jnp.where(took_part[:, None], who[journey.group], layout.widths[journey.group])
-    seats, a_device = send_lists.home(layout.widths[journey.group]), layout.home(journey.group)
+    ids = jnp.where(took_part[:, None], assignment[transfer.group], layout.widths[transfer.group])
+    positions, a_device = (
+        send_lists.positions_at_home(layout.widths[transfer.group]),
+        layout.home(transfer.group),
+    )
     ranks = 1 if layout.disjoint else layout.workers
-    lists = send_lists.route(ids, seats, a_device, layout.devices, ranks)
-    tables = {g: slots(ids, layout.widths[g], took_part) for g, ids in who.items()}
-    leaves = {n: layout.leaves[n] for n in journey.leaves}
-    counts = [len(leaf.parts(layout.slots, "back")) for leaf in leaves.values()]
-
-    def send(at: Rows):
-        near = jnp.minimum(at.seat, layout.held(journey.group) - 1)
-        every = [part for n in leaves for part in _parts(rows[n])]
-        return [part.at[near].get(mode="promise_in_bounds") for part in every]
-
-    def receive(totals, at: Rows, pieces):
-        parts = iter(pieces)
-        of_leaves = [[next(parts) for _ in range(count)] for count in counts]
-
-        def from_device(d, totals):  # one by one: rows as wide as at home are few at a time
-            one = Rows(*(value[d] for value in at))
-            return [
-                _settle(
-                    layout, leaf, total, one, *_decoded(layout, leaf, of_leaf, d, homes[n]), tables
-                )
-                for (n, leaf), total, of_leaf in zip(leaves.items(), totals, of_leaves, strict=True)
-            ]
-
-        return lax.fori_loop(0, len(at.seat), from_device, totals)
-
-    def start(n, leaf):
-        if layout.disjoint:
-            return (homes[n],)
-        ndim = max(leaf.others, default=0) + 1
-        counts = [size if axis < ndim else 1 for axis, size in enumerate(homes[n].shape)]
-        return mean.start(homes[n], counts)
-
-    begin = [start(n, leaf) for n, leaf in leaves.items()]
-    totals, passes = travel(journey, lists, begin, send, receive, outward=False)
+    lists = send_lists.lists_between(ids, positions, a_device, layout.devices, ranks)
+    tables = {g: slots(ids, layout.widths[g], took_part) for g, ids in assignment.items()}
+    leaves = {n: layout.leaves[n] for n in transfer.leaves}
+    parts = [part for n in leaves for part in _parts(rows[n])]
+    send = functools.partial(_read, parts, layout.held(transfer.group))
+    receive = functools.partial(_receive, layout, leaves, homes, tables)
+    begin = [_nothing(layout, leaf, homes[n]) for n, leaf in leaves.items()]
+    totals, chunks = travel(transfer, lists, begin, send, receive, outward=False)
     if layout.disjoint:
-        return {n: home for n, (home,) in zip(leaves, totals, strict=True)}, passes
+        return {n: home for n, (home,) in zip(leaves, totals, strict=True)}, chunks
     return {
         n: mean.end(total, layout.workers, homes[n])
         for n, total in zip(leaves, totals, strict=True)
-    }, passes
+    }, chunks
 
 
 def here(layout: Layout) -> Int[Array, " k"]:
     """The numbers of the workers on this device."""
-    return lax.axis_index(WORKER) * layout.some + jnp.arange(layout.some)
+    if layout.devices == 1:
+        return jnp.arange(layout.workers)
+    return lax.axis_index(WORKER) * layout.workers_each + jnp.arange(layout.workers_each)
 
 
 def _fill(slots_filled: list[Array], at: Rows, pieces: list[Array]) -> list[Array]:
     return [
-        value.at[at.seat.ravel()].set(piece.reshape(-1, *value.shape[1:]), mode="drop")
+        value.at[at.slot.ravel()].set(piece.reshape(-1, *value.shape[1:]), mode="drop")
         for value, piece in zip(slots_filled, pieces, strict=True)
     ]
 
 
-def _select(leaf: Leaf, rows: Array, at: Rows, who: Assignment) -> Array:
-    """Rows ``[X, C, ...]`` of those that lie here, cut to what each slot's worker holds."""
+def _select(leaf: LeafLayout, rows: Array, at: Rows, assignment: Assignment) -> Array:
+    """Rows ``[X, C, ...]`` of those that are here, cut to what each slot's worker holds."""
     if not leaf.others:
         return rows.at[at.place].get(mode="promise_in_bounds")
     ndim = max(leaf.others) + 2
     where = [lay(at.place, (0, 1), ndim)]
     for axis in range(1, ndim - 1):
         if axis in leaf.others:
-            where.append(lay(who[leaf.others[axis]][at.worker], (0, 1, axis + 1), ndim))
+            where.append(lay(assignment[leaf.others[axis]][at.worker], (0, 1, axis + 1), ndim))
         else:
             where.append(lay(jnp.arange(rows.shape[axis]), (axis + 1,), ndim))
     value, held = read(rows, where)
@@ -174,7 +157,7 @@ def _parts(rows: Array | list[Array]) -> list[Array]:
 
 
 def _decoded(
-    layout: Layout, leaf: Leaf, parts: list[Array], device: Array, home: Array
+    layout: Layout, leaf: LeafLayout, parts: list[Array], device: Array, home: Array
 ) -> tuple[Array, Array | None]:
     """Rows ``[C, ...]`` that came from a device, and the leaf at home that they are added to."""
     mine = [part[device] for part in parts]
@@ -184,16 +167,55 @@ def _decoded(
     return leaf.code.decode(mine, math.prod(row)).reshape(-1, *row), home
 
 
+def _read(parts: list[Array], held: int, at: Rows) -> list[Array]:
+    """What goes home in a chunk: of every part the rows of its slots; a device has ``held``."""
+    near = jnp.minimum(at.slot, held - 1)
+    return [part.at[near].get(mode="promise_in_bounds") for part in parts]
+
+
+def _nothing(layout: Layout, leaf: LeafLayout, home: Array) -> tuple[Array] | mean.Total:
+    """What has been put into a leaf before the first row comes home."""
+    if layout.disjoint:
+        return (home,)
+    ndim = max(leaf.others, default=0) + 1
+    return mean.start(home, [size if axis < ndim else 1 for axis, size in enumerate(home.shape)])
+
+
+def _receive(
+    layout: Layout,
+    leaves: Mapping[int, LeafLayout],
+    homes: Mapping[int, Array],
+    tables: Mapping[str, Int[Array, "S N"]],
+    totals: list[Any],
+    at: Rows,
+    pieces: list[Array],
+) -> list[Any]:
+    """Puts the rows ``[X, C, ...]`` of X devices into the leaves at home, one device at a time:
+    rows as wide as at home are then few."""
+    parts = iter(pieces)
+    counts = [len(leaf.parts(layout.slots, "back")) for leaf in leaves.values()]
+    of_leaves = [[next(parts) for _ in range(count)] for count in counts]
+
+    def from_device(d, totals):
+        one = Rows(*(value[d] for value in at))
+        return [
+            _settle(layout, leaf, total, one, *_decoded(layout, leaf, mine, d, homes[n]), tables)
+            for (n, leaf), total, mine in zip(leaves.items(), totals, of_leaves, strict=True)
+        ]
+
+    return lax.fori_loop(0, len(at.slot), from_device, totals)
+
+
 def _settle(
     layout: Layout,
-    leaf: Leaf,
+    leaf: LeafLayout,
     total: tuple[Array] | mean.Total,
     at: Rows,
     piece: Array,
     home: Array | None,
     tables: Mapping[str, Int[Array, "S N"]],
 ) -> tuple[Array] | mean.Total:
-    """Puts rows ``[C, ...]`` from one device into those that lie at home, or adds them to it."""
+    """Puts rows ``[C, ...]`` from one device into those at home, or adds them to it."""
     old = 0 if home is None else home.at[at.place].get(mode="promise_in_bounds")
     if layout.disjoint and not leaf.others:
         value = piece if home is None else old + piece

@@ -33,8 +33,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from ist_jax.core.errors import InputError
-from ist_jax.core.keys import Number, fold
-from ist_jax.partition import Assignment, Partition
+from ist_jax.core.keys import fold
+from ist_jax.partition import Assignment, Context, Draw
 from ist_jax.sketch import supports
 from ist_jax.sketch.quadratics import Integer, Quadratics, Real, inverse_root
 from ist_jax.sketch.supports import Support
@@ -229,23 +229,17 @@ def dense(drawn: Drawn, d: int) -> Float[np.ndarray, "*draws n d d"]:
     return hot.swapaxes(-1, -2) @ blocks @ hot
 
 
-def as_partition(sketch: Sketch, group: str) -> Partition:
+def as_draw(sketch: Sketch, group: str) -> Draw:
     """The same draws as an assignment of one group, for ``ist_jax.build`` under float64.
 
     In round k a trainer with key K trains the coordinates that ``iterate.run`` draws in step k of a
     run with key K.
     """
 
-    def assign(
-        key: Key[Array, ""],
-        widths: object,
-        workers: int,
-        round: Number = 0,
-        previous: Assignment | None = None,
-    ) -> Assignment:
-        return {group: jnp.sort(sketch.draw(fold(key, round)).ids, axis=1)}
+    def draw(key: Key[Array, ""], context: Context) -> Assignment:
+        return {group: jnp.sort(sketch.draw(fold(key, context.number)).ids, axis=1)}
 
-    return assign
+    return draw
 
 
 def _counts(n: Integer, d: Integer) -> tuple[int, int]:

@@ -39,10 +39,11 @@ def loss(
 ) -> Loss:
     """``loss(params, batch, key)``: the mean of ``blockwise.loss`` over the labels that are held.
 
-    ``batch["y"]`` is ``int32[B, P]``, padded with the number of labels; or, where a worker holds
-    a sample of them, ``{"labels": [B, P], "sure": [B], "drawn": [B]}``: the first ``sure`` slots
-    are labels of the round's examples, the next ``drawn`` stand for all others, each for (labels -
-    sure) / drawn, and the rest are empty. The sum over them is in expectation that over all labels.
+    ``batch["y"]`` is ``int32[B, P]``, padded with the number of labels. Where a worker holds a
+    sample of the labels, the batch also has ``"sure"`` and ``"drawn"``, ``int32[B]``: the first
+    ``sure`` slots are labels of the round's examples, the next ``drawn`` stand for all others, each
+    for (labels - sure) / drawn, and the rest are empty. The sum over them is in expectation that
+    over all labels.
 
     Args:
       model: ``apply(params, x, train=True, rngs=...)`` gives ``hidden [B, m], kernel [m, L]``.
@@ -61,12 +62,11 @@ def loss(
         hidden, kernel = factors
         y, slots = batch["y"], kernel.shape[1]
         weight = jnp.zeros(slots, hidden.dtype)
-        if isinstance(y, dict):
-            sure, drawn, number = y["sure"][0], y["drawn"][0], jnp.arange(slots)
+        if "sure" in batch:
+            sure, drawn, number = batch["sure"][0], batch["drawn"][0], jnp.arange(slots)
             stands_for = jnp.log((labels - sure) / jnp.maximum(drawn, 1))
             weight = jnp.where(number < sure + drawn, stands_for, -jnp.inf)
             weight = jnp.where(number < sure, 0.0, weight)
-            y = y["labels"]
         return blockwise.loss(hidden, kernel, y, weight, kind, bias, block).mean()
 
     return mean

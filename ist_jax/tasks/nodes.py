@@ -18,7 +18,7 @@ import optax
 
 from ist_jax.core.errors import InputError
 from ist_jax.data.graph import TEST, VALID, Graph
-from ist_jax.local import Loss, Seen
+from ist_jax.local import COMMON, HELD, NEURONS, Loss
 from ist_jax.models import message_passing
 from ist_jax.models.message_passing import Links
 
@@ -28,37 +28,38 @@ AT_ONCE = 2**26  # numbers of a block
 
 
 def loss(model: nn.Module) -> Loss:
-    """``loss(params, seen, key)``: mean cross entropy of a batch's nodes that have a label.
+    """``loss(params, batch, key)``: mean cross entropy of a batch's nodes that have a label.
 
-    ``seen.batch = {"x": {"nodes": int [m], "links": Links}, "y": int [m]}``, y -1 for the others;
-    ``seen.common`` the features of all nodes, ``[n, F]``, 0 for a number beyond n. Of a subnet to
-    which ``features`` or ``labels`` are dealt out, only those: nodes with other labels have none.
+    The batch is ``{"x": {"nodes": int [m], "links": Links}, "y": int [m]}``, y -1 for the others,
+    with what ``local.with_common`` adds: ``"common"`` are the features of all nodes, ``[n, F]``, 0
+    for a number beyond n. Of a subnet that holds some of the ``features`` or ``labels``, only
+    those: nodes with other labels have none.
 
     Raises (the loss):
       InputError: a batch without what is common.
     """
 
-    def of(params, seen, key):
-        if not isinstance(seen, Seen):
+    def mean(params, batch, key):
+        if COMMON not in batch:
             raise InputError(
                 "the loss of a graph's nodes looks their features up: hand them to the trainer, "
                 "round(state, batches, common=graph.features)"
             )
-        batch, features, who, held = seen
+        features, neurons, held = batch[COMMON], batch[NEURONS], batch[HELD]
         h, y = message_passing.at(jnp.asarray(features), batch["x"]["nodes"]), batch["y"]
-        if "features" in who:
-            h = message_passing.at(h.T, who["features"]).T
+        if "features" in neurons:
+            h = message_passing.at(h.T, neurons["features"]).T
         x = {"features": h, "links": batch["x"]["links"], "held": held}
         logits: Any = model.apply(params, x, train=True, rngs={"dropout": key})
-        if "labels" in who:
+        if "labels" in neurons:
             logits = jnp.where(held["labels"], logits, -jnp.inf)
-            is_it = who["labels"] == y[:, None]
+            is_it = neurons["labels"] == y[:, None]
             y = jnp.where(is_it.any(axis=1), is_it.argmax(axis=1), -1)
         there = y >= 0
         each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(y, 0))
         return jnp.sum(jnp.where(there, each, 0.0)) / jnp.maximum(there.sum(), 1)
 
-    return of
+    return mean
 
 
 def logits(

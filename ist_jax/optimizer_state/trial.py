@@ -1,0 +1,81 @@
+"""An optimizer is tried on a small net, to see what ``checks`` cannot read off its state."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ist_jax import local
+from ist_jax.optimizer_state.carry import Memory
+
+PyTree = Any
+SIDE = 3  # neurons that an axis has
+PICKS = 4  # gradients of a round that are looked at
+HORIZON = 1 << 12  # local steps that are looked ahead
+BANK = 61  # gradients that are gone round: a prime, so that no period of an optimizer fits
+
+
+def waits(optimizer: optax.GradientTransformation, memory: Memory, net: PyTree, steps: int) -> bool:
+    """Whether a gradient of a round waits for a later one.
+
+    Copies of a net train side by side, the first on all gradients as they are, each other with one
+    of the round's gradients turned round.
+    """
+    picks = np.unique(np.linspace(0, steps - 1, PICKS).astype(int))
+    step = _steps_of_copies(optimizer, net)
+
+    def run(nets, states, first, last, picks):
+        """Steps ``first`` to ``last``, until all copies have had an update of their own."""
+        changed = np.zeros(len(picks), bool)
+        for number in range(first, last):
+            signs = np.where(picks == number, -1.0, 1.0)
+            nets, states, differs = step(nets, states, number % BANK, np.append(1.0, signs))
+            changed |= np.asarray(differs)
+            if changed.all():
+                break
+        return jax.tree.map(lambda leaf: leaf[0], (nets, states)), changed
+
+    copies = lambda tree: jax.tree.map(lambda leaf: jnp.stack([leaf] * (len(picks) + 1)), tree)
+    begin = jax.jit(lambda net, carried: copies((net, memory.resume(net, carried))))
+    now, carried = net, memory.carry(optimizer.init(net))
+    for first in range(0, HORIZON, steps):
+        nets, states = begin(now, carried)
+        (now, state), changed = run(nets, states, first, first + steps, first + picks)
+        if changed.all():
+            return False
+        carried = memory.carry(state)
+    _, later = run(copies(net), copies(optimizer.init(net)), 0, HORIZON, picks)
+    return bool((later & ~changed).any())
+
+
+def _steps_of_copies(optimizer: optax.GradientTransformation, net: PyTree) -> Callable[..., Any]:
+    """A step of copies of a net, with the sign of the gradient of each, and whose update differs
+    from the first one's."""
+    draw = np.random.default_rng(1)
+    bank = jax.tree.map(lambda leaf: draw.normal(size=(BANK, *leaf.shape)).astype(leaf.dtype), net)
+
+    @jax.jit
+    def step(nets, states, number, signs):
+        turn = lambda leaf: jnp.multiply.outer(signs.astype(leaf.dtype), leaf[number])
+        gradients = jax.tree.map(lambda leaf: turn(jnp.asarray(leaf)), bank)
+        value = 1 / (1.0 + number)
+        update = lambda gradient, state, net: local.update(
+            optimizer, gradient, state, net, value, lambda net: value
+        )
+        updates, states = jax.vmap(update)(gradients, states, nets)
+        differ = [
+            (leaf != leaf[:1]).reshape(len(leaf), -1).any(1) for leaf in jax.tree.leaves(updates)
+        ]
+        return jax.vmap(optax.apply_updates)(nets, updates), states, jnp.stack(differ).any(0)[1:]
+
+    return step
+
+
+def small(params: PyTree, seed: int = 0) -> PyTree:
+    """Random numbers in the structure of the parameters, axes at most ``SIDE`` long."""
+    draw = np.random.default_rng(seed)
+    one = lambda leaf: jnp.asarray(draw.normal(size=[min(n, SIDE) for n in leaf.shape]), leaf.dtype)
+    return jax.tree.map(one, params)

@@ -1,0 +1,95 @@
+"""A net between two rounds, seen in several ways: laid out for a round, at home, in natural shapes.
+
+Each function gives a program over the whole mesh; ``exchange`` has what a device does in it.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ist_jax.partition import Assignment
+from ist_jax.sharded import exchange
+from ist_jax.sharded.chunks import WORKER
+from ist_jax.sharded.layout import Layout
+from ist_jax.sharded.placement import EVERYWHERE, everywhere, in_group, place, specs, spread
+
+PyTree = Any
+
+
+def lay_out(
+    layout: Layout, over: Mesh, make: Callable[[Any], PyTree]
+) -> Callable[[Any, Assignment], PyTree]:
+    """``(start, assignment) -> `` the net ``make(start)`` laid out; a device makes its own part."""
+    spread_out = specs(layout)
+    shardings = jax.tree.map(lambda spec: NamedSharding(over, spec), spread_out)
+    depart = spread(
+        functools.partial(exchange.depart, layout), over, (spread_out, EVERYWHERE), spread_out
+    )
+
+    @jax.jit
+    def compiled(start, assignment):
+        home = lax.with_sharding_constraint(exchange.at_home(layout, make(start)), shardings)
+        return depart(home, assignment)
+
+    def on_the_mesh(leaf):
+        there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == set(over.devices.flat)
+        return leaf if there else place(leaf, over)
+
+    return lambda start, assignment: compiled(
+        jax.tree.map(on_the_mesh, start), place(dict(assignment), over)
+    )
+
+
+def bring_home(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyTree]:
+    """``(carried, assignment) -> `` the net with all its rows at home."""
+    arrive = functools.partial(exchange.arrive, layout)
+    if layout.devices == 1:
+        return lambda carried, assignment: carried
+    return jax.jit(spread(arrive, over, (specs(layout), EVERYWHERE), specs(layout)))
+
+
+def unfold(layout: Layout, over: Mesh, whole: bool) -> Callable[[PyTree, Assignment], PyTree]:
+    """``(carried, assignment) -> `` a copy in natural shapes, where ``unfolded`` says."""
+    if layout.devices == 1 and in_group(over) == 1:
+        return lambda carried, assignment: jax.tree.map(jnp.copy, carried)
+    unfolding = functools.partial(exchange.unfold, layout, everywhere=whole)
+    sharding_of = layout.tree.unflatten(sharding.spec for sharding in unfolded(layout, over, whole))
+    return jax.jit(spread(unfolding, over, (specs(layout), EVERYWHERE), sharding_of))
+
+
+def unfolded(layout: Layout, over: Mesh, whole: bool = False) -> list[NamedSharding]:
+    """Where each leaf is in its natural shape: its part on every device, or whole on all of them.
+
+    Whole it is if asked, and where D does not divide the width.
+    """
+
+    def spec(leaf):
+        on_all = whole or not layout.even(leaf)
+        return EVERYWHERE if on_all else PartitionSpec(*(None,) * leaf.axis, WORKER)
+
+    return [NamedSharding(over, spec(leaf)) for leaf in layout.leaves]
+
+
+def natural(layout: Layout, over: Mesh, home: PyTree) -> PyTree:
+    """Rows at home in their natural shapes, inside a program; each device keeps its own."""
+
+    def spec(leaf):
+        sharding_of = PartitionSpec(*(None,) * leaf.axis, WORKER) if leaf.split else EVERYWHERE
+        return NamedSharding(over, sharding_of)
+
+    shardings = layout.tree.unflatten(map(spec, layout.leaves))
+    return lax.with_sharding_constraint(exchange.natural(layout, home), shardings)
+
+
+def over(layout: Layout, devices: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function(net, ...)`` of a net with all its rows at home, compiled; it looks at it there."""
+    several = jax.process_count() > 1
+    return jax.jit(
+        lambda rows, *arguments: function(natural(layout, devices, rows), *arguments),
+        out_shardings=everywhere(devices) if several else None,
+    )
