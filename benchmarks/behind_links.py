@@ -19,9 +19,9 @@ from collections.abc import Sequence
 
 from benchmarks.network import NotPossible, network
 from experiments.pages.runs import rows_of, time_table
-from ist_jax.commands import report
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
+from ist_jax.run import report
 
 
 def trained(flags: Sequence[str], workers: int, gbps: float | None) -> dict[tuple[str, int], list]:

@@ -16,9 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from configs import quickstart
-from ist_jax.commands import report
-from ist_jax.run import training
+from ist_jax.run import config_files, report, training
 
 SHARES = (0, 10, 20, 30, 40, 50)  # per cent
 METHODS = ("ist", "local_sgd", "data_parallel")
@@ -31,7 +29,7 @@ def accuracies(
     folder: pathlib.Path, changes: dict[str, Any], resume: bool = False
 ) -> dict[str, np.ndarray]:
     """The last accuracy of each seed in per cent, by method."""
-    config = quickstart.get_config()
+    config = config_files.load("quickstart")
     config.checkpoint.every, config.eval_every = 0, config.rounds
     config.on_worker_failure = config.on_nonfinite = "drop"
     config.update_from_flattened_dict(changes)

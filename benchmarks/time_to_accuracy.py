@@ -46,7 +46,8 @@ def net_of(run: Run) -> str:
 
 def flags_of(run: Run) -> list[str]:
     """The config's flags of a run's command, with its first seed alone."""
-    words, flags = shlex.split(run.command)[3:], []
+    words, flags = shlex.split(run.command), []
+    words = [*itertools.dropwhile(lambda word: not word.startswith("--"), words)]
     for number, word in enumerate(words):
         if word.startswith("--config") and "=" in word:
             flags.append(word)

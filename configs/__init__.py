@@ -1,0 +1,1 @@
+"""One config a claim; an installed library has them as ``ist_jax.configs``."""

@@ -14,12 +14,12 @@ text format.
 
 from ml_collections import ConfigDict
 
-from configs import debian_packages
+from ist_jax.run import config_files
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """A variant is the hidden width, or "tiny"."""
-    config = debian_packages.get_config(variant)
+    config = config_files.load("debian_packages", variant, beside=__file__)
     config.workers = 8
     config.data.name = "xmc"
     config.data.options.most_features = 256

@@ -14,7 +14,7 @@ Data: cifar100 as TensorFlow Datasets prepares it (file_format="array_record"). 
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from ist_jax.run import config_files
 
 LEAST = {2: 0, 4: 6, 8: 4}
 
@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """A variant is the number of workers (2, 4 or 8), or "tiny"."""
     if variant not in ("", "tiny", *map(str, LEAST)):
         raise ValueError(f"variants are 2, 4, 8 and 'tiny'; found {variant!r}")
-    config = quickstart.get_config("tiny" if variant == "tiny" else "")
+    config = config_files.load("quickstart", "tiny" if variant == "tiny" else "", beside=__file__)
     config.methods = ("resist", "local_sgd")
     config.workers = int(variant) if variant.isdecimal() else 4
     config.min_depth = LEAST[config.workers]

@@ -10,10 +10,10 @@ Data: cifar10 as TensorFlow Datasets prepares it (file_format="array_record"). G
 
 from ml_collections import ConfigDict
 
-from configs import cifar100_resist
+from ist_jax.run import config_files
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    config = cifar100_resist.get_config(variant)
+    config = config_files.load("cifar100_resist", variant, beside=__file__)
     config.data.name = "cifar10"
     return config

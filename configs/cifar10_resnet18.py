@@ -12,11 +12,11 @@ Data: cifar10 as TensorFlow Datasets prepares it (file_format="array_record"). A
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from ist_jax.run import config_files
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    config = quickstart.get_config(variant)
+    config = config_files.load("quickstart", variant, beside=__file__)
     config.methods = ("ist", "local_sgd", "data_parallel")
     config.data.name = "cifar10"
     config.data.batch = 128

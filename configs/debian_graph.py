@@ -12,11 +12,11 @@ Expected: docs/results/gist.md.
 
 from ml_collections import ConfigDict
 
-from configs import wordnet_sage
+from ist_jax.run import config_files
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """Variants: as configs/wordnet_sage.py."""
-    config = wordnet_sage.get_config(variant)
+    config = config_files.load("wordnet_sage", variant, beside=__file__)
     config.data.name = "debian_graph"
     return config

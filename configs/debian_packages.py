@@ -13,14 +13,14 @@ Expected: docs/results/vldb.md.
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from ist_jax.run import config_files
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """A variant is the hidden width, or "tiny"."""
     if variant not in ("", "tiny") and not variant.isdecimal():
         raise ValueError(f"a variant is a hidden width, or 'tiny'; found {variant!r}")
-    config = quickstart.get_config("tiny" if variant == "tiny" else "")
+    config = config_files.load("quickstart", "tiny" if variant == "tiny" else "", beside=__file__)
     config.methods = ("ist", "data_parallel")
     config.seeds = (0,)
     config.workers = 4

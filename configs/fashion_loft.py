@@ -14,14 +14,14 @@ Expected: docs/results/loft.md.
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from ist_jax.run import config_files
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """Variants: "", "wide", "tiny"."""
     if variant not in ("", "wide", "tiny"):
         raise ValueError(f"variants are 'wide' and 'tiny'; found {variant!r}")
-    config = quickstart.get_config("tiny" if variant == "tiny" else "")
+    config = config_files.load("quickstart", "tiny" if variant == "tiny" else "", beside=__file__)
     config.methods = ("loft", "local_sgd", "data_parallel")
     config.local_steps = 15
     config.epochs = 3.0

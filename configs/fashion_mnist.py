@@ -10,11 +10,11 @@ Expected (3 seeds): docs/results/fashion_mnist.md.
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from ist_jax.run import config_files
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    config = quickstart.get_config(variant)
+    config = config_files.load("quickstart", variant, beside=__file__)
     config.methods = ("ist", "local_sgd", "data_parallel", "ensemble", "dense_subnet", "single")
     config.data.name = "fashion_mnist"
     config.data.batch = 128

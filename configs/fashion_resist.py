@@ -14,7 +14,7 @@ Expected: docs/results/resist.md.
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from ist_jax.run import config_files
 
 BLOCKS = (2, 2, 8, 2)
 EVERY = {"stage1": 2, "stage2": 1, "stage3": 7, "stage4": 1}
@@ -35,7 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
         raise ValueError(
             f"variants are {', '.join([*filter(None, LADDER), 'tiny'])}; found {variant!r}"
         )
-    config = quickstart.get_config("tiny" if variant == "tiny" else "")
+    config = config_files.load("quickstart", "tiny" if variant == "tiny" else "", beside=__file__)
     groups, method, preactivated, least = LADDER["" if variant == "tiny" else variant]
     config.methods = (method,)
     if variant in ("", "tiny"):

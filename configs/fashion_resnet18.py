@@ -12,11 +12,11 @@ Expected: docs/results/vldb.md.
 
 from ml_collections import ConfigDict
 
-from configs import fashion_vgg12
+from ist_jax.run import config_files
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    config = fashion_vgg12.get_config(variant)
+    config = config_files.load("fashion_vgg12", variant, beside=__file__)
     config.model.name = "resnet"
     config.model.widths = ConfigDict({"hidden0": 16 if variant == "tiny" else 512})
     config.model.options = ConfigDict({"base": 4})

@@ -11,11 +11,11 @@ Expected: docs/results/vldb.md.
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from ist_jax.run import config_files
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    config = quickstart.get_config(variant)
+    config = config_files.load("quickstart", variant, beside=__file__)
     config.methods = ("ist", "local_sgd", "data_parallel")
     config.seeds = (0,)
     config.data.name = "fashion_mnist"

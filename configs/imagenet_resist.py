@@ -11,11 +11,11 @@ Data: imagenet2012 as TensorFlow Datasets prepares it (file_format="array_record
 
 from ml_collections import ConfigDict
 
-from configs import cifar100_resist
+from ist_jax.run import config_files
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    config = cifar100_resist.get_config(variant)
+    config = config_files.load("cifar100_resist", variant, beside=__file__)
     config.data.name = "imagenet"
     config.model.options.crop = 0
     config.model.options.large = True

@@ -15,11 +15,11 @@ data is for those. GPUs or TPUs, and days.
 
 from ml_collections import ConfigDict
 
-from configs import cifar10_resnet18
+from ist_jax.run import config_files
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    config = cifar10_resnet18.get_config(variant)
+    config = config_files.load("cifar10_resnet18", variant, beside=__file__)
     config.workers = 8
     config.top = 10
     config.data.name = "imagenet"

@@ -7,94 +7,31 @@ Claim: IST stays within a point of ordinary training while each worker trains a 
 parameters; subnets that are drawn once and never mix (the ensemble) fall behind.
 Paper: Yuan et al., PVLDB 15(8), 2022: plain SGD, standardised layers, statistics recomputed.
 Expected (3 seeds, 480 steps a worker): docs/results/quickstart.md.
+Every other key, and what it means: ist_jax/run/schema.py.
 """
 
 from ml_collections import ConfigDict
+
+from ist_jax.run import schema
 
 
 def get_config(variant: str = "") -> ConfigDict:
     if variant not in ("", "tiny"):
         raise ValueError(f"configs/quickstart.py has one variant, 'tiny'; found {variant!r}")
-    config = ConfigDict()
+    config = schema.default()
     config.methods = ("ist", "local_sgd", "data_parallel", "ensemble", "single")
     config.seeds = (0, 1, 2)
-
     config.workers = 4
-    config.local_steps = 8  # J, between two exchanges
+    config.local_steps = 8
     config.rounds = 60
-    config.epochs = 0.0  # if positive, rounds are set so that the workers see the data so often
-    config.assignment = "permutation"  # or "balanced", "joint"
-    config.warm_up = 0  # rounds of local SGD before anything is cut
-    config.min_depth = 0  # blocks of a stage that each worker holds at least (resist)
-    config.shares = ()  # relative capacity of each worker; () is equal
-    config.normalise = "standardise"  # or "scale", "none"
-    config.compress = ""  # updates: "8bit", "4bit", "top0.01" (the largest hundredth)
-    config.optimiser_state = "reset"  # or "keep"
-
-    config.data = ConfigDict()
+    config.eval_every = 5
+    config.normalise = "standardise"
     config.data.name = "digits"
-    config.data.path = ""
-    config.data.batch = 32  # examples (of a graph: clusters) of a worker in a local step
-    config.data.split = "disjoint"  # or "all", or "same" (and the same order)
-    config.data.skew = 0.0  # Dirichlet concentration of classes over workers; 0 is even
-    config.data.skip_bad = False  # leave bad examples out, and tell how many those were
-    config.data.cache = ""  # where prepared sets are kept; default: ~/.cache/ist_jax
-    config.data.options = ConfigDict()  # of the data set's own: see its load function
-
-    config.model = ConfigDict()
-    config.model.name = "mlp"  # or "cnn", "vgg", "resnet", "xmc", "graph"
+    config.data.batch = 32
+    config.model.name = "mlp"
     config.model.widths = ConfigDict({"hidden0": 1024, "hidden1": 1024})
-    config.model.affine = True
-    config.model.logits = True  # standardise the logits too
-    config.model.options = ConfigDict()  # of the model's own: see its attributes
-
-    config.optimizer = ConfigDict()
-    config.optimizer.name = "sgd"  # or "adam"
+    config.optimizer.name = "sgd"
     config.optimizer.lr = 0.1
-    config.optimizer.momentum = 0.0
-    config.optimizer.weight_decay = 0.0
-    config.optimizer.clip = 0.0  # global norm; 0 is no clipping
-    config.optimizer.schedule = "constant"  # or "cosine", "steps" (a tenth, from half and from 3/4)
-
-    config.lottery = ConfigDict()  # for experiments.lottery
-    config.lottery.pruned = (0.3, 0.5, 0.8)  # shares of the neurons of each group
-    config.lottery.epochs = 1.0  # that a pruned net is trained on for
-    config.lottery.lr = 0.01
-
-    config.xmc = ConfigDict()  # for sparse examples with several labels
-    config.xmc.loss = "logistic"  # or "softmax"
-    config.xmc.sampled = 0  # labels that IST trains beside a round's own; 0: all labels
-    config.xmc.block = 8192  # labels whose logits exist at once
-    config.xmc.propensity = (0.55, 1.5)  # A and B of propensity-scored precision
-
-    config.mesh = ConfigDict()
-    config.mesh.workers = 1  # devices, or groups of them, that workers are dealt to; 0: all
-    config.mesh.data = 1  # devices that share a worker, and split its batch
-    config.mesh.exact = False  # means in a fixed order: the same bits for every mesh.workers
-
-    config.checkpoint = ConfigDict()
-    config.checkpoint.every = 10  # rounds; 0: only when a signal stops the run
-    config.checkpoint.last = 2  # the newest so many stay,
-    config.checkpoint.permanent = 0  # and those of every so many rounds,
-    config.checkpoint.best = 0  # and so many that were the most accurate
-    config.checkpoint.on_error = "stop"  # or "go_on", if one cannot be written
-    config.checkpoint.folder = ""  # in place of the run folder's; may be remote (gs://...)
-
-    config.on_worker_failure = "raise"  # or "drop": the round goes on without it
-    config.on_nonfinite = "raise"  # or "drop": the worker's update is left out
-    config.faults = (
-        ""  # failures on purpose, as "drop:2@5;nan:0@7;slow:3x4" (ist_jax/run/faults.py)
-    )
-    config.round_timeout_s = 0.0  # a round that takes longer ends the process; 0: never
-
-    config.link_gbps = 0.0  # of every worker's link: --dry_run then predicts seconds per round
-    config.link_latency_ms = 0.2
-
-    config.eval_every = 5  # rounds
-    config.top = 1  # if more, also how often the label is among so many with the largest logits
-    config.statistics_examples = 2048  # of the training data, for the statistics of the whole net
-    config.tensorboard = False
-
     if variant == "tiny":
         config.seeds = (0,)
         config.rounds = 6

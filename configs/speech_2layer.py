@@ -16,7 +16,7 @@ Expected: docs/results/vldb.md.
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from ist_jax.run import config_files
 
 HIDDEN = {"hidden0": 4096}
 
@@ -25,7 +25,7 @@ def get_config(variant: str = "", hidden: dict[str, int] | None = None) -> Confi
     """Variants: "" (synthetic), "real", "tiny" (the digits in place of speech)."""
     if variant not in ("", "real", "tiny"):
         raise ValueError(f"variants are 'real' and 'tiny'; found {variant!r}")
-    config = quickstart.get_config("tiny" if variant == "tiny" else "")
+    config = config_files.load("quickstart", "tiny" if variant == "tiny" else "", beside=__file__)
     config.methods = ("ist", "local_sgd", "data_parallel", "ensemble")
     config.local_steps = 8
     config.data.batch = 128

@@ -13,8 +13,9 @@ Expected: docs/results/vldb.md.
 
 from ml_collections import ConfigDict
 
-from configs import speech_2layer
+from ist_jax.run import config_files
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    return speech_2layer.get_config(variant, {"hidden0": 4096, "hidden1": 4096})
+    hidden = {"hidden0": 4096, "hidden1": 4096}
+    return config_files.load("speech_2layer", variant, beside=__file__, hidden=hidden)

@@ -18,7 +18,7 @@ Expected: docs/results/gist.md.
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from ist_jax.run import config_files
 
 KINDS = ("sage", "gcn", "gat")
 
@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """A variant is the kind of net ("" is "sage"), or "tiny"."""
     if variant not in ("", "tiny", *KINDS):
         raise ValueError(f"variants are {', '.join(KINDS)} and 'tiny'; found {variant!r}")
-    config = quickstart.get_config("tiny" if variant == "tiny" else "")
+    config = config_files.load("quickstart", "tiny" if variant == "tiny" else "", beside=__file__)
     config.methods = ("ist",)
     config.workers = 4
     config.local_steps = 100

@@ -1,8 +1,9 @@
 """``python -m experiments.launch``, from a checkout: ``ist_jax.commands.launch``."""
 
+from experiments import PROGRAMS, here
 from ist_jax.commands import launch
 
-__doc__ = launch.__doc__
+__doc__ = here(launch.__doc__)
 
 if __name__ == "__main__":
-    launch.start()
+    launch.start(PROGRAMS["launch"], __doc__, ("experiments.main",))

@@ -1,8 +1,9 @@
 """``python -m experiments.lottery``, from a checkout: ``ist_jax.commands.lottery``."""
 
+from experiments import PROGRAMS, here
 from ist_jax.commands import lottery
 
-__doc__ = lottery.__doc__
+__doc__ = here(lottery.__doc__)
 
 if __name__ == "__main__":
-    lottery.start()
+    lottery.start(PROGRAMS["lottery"], __doc__)

@@ -152,7 +152,9 @@ def drawn(model, *inputs, seed=0):
 
 def tiny(of="quickstart", **changes):
     """The tiny variant of a config, for one method and on the digits."""
-    config = importlib.import_module(f"configs.{of}").get_config("tiny")
+    from ist_jax.run import config_files  # not before annotations are checked
+
+    config = config_files.load(of, "tiny")
     config.methods, config.checkpoint.every, config.data.name = ("ist",), 0, "digits"
     config.update_from_flattened_dict(changes)
     return config

@@ -13,10 +13,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("NPROC", "2")  # XLA's threads: how a sum is split between them
 
 import hashlib
-import importlib
 import json
 import pathlib
-import pkgutil
 import sys
 import tempfile
 
@@ -175,15 +173,17 @@ def many_labels():
 
 
 def of_config(name):
+    from ist_jax.run import config_files
+
     if name.startswith("sketch_"):
-        from ist_jax.commands import sketch as command
+        from ist_jax.run import sketching as command
 
         run = command.run
     else:
         from ist_jax.run import training
 
         run, training.load = training.run, some_data
-    config = importlib.import_module(f"configs.{name}").get_config("tiny")
+    config = config_files.load(name, "tiny")
     if config.get("model", {}).get("name") == "graph":
         config.data.batch = 1
     with tempfile.TemporaryDirectory() as folder:
@@ -205,12 +205,12 @@ def of_config(name):
 
 
 def configs():
-    import configs as folder
+    from ist_jax.run import config_files
 
     found = {}
-    for module in pkgutil.iter_modules(folder.__path__):
-        found[module.name] = of_config(module.name)
-        print(module.name, found[module.name], file=sys.stderr, flush=True)
+    for name in config_files.names():
+        found[name] = of_config(name)
+        print(name, found[name], file=sys.stderr, flush=True)
     return found
 
 

@@ -1,17 +1,16 @@
 """The figures of the README, run again: minutes each, by hand with ``pytest -m slow``."""
 
-import importlib
 import json
 
 import pytest
 
-from ist_jax.run import training
+from ist_jax.run import config_files, training
 
 pytestmark = pytest.mark.slow
 
 
 def accuracies(name, folder):
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = config_files.load(name)
     training.run(config, folder)
     results = json.loads((folder / "summary.json").read_text())["results"]
     assert all(len(result["seeds"]) == 3 for result in results.values())

@@ -1,36 +1,23 @@
 """Every config that comes with the library: passes its own check, can be built, and trains."""
 
-import importlib
-import pkgutil
-
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-import configs
 from ist_jax import data
-from ist_jax.commands import lottery
 from ist_jax.core.errors import InputError
 from ist_jax.data import graph
 from ist_jax.data.clusters import clustered
-from ist_jax.run import assemble, checks, training
+from ist_jax.run import assemble, checks, config_files, lottery, training
 
-CONFIGS = sorted(
-    module.name
-    for module in pkgutil.iter_modules(configs.__path__)
-    if not module.name.startswith("sketch_")  # of another command
-)
+CONFIGS = [name for name in config_files.names() if not name.startswith("sketch_")]
 SPARSE = ("amazon670k", "debian_packages")  # test_xmc.py trains such a net
 RESIST = (
     pytest.param("cifar10_resist", marks=pytest.mark.slow),  # as the next
     "cifar100_resist",
     pytest.param("imagenet_resist", marks=pytest.mark.slow),
 )
-
-
-def config_of(name, variant):
-    return importlib.import_module(f"configs.{name}").get_config(variant)
 
 
 def some_data(config):
@@ -49,9 +36,9 @@ def some_data(config):
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("variant", ["", "tiny"])
 def test_every_config_passes_its_own_check(name, variant):
-    checks.check(config_of(name, variant))
+    checks.check(config_files.load(name, variant))
     with pytest.raises(ValueError, match="found 'other'"):
-        config_of(name, "other")
+        config_files.load(name, "other")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +49,7 @@ def test_every_config_passes_its_own_check(name, variant):
     ],
 )
 def test_every_method_of_a_config_can_be_built(name, variant):
-    config = config_of(name, variant)
+    config = config_files.load(name, variant)
     if config.model.name == "graph":
         config.data.batch = 1  # the whole graph
     jobs = assemble.jobs(config, some_data(config))
@@ -73,7 +60,7 @@ def test_every_method_of_a_config_can_be_built(name, variant):
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in SPARSE])
 def test_every_config_has_a_plan(name, monkeypatch):
-    config = config_of(name, "tiny")
+    config = config_files.load(name, "tiny")
     if config.model.name == "graph":
         config.data.batch = 1
     monkeypatch.setattr(training, "load", some_data)
@@ -95,7 +82,7 @@ def test_every_config_has_a_plan(name, monkeypatch):
     ],
 )
 def test_what_does_not_fit_a_graph(changes, message):
-    config = config_of("wordnet_sage", "tiny")
+    config = config_files.load("wordnet_sage", "tiny")
     config.data.batch = 1
     config.model.widths.update(changes.pop("widths", {}))
     config.update(changes)
@@ -112,7 +99,7 @@ def test_what_does_not_fit_a_graph(changes, message):
     ids="/".join,
 )
 def test_every_other_method_trains_a_graph_whose_ends_are_groups(tmp_path, monkeypatch, methods):
-    config = config_of("wordnet_sage", "tiny")
+    config = config_files.load("wordnet_sage", "tiny")
     config.methods = methods
     config.data.batch, config.normalise, config.seeds = 1, "scale", (0,)
     config.model.widths = ConfigDict({"features": 256, "hidden0": 9, "hidden1": 16, "labels": 45})
@@ -125,14 +112,14 @@ def test_every_other_method_trains_a_graph_whose_ends_are_groups(tmp_path, monke
 @pytest.mark.slow
 def test_the_plain_resist_config_trains(tmp_path):
     """All its methods: ResIST, local SGD and nets as deep as a subnet."""
-    config = config_of("fashion_resist", "tiny")
+    config = config_files.load("fashion_resist", "tiny")
     config.data.name = "digits"
     training.run(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", RESIST)
 def test_those_with_other_data_train_on_mock_data_of_its_builder(name, tmp_path):
-    config = config_of(name, "tiny")
+    config = config_files.load(name, "tiny")
     config.data.path = str(tmp_path)
     if name == "imagenet_resist":
         config.data.cache = str(tmp_path / "cache")

@@ -18,11 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ist_jax.checkpoint import about as descriptions
-from ist_jax.commands import report
 from ist_jax.core.errors import CheckpointError, InputError
 from ist_jax.data import clusters, graph
 from ist_jax.data.sources import idx, sparse_text, wav
-from ist_jax.run import faults, metrics
+from ist_jax.run import faults, metrics, report
 
 HARD = (b"", b"\0", b"\xff" * 4, b"[" * 5000, b"9" * 5000, b"NaN", b"1e999", b"-1", b"null", b"{}")
 

@@ -11,9 +11,9 @@ import sys
 import pytest
 from conftest import ROOT, tiny
 
-from ist_jax.commands import lottery, sketch
+from ist_jax.commands import lottery
 from ist_jax.core.errors import InputError
-from ist_jax.run import lock, training
+from ist_jax.run import config_files, lock, sketching, training
 
 HOLD = """
 import pathlib, sys, time
@@ -38,9 +38,9 @@ def test_a_second_command_in_a_folder_is_refused_by_process_and_host(holder, tmp
     told = rf"in use: process {holder.pid} on {re.escape(socket.gethostname())} writes into it"
     with pytest.raises(InputError, match=told):
         training.run(tiny(), tmp_path)
-    config = __import__("configs.sketch_stuck", fromlist=["_"]).get_config("tiny")
+    config = config_files.load("sketch_stuck", "tiny")
     with pytest.raises(InputError, match=told):
-        sketch.run(config, tmp_path, overwrite=True)
+        sketching.run(config, tmp_path, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == [lock.NAME]
 
 

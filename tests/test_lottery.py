@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from conftest import ROOT, drawn, tiny
 
+from experiments.pages import making
 from ist_jax import pruning
-from ist_jax.commands import lottery as command
-from ist_jax.commands import report
 from ist_jax.core.errors import InputError
 from ist_jax.models.resnet import ResNet
+from ist_jax.run import lottery as command
 from ist_jax.run import training
 
 X = np.random.default_rng(0).normal(size=(6, 8, 8, 1)).astype(np.float32)
@@ -118,7 +118,7 @@ def test_a_run_is_pruned_and_trained_on(tmp_path, monkeypatch):
     assert [x["timed"] for x in times] == [0.0, 0.5]
     assert all(len(x["step_s"]) == command.TURNS and min(x["step_s"]) > 0 for x in times)
     assert command.table(lines).count("| ist") == 3
-    page = report.made("loft", [tmp_path / "run"], tmp_path / "loft.md", draw=True)
+    page = making.made("loft", [tmp_path / "run"], tmp_path / "loft.md", draw=True)
     assert command.table(lines) in page
     assert (tmp_path / "loft.png").stat().st_size > 10_000
     again = []
@@ -131,7 +131,7 @@ def test_a_run_is_pruned_and_trained_on(tmp_path, monkeypatch):
     )
     (tmp_path / "run/lottery.jsonl").write_text("\n".join(written[:lost]) + "\n")
     with pytest.raises(InputError, match="has not all pruned nets yet"):
-        report.made("loft", [tmp_path / "run"], tmp_path / "loft.md")
+        making.made("loft", [tmp_path / "run"], tmp_path / "loft.md")
     command.run(config, tmp_path / "run")
     assert again == [(1, 0.5, "random")], "the net whose line was not there"
     config.seeds = (0,)  # the other seed's lines are not this command's to drop

@@ -7,10 +7,9 @@ import sys
 import pytest
 from conftest import ROOT, tiny
 
-from configs import quickstart
 from ist_jax import data
 from ist_jax.core.errors import InputError
-from ist_jax.run import training
+from ist_jax.run import config_files, training
 
 QUICKSTART = "--config=configs/quickstart.py:tiny"
 
@@ -37,7 +36,7 @@ def timeless(rows):
 def finished(tmp_path_factory):
     """A run of four methods, with TensorBoard files; its tests share one process."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    config = quickstart.get_config("tiny")
+    config = config_files.load("quickstart", "tiny")
     config.methods = ("ist", "local_sgd", "data_parallel", "ensemble")
     config.seeds, config.tensorboard = (0, 1), True
     training.run(config, folder)
@@ -182,7 +181,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
         ),
         (
             ("--config=configs/sketch_bias.py", "--dry_run"),
-            "one of the analysis: experiments.sketch",
+            "one of the analysis, for the command sketch",
         ),
         (
             (QUICKSTART, "--dry_run", "--config.workerz=3"),
@@ -195,7 +194,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
         ),
         (
             ("--config=configs/quickstar.py", "--dry_run"),
-            "quickstar.py'; configs/ has amazon670k, ",
+            "quickstar.py'; the library has amazon670k, ",
         ),
         (
             ("--config=configs/fashion_mnist.py", "--config.data.path=/nowhere", "--dry_run"),

@@ -7,13 +7,12 @@ from conftest import ROOT
 from test_report import cells
 from test_vldb import run, section, told
 
-from configs.fashion_resist import LADDER
-from experiments.pages import gist, loft, resist
+from experiments.pages import gist, loft, making, resist
 from experiments.pages.published import LOFT_TRAFFIC, RESIST_TRAFFIC
 from experiments.pages.runs import gathered, time_table
-from ist_jax.commands import report
 from ist_jax.core.errors import InputError
 
+LADDER = resist.LADDER
 RESULTS = ROOT / "docs/results"
 
 
@@ -22,7 +21,7 @@ def test_a_page_in_the_repository_is_what_its_runs_give(folder, monkeypatch):
     monkeypatch.chdir(ROOT)
     page = RESULTS / f"{folder.name}.md"
     paths = [path.relative_to(ROOT) for path in (folder, page)]
-    assert report.made(folder.name, paths[:1], paths[1]) == page.read_text()
+    assert making.made(folder.name, paths[:1], paths[1]) == page.read_text()
 
 
 def step(tmp_path, name, accuracies, compress="", methods=()):

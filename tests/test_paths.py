@@ -12,11 +12,10 @@ import pytest
 from conftest import ROOT, tiny
 
 from ist_jax import data
-from ist_jax.commands import report, sketch
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
 from ist_jax.core.paths import expanded
-from ist_jax.run import compare, curves, metrics, saving, training
+from ist_jax.run import compare, config_files, curves, metrics, report, saving, sketching, training
 
 
 def test_home_folders_are_put_in_place_of_the_tilde(monkeypatch, tmp_path):
@@ -100,14 +99,14 @@ def test_a_number_that_is_none_is_named_where_it_is():
 
 
 def test_a_measure_that_does_not_exist_is_absent_and_why_is_said(monkeypatch, tmp_path):
-    build = training.build.build
+    build = training.assemble.build
 
     def without_propensity(*arguments):
         job = build(*arguments)
         measured = lambda state: {**job.evaluate(state), "propensity_1/test": math.nan}
         return job._replace(evaluate=measured)
 
-    monkeypatch.setattr(training.build, "build", without_propensity)
+    monkeypatch.setattr(training.assemble, "build", without_propensity)
     training.run(tiny(), tmp_path / "run")
     texts = [path.read_text() for path in (tmp_path / "run").glob("*.json*")]
     for text in texts:
@@ -128,13 +127,13 @@ def test_old_metrics_with_nan_are_still_read(tmp_path):
 
 
 def test_a_figure_whose_runs_diverged_leaves_what_was_there(tmp_path, monkeypatch):
-    config = __import__("configs.sketch_homogeneous", fromlist=["_"]).get_config("tiny")
-    sketch.run(config, tmp_path / "run")
+    config = config_files.load("sketch_homogeneous", "tiny")
+    sketching.run(config, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    module = sketch.figure(config)
+    module = sketching.figure(config)
     monkeypatch.setattr(module, "measure", lambda config: {"curves": np.full(3, np.inf).tolist()})
     with pytest.raises(InputError, match=r"data\.json\['curves'\]\[0\] is inf"):
-        sketch.run(config, tmp_path / "run", overwrite=True)
+        sketching.run(config, tmp_path / "run", overwrite=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 

@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from ist_jax.commands import report
 from ist_jax.core.errors import InputError
-from ist_jax.run import curves
+from ist_jax.run import curves, report
 
 
 def folder(tmp_path, name="run", accuracies=((0.1, 0.8, 0.9), (0.2, 0.7, 0.8)), method="ist"):

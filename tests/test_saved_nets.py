@@ -17,12 +17,11 @@ from test_resume import newest
 from ist_jax import checkpoint, data
 from ist_jax.checkpoint import Checkpoints, reading
 from ist_jax.checkpoint import about as descriptions
-from ist_jax.commands import lottery
 from ist_jax.core.errors import CheckpointError, InputError
 from ist_jax.data.clusters import clustered
 from ist_jax.models.mlp import MLP
 from ist_jax.models.resnet import ResNet
-from ist_jax.run import assemble, team, training
+from ist_jax.run import assemble, lottery, team, training
 
 DIGITS = data.load("digits")
 OTHER = DIGITS._replace(test_y=DIGITS.test_y[::-1].copy(), sha256="").checked()

@@ -1,19 +1,16 @@
 """Every wrong value in every key of every config: one line that names the key, or a right type."""
 
 import functools
-import importlib
 import math
 
 import pytest
-from conftest import ROOT
 from ml_collections import ConfigDict
 
-from configs import quickstart
-from ist_jax.commands import shared_flags, sketch
+from ist_jax.commands import shared_flags
 from ist_jax.core.errors import InputError
-from ist_jax.run import assemble, checks
+from ist_jax.run import assemble, checks, config_files, sketching
 
-CONFIGS = sorted(path.stem for path in ROOT.glob("configs/[a-z]*.py"))
+CONFIGS = config_files.names()
 WRONG = (
     None,
     True,
@@ -82,8 +79,8 @@ def complaint(look, config):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_wrong_value_in_any_key_is_refused_by_name_or_has_the_right_type(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
-    look = sketch.checked if "figure" in config else checks.check
+    config = config_files.load(name)
+    look = sketching.checked if "figure" in config else checks.check
     config, accepted = loose(config), 0
     for path in list(leaves(config)):
         if name != "quickstart" and "figure" not in config and "options" not in path:
@@ -143,14 +140,14 @@ def test_what_is_no_tuple_is_refused_and_one_is_shown(text):
 
 
 def test_steps_that_no_optimizer_counts_are_refused_by_key():
-    config = quickstart.get_config("tiny")
+    config = config_files.load("quickstart", "tiny")
     config.local_steps, config.rounds = 2**30, 2
     with pytest.raises(InputError, match=r"2 rounds of config\.local_steps=1073741824 are more"):
         assemble.rounds(config, None)
 
 
 def test_seeds_that_would_be_one_are_refused():
-    config = quickstart.get_config("tiny")
+    config = config_files.load("quickstart", "tiny")
     config.seeds = (0, 2**32)  # jax.random.key takes 32 bits
     with pytest.raises(InputError, match="seeds must be from 0 to 4294967295, found 4294967296"):
         checks.check(config)

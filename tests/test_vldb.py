@@ -12,6 +12,7 @@ from benchmarks import time_to_accuracy, xmc_baselines
 from experiments.pages import vldb, workloads
 from experiments.pages.published import TABLE1
 from experiments.pages.runs import gathered, read
+from experiments.report import PAGES
 from ist_jax import data
 from ist_jax.commands import report
 from ist_jax.core.errors import InputError
@@ -228,7 +229,7 @@ def test_the_command_writes_the_page_and_tells_mistakes(tmp_path, monkeypatch, c
     out = tmp_path / "page.md"
     call = lambda *words: monkeypatch.setattr("sys.argv", ["report", "--page=vldb", *words])
     call(f"--out={out}", str(tmp_path))
-    assert report.main() == 0
+    assert report.main(pages=PAGES) == 0
     title, _, command, rest = out.read_text().split("\n\n", 3)
     assert f"{title}\n\n{rest}" == page([tmp_path / "speech", tmp_path / "links.json"])
     assert command == f"    python -m experiments.report --page=vldb --out={out} {tmp_path}"
@@ -237,11 +238,11 @@ def test_the_command_writes_the_page_and_tells_mistakes(tmp_path, monkeypatch, c
         ((f"--out={tmp_path}", str(tmp_path)), "cannot write the page"),
     ):
         call(*words)
-        assert report.main() == 2
+        assert report.main(pages=PAGES) == 2
         assert said in capsys.readouterr().err
     call(str(tmp_path))
     with pytest.raises(SystemExit):
-        report.main()
+        report.main(pages=PAGES)
     assert "--page needs --out" in capsys.readouterr().err
 
 

@@ -15,9 +15,8 @@ from experiments.pages.moved import PreResNet, moved
 from experiments.pages.published import LOFT_TRAFFIC
 from experiments.pages.runs import Run, commands
 from ist_jax import method
-from ist_jax.commands import lottery, report
 from ist_jax.core.errors import InputError
-from ist_jax.run import training
+from ist_jax.run import lottery, report, training
 from ist_jax.run.markdown import aligned
 
 NETS = {"PreResNet-18": (2, 2, 2, 2), "PreResNet-34": (3, 4, 6, 3)}

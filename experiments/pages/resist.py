@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from configs.fashion_resist import LADDER
 from experiments.pages.moved import PreResNet, moved
 from experiments.pages.published import RESIST_ABLATION, RESIST_TRAFFIC
 from experiments.pages.runs import Run, commands, time_table
 from ist_jax import method
 from ist_jax.core.errors import InputError
+from ist_jax.run import config_files
 from ist_jax.run.markdown import aligned, quantity, spread
 
+LADDER = config_files.module("fashion_resist").LADDER
 STEPS = {
     "naive": "every block of the net dealt out",
     "strided": "strided blocks shared",

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ist_jax.commands import report
 from ist_jax.core.errors import InputError
-from ist_jax.run import compare
+from ist_jax.run import compare, report
 from ist_jax.run.markdown import aligned, quantity
 
 # What runs for one place need not have in common, since it changes no number of the tables.
@@ -193,6 +192,8 @@ def _machines(runs: Sequence[Run]) -> str:
 
 def _command(run: Run) -> str:
     """How to make a run again, in a folder of its name; readable, and a shell's."""
+    if not run.command:
+        return f"{run.folder.name}: trained from Python, by no command"
     words = [
         word for word in shlex.split(run.command) if not word.startswith(("--workdir=", "--resume"))
     ]

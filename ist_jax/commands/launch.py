@@ -1,6 +1,6 @@
 """Starts N processes of one experiment on this machine, to try out what a cluster will do.
 
-    python -m experiments.launch --processes=4 -- --config=configs/quickstart.py --workdir=runs/four
+    ist-jax launch --processes=4 -- --config=quickstart --workdir=runs/four
 
 They meet on a free port of this machine's loopback, which no other machine sees. Process 0 prints
 as usual; of the others, only what they write to standard error is shown, behind their number. If
@@ -17,20 +17,23 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from signal import SIGINT, SIGKILL, SIGTERM
 
 from ist_jax.run.address import Address
 
+PROGRAM = "ist-jax launch"
+TRAIN = ("ist_jax.commands.cli", "train")  # module and words of a process that trains
 SAVED = os.EX_TEMPFAIL  # 75, as ist_jax.run.signals has it
 MOST = 1000  # processes on one machine
 GIVEN = ("distributed", "coordinator", "processes", "process")  # flags that are not the user's here
 GRACE = 10.0  # seconds for the rest to end by themselves: most often all fail for one reason
 
 
-def main() -> int:
-    options, coordinator = _asked()
+def main(program: str = PROGRAM, doc: str = "", train: Sequence[str] = TRAIN) -> int:
+    options, coordinator = _asked(program, doc or (__doc__ or ""))
     shared = ["--distributed", f"--coordinator={coordinator}", f"--processes={options.processes}"]
-    command = [sys.executable, "-m", "experiments.main", *options.flags, *shared]
+    command = [sys.executable, "-m", *train, *options.flags, *shared]
     asked: list[int] = []
     for what in (SIGTERM, SIGINT):  # of Ctrl-C, a terminal tells them too
         signal.signal(what, lambda number, _: asked.append(number))
@@ -53,16 +56,14 @@ def main() -> int:
             process.wait()
 
 
-def _asked() -> tuple[argparse.Namespace, Address]:
+def _asked(program: str, doc: str) -> tuple[argparse.Namespace, Address]:
     """What was asked for, and where the processes are to meet."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.launch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=program, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--processes", type=int, required=True, help=f"how many, 1 to {MOST}")
     parser.add_argument("--address", default="127.0.0.1", help="where they meet, such as ::1")
-    parser.add_argument("flags", nargs="+", help="of experiments.main, after --")
+    parser.add_argument("flags", nargs="+", help="of the training, after --")
     options = parser.parse_args()
     if not 1 <= options.processes <= MOST:
         parser.error(f"--processes must be 1 to {MOST}, found {options.processes}")
@@ -120,6 +121,11 @@ def _repeat(number: int, lines) -> None:
         print(f"[{number}] {line}", end="", file=sys.stderr, flush=True)
 
 
-def start() -> None:
-    """Runs the command with the words of ``sys.argv``, and ends the process."""
-    sys.exit(main())
+def start(program: str = PROGRAM, doc: str = "", train: Sequence[str] = TRAIN) -> None:
+    """Runs the command with the words of ``sys.argv``, and ends the process.
+
+    Args:
+      program: what it is called, and ``doc`` what its help says of it.
+      train: the module that trains, and words that come before its flags.
+    """
+    sys.exit(main(program, doc, train))

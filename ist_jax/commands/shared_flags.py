@@ -1,8 +1,10 @@
 """What the commands share: --config, --workdir, --overwrite, and one line for every mistake."""
 
 import ast
+import os
 import pathlib
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +15,7 @@ from ml_collections.config_flags.tuple_parser import TupleParser
 
 from ist_jax.core import paths
 from ist_jax.core.errors import InputError
+from ist_jax.run import config_files
 
 
 class Tuples(TupleParser):
@@ -35,7 +38,9 @@ class Tuples(TupleParser):
 config_flags.register_flag_parser_for_type(tuple, Tuples())
 
 CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "File with the experiment, e.g. configs/quickstart.py"
+    "config",
+    None,
+    "The experiment: a file, or the name of one that comes with the library, as quickstart.",
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for metrics, tables and figures.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the finished run in --workdir.")
@@ -65,19 +70,47 @@ def unasked(argv: list[str], example: str) -> str | None:
     return f"--config is missing; try --config={example}" if CONFIG.value is None else None
 
 
-def start(main: Callable[[list[str]], int], module: str) -> None:
-    """Runs a command and ends the process; ``--help`` shows the flags of its module."""
-    sys.modules["__main__"].__doc__ = sys.modules[module].__doc__
+def start(main: Callable[[list[str]], int], module: str, program: str, doc: str = "") -> None:
+    """Runs a command and ends the process.
+
+    Args:
+      module: whose flags ``--help`` shows; and its docstring, if there is no ``doc``.
+      program: what the command is called, in ``--help`` and in what it records of itself.
+    """
+    sys.argv[0] = program
+    sys.modules["__main__"].__doc__ = doc or sys.modules[module].__doc__
     for flag in flags.FLAGS.get_key_flags_for_module(module):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(main, flags_parser=parse)
 
 
+def command() -> str:
+    """The words that this command was started with."""
+    return f"{sys.argv[0]} {shlex.join(sys.argv[1:])}"
+
+
+def found(argv: list[str]) -> list[str]:
+    """The words of a command, the config's name or ``~`` in its path replaced by its path."""
+    out: list[str] = []
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        if not (equals and word.startswith("-")):
+            flag, value = "", word
+        if flag.lstrip("-") == "config" or (out and out[-1] in ("-config", "--config")):
+            name, colon, variant = value.partition(":")
+            if re.fullmatch(r"[^\W\d]\w*", name) and not os.path.exists(name):
+                value = f"{config_files.find(name)}{colon}{variant}"
+            elif value.startswith("~"):
+                value = str(paths.expanded(value, "--config"))
+            word = f"{flag}={value}" if flag else value
+        out.append(word)
+    return out
+
+
 def parse(argv: list[str]) -> list[str]:
     """Flags and config, with everything a user can get wrong in them told in one line."""
-    home = lambda given: f"{given[1]}{paths.expanded(given[2], '--config')}"
     try:
-        rest = flags.FLAGS([re.sub(r"^(--?config=)(~.*)", home, word) for word in argv])
+        rest = flags.FLAGS(found(argv))
         if CONFIG.value is not None:
             CONFIG.value.keys()  # only here does a config file that cannot be loaded say so
         return rest
@@ -94,7 +127,6 @@ def parse(argv: list[str]) -> list[str]:
         one = lines[-1] if "Traceback" in lines[0] or len(lines) > 3 else " ".join(lines)
         one = one.strip().removeprefix("ValueError: ")
         if "No such file" in one:
-            there = sorted(path.stem for path in pathlib.Path("configs").glob("[a-z]*.py"))
-            one += f"; configs/ has {', '.join(there)}"
+            one += f"; the library has {', '.join(config_files.names())}"
         one = one if len(one) < 1000 else f"{one[:500]}..."
         sys.exit(mistake(one))

@@ -1,45 +1,37 @@
 """Measure and draw one figure of the analysis of IST: quadratics and masked networks.
 
-    python -m experiments.sketch --config=configs/sketch_bias.py --workdir=runs/sketch_bias
-    python -m experiments.sketch --config=configs/sketch_bias.py:tiny --workdir=runs/tiny
+    ist-jax sketch --config=sketch_bias --workdir=runs/sketch_bias
+    ist-jax sketch --config=sketch_bias:tiny --workdir=runs/tiny
 
-One config is one figure (configs/sketch_*.py; its docstring says what it shows). The folder gets
+One config is one figure (sketch_*; its docstring says what it shows). The folder gets
 config.json, data.json (every number that is drawn) and figure.png. Every key of a config can be
 set, as --config.condition=100. Exit codes: 0 done, 2 a mistake in what was asked for, 130
 interrupted, anything else a failure.
 """
 
-import importlib
 import os
-import pathlib
-import pkgutil
 import sys
-import time
 import warnings
-from types import ModuleType
 
 from absl import flags, logging
-from ml_collections import ConfigDict
 
 from ist_jax.commands import shared_flags
 from ist_jax.commands.shared_flags import CONFIG, OVERWRITE, mistake
-from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
-from ist_jax.run import compare, lock, values
-from ist_jax.sketch import figures
+from ist_jax.run import sketching
 
+PROGRAM = "ist-jax sketch"
 flags.adopt_module_key_flags(shared_flags)
-CONFIG_FILE, DATA, FIGURE = "config.json", "data.json", "figure.png"
-NAMES = sorted(module.name for module in pkgutil.iter_modules(figures.__path__))
 
 
 def main(argv: list[str]) -> int:
     logging.set_verbosity(logging.FATAL)  # what fails raises
-    if wrong := shared_flags.unasked(argv, "configs/sketch_bias.py"):
+    if wrong := shared_flags.unasked(argv, "sketch_bias"):
         return mistake(wrong)
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
-        print(run(CONFIG.value, shared_flags.workdir("runs/sketch"), OVERWRITE.value))
+        workdir = shared_flags.workdir("runs/sketch")
+        print(sketching.run(CONFIG.value, workdir, OVERWRITE.value))
     except InputError as error:
         return mistake(str(error))
     except KeyboardInterrupt:
@@ -48,86 +40,10 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> str:
-    """Measures, writes and draws; what there is to say about it, in lines.
+def start(program: str = PROGRAM, doc: str = "") -> None:
+    """Runs the command with the words of ``sys.argv``, and ends the process.
 
-    Raises:
-      InputError: no such figure, a folder that holds something or cannot be written, or numbers
-        that the figure's own functions refuse.
+    Args:
+      program: what it is called, and ``doc`` what its help says of it.
     """
-    module = checked(config)
-    with lock.held(workdir, make=True):
-        claim(workdir, overwrite)
-        print(f"{config.figure}: measuring", flush=True)
-        started = time.perf_counter()
-        data = module.measure(config)
-        seconds = time.perf_counter() - started
-        told = strict_json.dumps(
-            data, DATA
-        )  # a run that diverged ends here, and leaves what was there
-        (workdir / CONFIG_FILE).write_text(compare.as_json(config, indent=2) + "\n")
-        (workdir / DATA).write_text(told + "\n")
-        draw(module, data, workdir / FIGURE)
-        return f"{module.told(data)}\n\n{workdir / FIGURE} ({seconds:.0f} s)"
-
-
-def checked(config: ConfigDict) -> ModuleType:
-    """The figure's module, if every key of the config has a value that it can have."""
-    module = figure(config)
-    known = importlib.import_module(f"configs.sketch_{config.figure}").get_config()
-    values.check(known, config, values.FIGURES, values.POSITIVE)
-    return module
-
-
-def figure(config: ConfigDict) -> ModuleType:
-    """The module of ``ist_jax.sketch.figures`` that a config names."""
-    name = config.get("figure")
-    if name not in NAMES:
-        raise InputError(
-            f"config.figure must be one of {', '.join(NAMES)}; found {values.shown(name)} (a "
-            "config for training is for experiments.main)"
-        )
-    return importlib.import_module(f"ist_jax.sketch.figures.{name}")
-
-
-def claim(workdir: pathlib.Path, overwrite: bool) -> None:
-    """Takes the folder, unless it holds something that was not to be replaced."""
-    ours = {CONFIG_FILE, DATA, FIGURE}
-    try:
-        found = sorted(path.name for path in workdir.iterdir() if path.name != lock.NAME)
-        if strangers := [name for name in found if name not in ours]:
-            raise InputError(
-                f"{workdir} holds {strangers[0]} and no figure. Choose a new --workdir."
-            )
-        if found and not overwrite:
-            raise InputError(
-                f"{workdir} holds a figure. Choose another --workdir, or replace it (--overwrite)."
-            )
-        attempt = workdir / f"{DATA}.new"  # what cannot be written is told before it is measured
-        attempt.touch()
-        attempt.unlink()
-    except OSError as error:
-        raise InputError(f"--workdir={workdir} cannot be written: {error}") from None
-
-
-def draw(module: ModuleType, data: dict, path: pathlib.Path) -> None:
-    """The figure of what was measured (also of a data.json of before)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    canvas = pyplot.figure(layout="constrained")
-    try:
-        module.draw(data, canvas)
-        for panel in canvas.axes:
-            panel.grid(alpha=0.25)
-            panel.spines[["top", "right"]].set_visible(False)
-        canvas.savefig(path, dpi=150)
-    finally:
-        pyplot.close(canvas)
-
-
-def start() -> None:
-    """Runs the command with the words of ``sys.argv``, and ends the process."""
-    shared_flags.start(main, __name__)
+    shared_flags.start(main, __name__, program, doc)

@@ -1,10 +1,10 @@
 """Train the methods of a config and compare them.
 
-    python -m experiments.main --config=configs/quickstart.py --workdir=runs/quickstart
-    python -m experiments.main --config=configs/quickstart.py --dry_run
-    python -m experiments.main --config=configs/quickstart.py --config.workers=8 --dry_run
-    python -m experiments.main --config=configs/quickstart.py --workdir=runs/four --distributed
-    python -m experiments.main --config=configs/quickstart.py --workdir=runs/quickstart --resume
+    ist-jax train --config=quickstart --workdir=runs/quickstart
+    ist-jax train --config=quickstart --dry_run
+    ist-jax train --config=quickstart --config.workers=8 --dry_run
+    ist-jax train --config=quickstart --workdir=runs/four --distributed
+    ist-jax train --config=quickstart --workdir=runs/quickstart --resume
 
 Every key of the config can be set, as --config.optimizer.lr=0.2; tuples as --config.seeds='(0, 1)'.
 Exit codes: 0 done, 2 a mistake in what was asked for, 75 saved and stopped by SIGTERM or SIGINT
@@ -26,6 +26,7 @@ from ist_jax.run import checks, joining, team, training
 from ist_jax.run.saving import NotBegun
 from ist_jax.run.signals import SAVED, Stopped
 
+PROGRAM = "ist-jax train"
 flags.adopt_module_key_flags(shared_flags)
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be trained, and train nothing.")
 RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in --workdir, if there is one.")
@@ -51,7 +52,7 @@ DETERMINISTIC = flags.DEFINE_bool(
 
 def main(argv: list[str]) -> int:
     logging.set_verbosity(logging.FATAL)  # what fails raises; Orbax logs its tracebacks besides
-    if wrong := shared_flags.unasked(argv, "configs/quickstart.py"):
+    if wrong := shared_flags.unasked(argv, "quickstart"):
         return mistake(wrong)
     config = CONFIG.value
     try:
@@ -74,7 +75,8 @@ def main(argv: list[str]) -> int:
             workdir = shared_flags.workdir("runs/quickstart")
             if OVERWRITE.value and RESUME.value:
                 raise InputError("--overwrite and --resume: which of them?")
-        training.run(config, workdir, OVERWRITE.value, RESUME.value, joined)
+        command = shared_flags.command()
+        training.run(config, workdir, OVERWRITE.value, RESUME.value, joined, command)
     except InputError as error:
         return mistake(str(error))
     except Stopped as stopped:
@@ -128,6 +130,10 @@ def _join() -> team.Team:
     return team.Team()
 
 
-def start() -> None:
-    """Runs the command with the words of ``sys.argv``, and ends the process."""
-    shared_flags.start(main, __name__)
+def start(program: str = PROGRAM, doc: str = "") -> None:
+    """Runs the command with the words of ``sys.argv``, and ends the process.
+
+    Args:
+      program: what it is called, and ``doc`` what its help says of it.
+    """
+    shared_flags.start(main, __name__, program, doc)

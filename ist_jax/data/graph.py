@@ -9,6 +9,7 @@ import numpy as np
 
 from ist_jax.core.errors import InputError
 from ist_jax.data import description
+from ist_jax.data.extras import needed
 
 TRAIN, VALID, TEST, NONE = 0, 1, 2, -1  # what a node is for
 PARTS = {"training": TRAIN, "validation": VALID, "test": TEST}
@@ -188,8 +189,9 @@ def of_texts(texts: Sequence[str], dims: int = DIMS) -> np.ndarray:
     Raises:
       InputError: texts without two words that two of them have.
     """
-    from sklearn.decomposition import TruncatedSVD  # slow imports
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    with needed("commands"):  # slow imports
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
 
     try:
         find = TfidfVectorizer(min_df=2, sublinear_tf=True, token_pattern=WORD)

@@ -6,14 +6,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from configs import quickstart
 from ist_jax import compress
 from ist_jax.core import paths
 from ist_jax.core.errors import InputError
 from ist_jax.data import SOURCES
 from ist_jax.models import normalise
 from ist_jax.models.resnet import ResNet, equal_blocks
-from ist_jax.run import faults, values
+from ist_jax.run import faults, schema, values
 from ist_jax.run.tasks import MODELS, OTHER_MODELS
 from ist_jax.tasks import blockwise
 
@@ -63,7 +62,7 @@ def devices(config: ConfigDict, processes: int) -> None:
 
 def _not_a_figure(config: ConfigDict) -> None:
     if "figure" in config:
-        raise InputError("a config with a figure is one of the analysis: experiments.sketch")
+        raise InputError("a config with a figure is one of the analysis, for the command sketch")
 
 
 def _choices(config: ConfigDict) -> None:
@@ -143,7 +142,7 @@ def _scale_of_equal_workers(config: ConfigDict) -> None:
 
 def _values(config: ConfigDict) -> None:
     """Types and bounds; those of options come from the model and the data set they are for."""
-    values.check(quickstart.get_config(), config)
+    values.check(schema.default(), config)
     for key in ("model.widths", "model.options", "data.options"):
         values.check_names(key, _at(config, key))
     values.check_widths(config.model.widths)

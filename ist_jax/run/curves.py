@@ -5,8 +5,8 @@ import pathlib
 
 import numpy as np
 
-from ist_jax.commands.report import METRICS, read
 from ist_jax.core.errors import InputError
+from ist_jax.run.report import METRICS, read
 
 
 def figure(folders: list[pathlib.Path], out: pathlib.Path) -> pathlib.Path:

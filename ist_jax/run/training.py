@@ -4,9 +4,7 @@ import contextlib
 import os
 import pathlib
 import platform
-import shlex
 import shutil
-import sys
 import time
 from typing import Any
 
@@ -14,11 +12,10 @@ import jax
 from ml_collections import ConfigDict
 
 from ist_jax import data as datasets
-from ist_jax.commands import report
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
 from ist_jax.cost import timing
-from ist_jax.run import assemble, checks, compare, curves, lock, loop, same_data, saving
+from ist_jax.run import assemble, checks, compare, curves, lock, loop, report, same_data, saving
 from ist_jax.run.loop import RunContext
 from ist_jax.run.metrics import UNWRITTEN, Metrics
 from ist_jax.run.progress import Boards, Progress, tensorboards
@@ -27,7 +24,7 @@ from ist_jax.run.team import Team
 from ist_jax.run.watchdog import Watchdog
 
 CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
-LOTTERY = "lottery.jsonl"  # of experiments.lottery, about the run
+LOTTERY = "lottery.jsonl"  # of the command lottery, about the run
 FIGURE, TENSORBOARD = report.FIGURES[0], "tensorboard"
 FILES = (CONFIG, METRICS, UNWRITTEN, SUMMARY, LOTTERY, *report.FIGURES)  # of a run folder
 A_DAY = 24 * 3600  # seconds to wait for a process that reads data or checks a checkpoint
@@ -40,10 +37,14 @@ def run(
     overwrite: bool = False,
     resume: bool = False,
     team: Team = ALONE,
+    command: str = "",
 ) -> None:
     """Leaves config.json, metrics.jsonl, checkpoints, summary.json and accuracy.png in ``workdir``.
 
     Of a team, the first process writes them, and the others only train.
+
+    Args:
+      command: the words that started it, for ``summary.json``; empty if no command did.
 
     Raises:
       InputError: a mistake in the config; or the folder is in use, or holds something else.
@@ -73,18 +74,22 @@ def run(
             rounds = assemble.rounds(config, data)
             train(jobs, rounds, workdir, data.sha256, context, boards, overwrite, resume)
         if team.first:
-            summarise(config, data, jobs, workdir)
+            summarise(config, data, jobs, workdir, command)
 
 
 def summarise(
-    config: ConfigDict, data: Any, jobs: dict[str, assemble.Job], workdir: pathlib.Path
+    config: ConfigDict,
+    data: Any,
+    jobs: dict[str, assemble.Job],
+    workdir: pathlib.Path,
+    command: str = "",
 ) -> None:
     """Writes and prints what a finished run came to."""
     summary = {
         "config": config.to_dict(),
         "plans": {name: job.plan._asdict() for name, job in jobs.items()},
         "results": report.results(workdir / METRICS),
-        "command": shlex.join(["python", "-m", "experiments.main", *sys.argv[1:]]),
+        "command": command,
         "data": {
             "name": data.name,
             "origin": data.origin,

@@ -199,7 +199,7 @@ def _check_keys(known: ConfigDict, given: ConfigDict, where: str) -> None:
             raise InputError(f"unknown key {where}.{shown(key).strip(chr(39))}{hint}")
     for key in known:
         if key not in given:
-            raise InputError(f"{where}.{key} is missing; configs/quickstart.py says what it means")
+            raise InputError(f"{where}.{key} is missing; ist_jax/run/schema.py says what it means")
         if isinstance(known[key], ConfigDict) != isinstance(given[key], ConfigDict):
             kind = "a group of keys" if isinstance(known[key], ConfigDict) else "a value"
             raise InputError(f"{where}.{key} must be {kind}, found {shown(given[key])}")

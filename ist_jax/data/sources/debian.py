@@ -24,6 +24,7 @@ import numpy as np
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
 from ist_jax.data import files
+from ist_jax.data.extras import needed
 from ist_jax.data.graph import WORD
 
 VERSION = 2  # of what is made of the lists
@@ -102,7 +103,8 @@ def read(lists: Path = LISTS, lonely: bool = False) -> Documents:
 
 def write(documents: Documents, folder: Path) -> None:
     """``train.txt``, ``test.txt`` and ``about.json`` in a folder that exists."""
-    from sklearn.feature_extraction.text import TfidfVectorizer  # a slow import
+    with needed("commands"):
+        from sklearn.feature_extraction.text import TfidfVectorizer  # a slow import
 
     test = np.array([_is_test(source) for source in documents.sources])
     weigh = TfidfVectorizer(min_df=2, sublinear_tf=True, token_pattern=WORD)

@@ -8,13 +8,15 @@ import numpy as np
 
 from ist_jax.core.errors import InputError
 from ist_jax.data.dataset import Dataset
+from ist_jax.data.extras import needed
 
 
 def load(path: str = "") -> Dataset:
     """898 training and 899 test images, values 0 to 1. There is no path to give."""
     if path:
         raise InputError(f"digits come with scikit-learn and take no data.path; found {path!r}")
-    from sklearn.datasets import load_digits  # a slow import that other data sets do not need
+    with needed("commands"):
+        from sklearn.datasets import load_digits  # slow, and other data sets do not need it
 
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32).reshape(-1, 8, 8, 1)

@@ -25,7 +25,8 @@ import numpy as np
 
 from ist_jax.core.errors import InputError
 from ist_jax.data import prepared
-from ist_jax.data.sources import speech, wav
+from ist_jax.data.sources import wav
+from ist_jax.data.sources.words import TEST, VALIDATION, WORDS
 
 VERSION = 1  # of how clips are made
 INSTALL = "pip install 'ist_jax[speech]' (or espeakng-loader, which is GPL-3)"
@@ -57,19 +58,16 @@ def synthesise(cache: str = "", clips: Any = 35_000) -> Path:
     Raises:
       InputError: the library is not installed, or ``clips`` is not a multiple of 35, at least 210.
     """
-    each, rest = divmod(clips, len(speech.WORDS)) if type(clips) is int else (0, 0)
+    each, rest = divmod(clips, len(WORDS)) if type(clips) is int else (0, 0)
     if rest or each < LEAST:
         raise InputError(
-            f"data.options.clips must be a multiple of {len(speech.WORDS)}, at least "
-            f"{LEAST * len(speech.WORDS)}; found {clips!r}"
+            f"data.options.clips must be a multiple of {len(WORDS)}, at least "
+            f"{LEAST * len(WORDS)}; found {clips!r}"
         )
     settings = {"version": VERSION, "clips": clips, "library": _loader()[2]}
 
     def fill(folder: Path) -> dict[str, Any]:
-        jobs = [
-            {"word": word, "clips": each, "folder": str(folder)}
-            for word in range(len(speech.WORDS))
-        ]
+        jobs = [{"word": word, "clips": each, "folder": str(folder)} for word in range(len(WORDS))]
         show = prepared.Progress("espeak-ng", clips, "clips")
         digests: list[str] = []
         lists: dict[str, list[str]] = {}
@@ -82,7 +80,7 @@ def synthesise(cache: str = "", clips: Any = 35_000) -> Path:
                 show(len(digests) * each)
         finally:
             pool.shutdown(cancel_futures=True)
-        for part, name in (("validation", speech.VALIDATION), ("test", speech.TEST)):
+        for part, name in (("validation", VALIDATION), ("test", TEST)):
             (folder / name).write_text("".join(f"{file}\n" for file in lists.get(part, [])))
         whole = hashlib.sha256("".join(digests).encode()).hexdigest()
         return {**settings, "sha256": whole, **{part: len(its) for part, its in lists.items()}}
@@ -104,7 +102,7 @@ def plan(word: int, count: int, variants: list[str]) -> list[Clip]:
         order = draw.permutation(len(of))
         for k in range(some):
             voice = of[order[k % len(of)]]
-            file = f"{speech.WORDS[word]}/{voice.replace('+', '-')}_nohash_{k // len(of)}.wav"
+            file = f"{WORDS[word]}/{voice.replace('+', '-')}_nohash_{k // len(of)}.wav"
             rate, pitch = int(draw.integers(*RATES)), int(draw.integers(*PITCHES))
             clips.append(Clip(part, voice, file, rate, pitch))
     return clips
@@ -145,11 +143,11 @@ def _word(job: dict[str, Any]) -> dict[str, Any]:
     taps = firwin(2 * 10 * 441 + 1, 1 / 441, window=("kaiser", 5.0))
     folder, whole = Path(job["folder"]), hashlib.sha256()
     parts: dict[str, list[str]] = {}
-    (folder / speech.WORDS[job["word"]]).mkdir()
+    (folder / WORDS[job["word"]]).mkdir()
     draw = np.random.default_rng((VERSION, job["word"], 1))
     for clip in plan(job["word"], job["clips"], variants):
         seed = int(draw.integers(2**31))
-        spoken = say(speech.WORDS[job["word"]], clip, seed)
+        spoken = say(WORDS[job["word"]], clip, seed)
         if not spoken.any():
             raise InputError(f"espeak-ng is silent in voice {clip.voice}; is it damaged? {INSTALL}")
         samples = place(spoken, draw, taps)

@@ -12,6 +12,7 @@ import numpy as np
 from ist_jax.core.errors import InputError
 from ist_jax.core.paths import expanded
 from ist_jax.data.dataset import Dataset
+from ist_jax.data.extras import needed
 from ist_jax.data.sources import idx, images
 from ist_jax.data.sources.decoding import first_line
 
@@ -68,7 +69,8 @@ def _from_tfds(path: str) -> Dataset:
     if not folder.is_dir():
         raise InputError(f"Fashion-MNIST was not found in {tried}. {how}")
     images.check_files(folder, "fashion_mnist")
-    import tensorflow_datasets as tfds  # seconds to import, and seldom needed
+    with needed("datasets"):
+        import tensorflow_datasets as tfds  # seconds to import, and seldom needed
 
     try:
         # Asking the builder first keeps tfds from preparing, which would download.

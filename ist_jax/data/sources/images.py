@@ -15,6 +15,7 @@ from ist_jax.core.errors import InputError
 from ist_jax.core.paths import expanded
 from ist_jax.data import prepared
 from ist_jax.data.dataset import Dataset
+from ist_jax.data.extras import needed
 from ist_jax.data.sources.decoding import Images, example, first_line
 
 PARTS = ("train", "test")
@@ -129,7 +130,9 @@ def _open(name: str, path: str, parts: tuple[str, str]) -> Opened:
     if not folder.is_dir():
         raise InputError(f"{name} was not found: there is no folder {folder}. {how}")
     check_files(folder, name)
-    import tensorflow_datasets as tfds  # seconds to import, and seldom needed
+    with needed("datasets"):
+        import tensorflow_datasets as tfds  # seconds to import, and seldom needed
+        from PIL import Image  # noqa: F401  (images are opened with it, much later)
 
     try:
         # A builder never prepares by itself, which would download.

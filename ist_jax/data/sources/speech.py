@@ -28,13 +28,8 @@ from ist_jax.core.paths import expanded
 from ist_jax.data import description, files, prepared
 from ist_jax.data.dataset import Dataset
 from ist_jax.data.sources import wav
+from ist_jax.data.sources.words import TEST, VALIDATION, WORDS
 
-_WORDS = (
-    "backward bed bird cat dog down eight five follow forward four go happy house learn left "
-    "marvin nine no off on one right seven sheila six stop three tree two up visual wow yes zero"
-)
-WORDS = tuple(_WORDS.split())
-VALIDATION, TEST = "validation_list.txt", "testing_list.txt"
 HOLDOUTS = ("lists", "speakers")
 TEST_PERCENT = 20
 LONGEST_NAME = 200  # letters of a listed name that a message shows

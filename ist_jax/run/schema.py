@@ -1,0 +1,127 @@
+"""Every key of a config for training, with its usual value and what it means.
+
+A config changes some of these (``configs/``); what it leaves alone is as it stands here. A key that
+is not here is a mistake, and so is a value of another type (``values``).
+"""
+
+from ml_collections import ConfigDict
+
+
+def default() -> ConfigDict:
+    """A config with every key there is."""
+    config = ConfigDict()
+    config.methods = ("ist", "local_sgd", "data_parallel", "ensemble", "single")
+    config.seeds = (0, 1, 2)
+
+    config.workers = 4
+    config.local_steps = 8  # J, between two exchanges
+    config.rounds = 60
+    config.epochs = 0.0  # if positive, rounds are set so that the workers see the data so often
+    config.assignment = "permutation"  # or "balanced", "joint"
+    config.warm_up = 0  # rounds of local SGD before anything is cut
+    config.min_depth = 0  # blocks of a stage that each worker holds at least (resist)
+    config.shares = ()  # relative capacity of each worker; () is equal
+    config.normalise = "standardise"  # or "scale", "none"
+    config.compress = ""  # updates: "8bit", "4bit", "top0.01" (the largest hundredth)
+    config.optimiser_state = "reset"  # or "keep"
+
+    config.data = _data()
+    config.model = _model()
+    config.optimizer = _optimizer()
+    config.lottery = _lottery()
+    config.xmc = _xmc()
+    config.mesh = _mesh()
+    config.checkpoint = _checkpoint()
+
+    config.on_worker_failure = "raise"  # or "drop": the round goes on without it
+    config.on_nonfinite = "raise"  # or "drop": the worker's update is left out
+    config.faults = (
+        ""  # failures on purpose, as "drop:2@5;nan:0@7;slow:3x4" (ist_jax/run/faults.py)
+    )
+    config.round_timeout_s = 0.0  # a round that takes longer ends the process; 0: never
+
+    config.link_gbps = 0.0  # of every worker's link: --dry_run then predicts seconds per round
+    config.link_latency_ms = 0.2
+
+    config.eval_every = 5  # rounds
+    config.top = 1  # if more, also how often the label is among so many with the largest logits
+    config.statistics_examples = 2048  # of the training data, for the statistics of the whole net
+    config.tensorboard = False
+    return config
+
+
+def _data() -> ConfigDict:
+    """What is learnt from, and how the workers share it."""
+    config = ConfigDict()
+    config.name = "digits"
+    config.path = ""
+    config.batch = 32  # examples (of a graph: clusters) of a worker in a local step
+    config.split = "disjoint"  # or "all", or "same" (and the same order)
+    config.skew = 0.0  # Dirichlet concentration of classes over workers; 0 is even
+    config.skip_bad = False  # leave bad examples out, and tell how many those were
+    config.cache = ""  # where prepared sets are kept; default: ~/.cache/ist_jax
+    config.options = ConfigDict()  # of the data set's own: see its load function
+    return config
+
+
+def _model() -> ConfigDict:
+    """The whole net."""
+    config = ConfigDict()
+    config.name = "mlp"  # or "cnn", "vgg", "resnet", "xmc", "graph"
+    config.widths = ConfigDict({"hidden0": 1024, "hidden1": 1024})
+    config.affine = True
+    config.logits = True  # standardise the logits too
+    config.options = ConfigDict()  # of the model's own: see its attributes
+    return config
+
+
+def _optimizer() -> ConfigDict:
+    """Of every worker."""
+    config = ConfigDict()
+    config.name = "sgd"  # or "adam"
+    config.lr = 0.1
+    config.momentum = 0.0
+    config.weight_decay = 0.0
+    config.clip = 0.0  # global norm; 0 is no clipping
+    config.schedule = "constant"  # or "cosine", "steps" (a tenth, from half and from 3/4)
+    return config
+
+
+def _lottery() -> ConfigDict:
+    """For the command lottery."""
+    config = ConfigDict()
+    config.pruned = (0.3, 0.5, 0.8)  # shares of the neurons of each group
+    config.epochs = 1.0  # that a pruned net is trained on for
+    config.lr = 0.01
+    return config
+
+
+def _xmc() -> ConfigDict:
+    """For sparse examples with several labels."""
+    config = ConfigDict()
+    config.loss = "logistic"  # or "softmax"
+    config.sampled = 0  # labels that IST trains beside a round's own; 0: all labels
+    config.block = 8192  # labels whose logits exist at once
+    config.propensity = (0.55, 1.5)  # A and B of propensity-scored precision
+    return config
+
+
+def _mesh() -> ConfigDict:
+    """Devices."""
+    config = ConfigDict()
+    config.workers = 1  # devices, or groups of them, that workers are dealt to; 0: all
+    config.data = 1  # devices that share a worker, and split its batch
+    config.exact = False  # means in a fixed order: the same bits for every mesh.workers
+    return config
+
+
+def _checkpoint() -> ConfigDict:
+    """What is kept, and when."""
+    config = ConfigDict()
+    config.every = 10  # rounds; 0: only when a signal stops the run
+    config.last = 2  # the newest so many stay,
+    config.permanent = 0  # and those of every so many rounds,
+    config.best = 0  # and so many that were the most accurate
+    config.on_error = "stop"  # or "go_on", if one cannot be written
+    config.folder = ""  # in place of the run folder's; may be remote (gs://...)
+    return config

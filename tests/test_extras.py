@@ -1,0 +1,24 @@
+"""What is installed: the core, and extras for what not everybody needs."""
+
+import sys
+import tomllib
+
+import pytest
+from conftest import ROOT
+
+from ist_jax import data
+from ist_jax.core.errors import InputError
+
+
+def test_a_checkouts_requirements_are_the_core_and_two_extras():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    expected = {*project["dependencies"], *extras["commands"], *extras["datasets"]}
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert {line for line in lines if not line.startswith("#")} == expected
+
+
+def test_what_a_missing_library_is_in_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(InputError, match=r"sklearn.*: pip install 'ist_jax\[commands\]'"):
+        data.load("digits")
