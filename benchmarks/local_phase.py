@@ -10,7 +10,7 @@ taken within each turn, with the quartiles: other load on the machine falls on a
 * *with step*: the same products, and plain SGD's step in place of the bare gradient;
 * *local phase*: ``local.train`` of S workers, as ``ist_jax.build`` runs it;
 * *bare net*: the local phase without normalisation (policy ``none``): nothing but ReLU, the loss
-  and the optimiser's step stand around the products;
+  and the optimizer's step stand around the products;
 * *round*: a whole round, with draw, gather and scatter, which are also timed apart;
 * *copy*: the subnets copied, as many bytes as are gathered.
 """

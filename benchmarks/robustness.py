@@ -57,9 +57,9 @@ def failing(folder: pathlib.Path) -> dict[tuple[str, str], list[np.ndarray]]:
 def elastic(folder: pathlib.Path) -> dict[str, np.ndarray]:
     """30 rounds with 8 workers, saved, and 30 more with others, beside runs that do not change."""
     found = {}
-    kept = {"optimizer.momentum": 0.5, "optimiser_state": "keep"}
-    for name, optimiser in {"SGD": {}, "momentum kept": kept}.items():
-        changes = {"methods": ("ist",), "workers": 8, **optimiser}
+    kept = {"optimizer.momentum": 0.5, "optimizer_state": "keep"}
+    for name, more in {"SGD": {}, "momentum kept": kept}.items():
+        changes = {"methods": ("ist",), "workers": 8, **more}
         for count in (4, 8, 16):
             alike = accuracies(folder / f"{name}{count}", changes | {"workers": count})
             found[f"{name}, {count} throughout"] = alike["ist"]

@@ -58,13 +58,13 @@ def measure(dims: tuple[int, ...], devices: int, saves: int, folder: pathlib.Pat
         names,
         method=method.ist(),
         workers=WORKERS,
-        optimiser_state="keep",
+        optimizer_state="keep",
         mesh=placement.mesh(WORKERS, devices),
     )
     state, kept, rows = trainer.init(params, jax.random.key(0)), Checkpoints(folder), []
     some = np.random.default_rng(1).normal(size=(EXAMPLES, inputs)).astype(np.float32)
-    statistics = normalise.recompute(model, some, trainer.over)
-    megabytes = sum(leaf.nbytes for leaf in jax.tree.leaves(trainer.natural(state))) / 1e6
+    statistics = normalise.recompute(model, some, trainer.on_params)
+    megabytes = sum(leaf.nbytes for leaf in jax.tree.leaves(trainer.unsharded(state))) / 1e6
 
     def one_round():
         nonlocal state
@@ -75,9 +75,9 @@ def measure(dims: tuple[int, ...], devices: int, saves: int, folder: pathlib.Pat
         row = [took(one_round)]
         leaves = jax.tree.leaves((state.params, state.opt_state))
         row.append(took(lambda n=leaves: [np.array(leaf) for leaf in n]))
-        row.append(took(lambda: kept.save(trainer.natural(state), {})))
+        row.append(took(lambda: kept.save(trainer.unsharded(state), {})))
         row.append(row[-1] + took(kept.close))
-        row.append(took(lambda: statistics(trainer.home(state))))
+        row.append(took(lambda: statistics(trainer.sharded_params(state))))
         row.append(took(lambda n=number: kept.check(n) and None))
         rows.append(row)
     return [megabytes, *np.median(rows[1:], axis=0)]  # the first one compiles

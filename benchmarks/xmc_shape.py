@@ -44,7 +44,7 @@ def main() -> int:
     jax.config.update("jax_num_cpu_devices", size)
     widths = {"features": options.features, "hidden0": options.hidden, "labels": options.labels}
     groups = ("features", "labels") if options.sampled else ("features",)
-    model = XMC(widths, given=groups)
+    model = XMC(widths, external=groups)
     draw = np.random.default_rng(0)
     lead = (size, options.local_steps, options.batch)
     ids = draw.integers(0, options.features, (*lead, A_ROW)).astype(np.int32)

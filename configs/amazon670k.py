@@ -7,7 +7,7 @@
 
 Claim: precision grows with the hidden width, 512 to 2,560; a worker of 8 holds an eighth of it,
 where data parallel training needs all of it on every worker (its memory: docs/results/vldb.md).
-Paper: Yuan et al., PVLDB 15(8), 2022, table 4; the optimiser and the loss are not printed.
+Paper: Yuan et al., PVLDB 15(8), 2022, table 4; the optimizer and the loss are not printed.
 Data: the folder of the Extreme Classification Repository with train.txt and test.txt, in its sparse
 text format.
 """

@@ -71,7 +71,7 @@ def make(
     *,
     method: Method,
     workers: int,
-    optimiser_state: str,
+    optimizer_state: str,
     mesh: Mesh | None,
     exact: bool,
     on_nonfinite: str,
@@ -87,11 +87,9 @@ def make(
     methods.check(method, net, slots, workers)
     slots |= external
     subnet, mesh = net.subnet(slots), placement.fitting(mesh, workers)
-    policy, synchronous = method.memory or optimiser_state, method.exchange == "step"
+    policy, synchronous = method.memory or optimizer_state, method.exchange == "step"
     memory = carry.Memory(optimizer, policy)
-    checks.check(
-        optimizer, policy, net, subnet, cut=slots, workers=workers, synchronous=synchronous
-    )
+    checks.check(optimizer, policy, net, subnet, slots, workers, synchronous)
     if example is not None:
         loss_check.check(loss, net, subnet, example, slots)
     spread = functools.partial(

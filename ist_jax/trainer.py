@@ -61,7 +61,7 @@ class Report(NamedTuple):
     ``loss`` is each worker's mean over its local steps: not finite where its data or its net is
     not, and NaN where ``on_nonfinite="drop"`` left its update out. Bytes are those of the
     parameters, and of the optimizer's moments where they are kept, that a worker receives and sends
-    to take part. ``chunks`` are those of each transfer between devices (``traffic.wire``).
+    to take part. ``chunks`` are those of each transfer between devices.
     """
 
     loss: Float[Array, " S"]
@@ -75,10 +75,10 @@ class Trainer(NamedTuple):
     """Pure functions, and the bytes they move; ``round`` donates the state it is given.
 
     ``init(params, key)`` takes a net, or a function ``key -> net``, which is run where its result
-    is to be: no device ever holds all of it. To look at the net between rounds without gathering
-    it, ``over(function)(home(state), ...)`` runs ``function(net, ...)`` on the net where it is.
+    is to be: no device ever holds all of it. ``on_params(function)(sharded_params(state), ...)``
+    runs ``function(net, ...)`` between rounds on the net where it is, without gathering it.
 
-    ``natural(state)`` is a copy of the state with every leaf in its natural shape, of which each
+    ``unsharded(state)`` is a copy of the state with every leaf in its natural shape, of which each
     device has its part if D divides the width (``shapes`` says where they are); ``whole(state)`` is
     the same with all of it on every device. Such a state does not depend on the number of devices
     or processes: it is what a checkpoint holds, and ``resume(state)`` goes on from it, also with
@@ -97,12 +97,12 @@ class Trainer(NamedTuple):
     init: Callable[[Any, Key[Array, ""]], State]
     resume: Callable[[State], State]
     round: Callable[..., tuple[State, Report]]
-    natural: Callable[[State], State]
+    unsharded: Callable[[State], State]
     whole: Callable[[State], State]
     map_params: Callable[[Callable[[Array], Array], State], State]
     shapes: State
-    home: Callable[[State], PyTree]
-    over: Callable[[Callable[..., Any]], Callable[..., Any]]
+    sharded_params: Callable[[State], PyTree]
+    on_params: Callable[[Callable[..., Any]], Callable[..., Any]]
     lower: Callable[..., jax.stages.Lowered]
     wire: Callable[[Report, int], float]
     moved: traffic.Moved
@@ -117,7 +117,7 @@ def build(
     *,
     method: Method,
     workers: int,
-    optimiser_state: str = "reset",
+    optimizer_state: str = "reset",
     mesh: Mesh | None = None,
     exact: bool = False,
     on_nonfinite: str = "raise",
@@ -132,7 +132,7 @@ def build(
       optimizer: an optax gradient transformation.
       params, names: the net, or a tree of its shapes; and the names of its axes.
       method, workers: what is trained and exchanged; S.
-      optimiser_state: ``"reset"`` or ``"keep"``, unless the method has its own.
+      optimizer_state: ``"reset"`` or ``"keep"``, unless the method has its own.
       mesh: devices to spread the net and the workers over (``ist_jax.mesh``); one if None.
       exact: the same bits for every number of devices, also of leaves that all workers share.
       on_nonfinite: ``"drop"`` leaves out a worker's update that is not finite; ``"raise"`` leaves
@@ -152,7 +152,7 @@ def build(
             names,
             method=method,
             workers=workers,
-            optimiser_state=optimiser_state,
+            optimizer_state=optimizer_state,
             mesh=mesh,
             exact=exact,
             on_nonfinite=on_nonfinite,
@@ -172,12 +172,12 @@ def _wired(made: Plan) -> Trainer:
         init=states.init,
         resume=states.resume,
         round=functools.partial(_round, made, program, functools.cache(check_steps)),
-        natural=states.natural,
+        unsharded=states.unsharded,
         whole=states.whole,
         map_params=states.map_params,
         shapes=states.shapes,
-        home=functools.partial(_home, views.bring_home(made.layout, made.mesh)),
-        over=functools.partial(views.over, made.layout, made.mesh),
+        sharded_params=functools.partial(_sharded_params, views.bring_home(made.layout, made.mesh)),
+        on_params=functools.partial(views.on_params, made.layout, made.mesh),
         lower=functools.partial(_lower, program),
         wire=functools.partial(_wire, made),
         moved=made.moved,
@@ -216,14 +216,12 @@ def _round(
         example = loss_check.example_of(batches, group, common, made.slots)
         loss_check.check(made.loss, made.net, made.subnet, example, made.slots)
         raise
-    moved = made.moved
-    if made.external:  # this waits for the round
-        moved = made.moved_with(jax.tree.map(np.asarray, now))
+    moved = made.moved_with(jax.device_get(now)) if made.external else made.moved
     received, sent = (np.where(present, n, 0) for n in moved.of_steps(steps))
     return state, Report(losses, present, received, sent, chunks)
 
 
-def _home(bring_home: Callable[..., PyTree], state: State) -> PyTree:
+def _sharded_params(bring_home: Callable[..., PyTree], state: State) -> PyTree:
     validate.check_usable(state)
     return bring_home(state.params, state.assignment)
 

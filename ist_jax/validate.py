@@ -92,7 +92,7 @@ def check_usable(state: PyTree) -> None:
         raise InputError(
             "this state is used up: Trainer.round was called with it before, and takes over its "
             "memory. Go on with the state that call returned; to look back at one, keep "
-            "trainer.natural(state) from before the call."
+            "trainer.unsharded(state) from before the call."
         )
 
 

@@ -55,8 +55,8 @@ def main(address, count, number):
     for _ in range(6):
         state, report = trainer.round(state, placement.place_own({"x": x, "y": y}, mesh, count))
         losses.append(float(jnp.mean(report.loss)))
-    rest = trainer.home(state)
-    loss = trainer.over(lambda net, x, y: mlp_loss(net, {"x": x, "y": y}, None))
+    rest = trainer.sharded_params(state)
+    loss = trainer.on_params(lambda net, x, y: mlp_loss(net, {"x": x, "y": y}, None))
     assert max(losses[-2:]) < losses[0], losses  # subnets differ from round to round
     print(
         f"net {whole} limit {LIMIT} losses {losses} whole net {float(loss(rest, x[0, 0], y[0, 0]))}"

@@ -72,7 +72,7 @@ def one_round_after_another(name, how, policy, devices, exact, **options):
             how,
             size,
             optimizer,
-            optimiser_state=policy,
+            optimizer_state=policy,
             mesh=placement.mesh(size, devices),
             exact=exact,
             **options,

@@ -48,7 +48,7 @@ def main(address, count, number, devices):
             names,
             method=how,
             workers=4,
-            optimiser_state="keep",
+            optimizer_state="keep",
             mesh=mesh,
             exact=True,
         )

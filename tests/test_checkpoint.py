@@ -23,7 +23,7 @@ DIMS = (12, 16, 10, 3)  # 4 devices divide the first hidden layer and not the se
 PARAMS, NAMES = mlp_tree(DIMS)
 BATCHES = {size: regression_batches(6, size, 2, 4, DIMS[0], DIMS[-1]) for size in (4, 8)}
 STATISTICS = {"statistics": {"h0": {"mean": np.arange(16.0, dtype=np.float32)}}}
-ADAM = {"optimizer": optax.adam(1e-2), "optimiser_state": "keep"}
+ADAM = {"optimizer": optax.adam(1e-2), "optimizer_state": "keep"}
 BALANCED = method.ist(partition.balanced)
 
 
@@ -40,7 +40,7 @@ def go_on(trainer, state, rounds, size=4):
 
 def saved(folder, trainer, state, statistics=None, **about):
     kept = Checkpoints(folder)
-    kept.save(trainer.natural(state), about, statistics, wait=True)
+    kept.save(trainer.unsharded(state), about, statistics, wait=True)
     kept.close()
 
 
@@ -80,13 +80,13 @@ def test_a_state_comes_back_to_the_last_bit_on_any_number_of_devices(three, devi
 
 
 OPTIMIZERS = {
-    "sgd": {"optimizer": optax.sgd(0.1), "optimiser_state": "reset"},
-    "momentum kept": {"optimizer": optax.sgd(0.1, momentum=0.9), "optimiser_state": "keep"},
-    "momentum reset": {"optimizer": optax.sgd(0.1, momentum=0.9), "optimiser_state": "reset"},
-    "adam": {"optimizer": optax.adam(1e-2), "optimiser_state": "keep"},
+    "sgd": {"optimizer": optax.sgd(0.1), "optimizer_state": "reset"},
+    "momentum kept": {"optimizer": optax.sgd(0.1, momentum=0.9), "optimizer_state": "keep"},
+    "momentum reset": {"optimizer": optax.sgd(0.1, momentum=0.9), "optimizer_state": "reset"},
+    "adam": {"optimizer": optax.adam(1e-2), "optimizer_state": "keep"},
     "schedule": {
         "optimizer": optax.adam(optax.cosine_decay_schedule(1e-2, 12)),
-        "optimiser_state": "reset",
+        "optimizer_state": "reset",
     },
 }
 
@@ -122,7 +122,7 @@ def test_what_is_saved_is_the_state_as_it_was_though_training_goes_on_in_its_pla
     net = trainer(devices)
     state = go_on(net, net.init(PARAMS, jax.random.key(1)), range(1))
     before, kept = on_host(net.whole(state)), Checkpoints(tmp_path)
-    kept.save(net.natural(state), {})
+    kept.save(net.unsharded(state), {})
     go_on(net, state, range(1, 6))
     kept.close()
     assert same_bits(on_host(kept.restore(kept.check(1), net.shapes)), before)
@@ -273,7 +273,7 @@ def test_which_checkpoints_stay(tmp_path, keep, stays):
     for number in range(6):
         state = go_on(net, state, [number])
         score = float(number == 2) if number % 2 == 0 else None
-        kept.save(net.natural(state), {}, score=score, wait=True)
+        kept.save(net.unsharded(state), {}, score=score, wait=True)
     kept.close()
     assert kept.rounds() == stays
 
@@ -286,7 +286,7 @@ def test_one_that_was_set_aside_is_none_and_its_round_can_be_saved_again(three, 
     assert kept.rounds() == [2]
     net = trainer()
     state = go_on(net, net.resume(kept.restore(kept.check(2), net.shapes)), [2])
-    kept.save(net.natural(state), {}, wait=True)
+    kept.save(net.unsharded(state), {}, wait=True)
     kept.close()
     assert kept.rounds() == [3, 2]
 
@@ -309,7 +309,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_cannot_be_written_is_told_and_the_last_good_one_stays(small_disk, how):
     net, kept = trainer(), Checkpoints(small_disk / "saved")
     state = go_on(net, net.init(PARAMS, jax.random.key(1)), range(1))
-    kept.save(net.natural(state), {}, wait=True)
+    kept.save(net.unsharded(state), {}, wait=True)
     if how == "full":
         (small_disk / "rest").write_bytes(b"x")
         with pytest.raises(OSError, match="No space"):
@@ -321,11 +321,11 @@ def test_a_disk_that_cannot_be_written_is_told_and_the_last_good_one_stays(small
     told = "it takes .* MB, and .* MB are free" if how == "full" else "it may not be written"
     assert re.fullmatch(told, kept.obstacle(net.shapes))
     with pytest.raises(CheckpointError, match=r"round 2, .* could not be written in .*saved: "):
-        kept.save(net.natural(state), {}, wait=True)  # as one that finds out too late
+        kept.save(net.unsharded(state), {}, wait=True)  # as one that finds out too late
     if how == "full":
         (small_disk / "rest").unlink()
         state = go_on(net, state, range(2, 3))
-        kept.save(net.natural(state), {}, wait=True)  # goes on when there is room
+        kept.save(net.unsharded(state), {}, wait=True)  # goes on when there is room
     kept.close()
     assert kept.rounds() == ([3, 1] if how == "full" else [1])
     for number in kept.rounds():

@@ -55,7 +55,7 @@ def test_every_method_of_a_config_can_be_built(name, variant):
     jobs = assemble.jobs(config, some_data(config))
     assert list(jobs) == list(config.methods)
     for job in jobs.values():
-        assert 0 < job.plan.parameters <= job.plan.net_parameters
+        assert 0 < job.costs.parameters <= job.costs.net_parameters
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in SPARSE])

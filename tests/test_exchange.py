@@ -140,7 +140,7 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
     rest = views.lay_out(spread, mesh, lambda key: params)(key, who)
     home = views.bring_home(spread, mesh)
     pick_up = jax.jit(
-        lambda rows: exchange.natural(spread, rows), out_shardings=placement.everywhere(mesh)
+        lambda rows: exchange.unsharded(spread, rows), out_shardings=placement.everywhere(mesh)
     )
     for took_part in (np.ones(size, bool), np.arange(size) != 1, np.zeros(size, bool)):
         nets, trained, new, chunks = both(rest, who, after, took_part)

@@ -61,7 +61,7 @@ def test_an_update_that_is_not_finite_is_left_out_whole(how, value, devices):
     """
     options = {
         "optimizer": optax.adam(1e-2),
-        "optimiser_state": "keep",
+        "optimizer_state": "keep",
         "mesh": placement.mesh(S, devices),
         "exact": True,
     }

@@ -12,7 +12,7 @@ import nets
 import numpy as np
 import optax
 import pytest
-import test_given
+import test_external
 from jax import lax
 from jax.sharding import PartitionSpec
 
@@ -83,11 +83,11 @@ def trained(how, net, *, data=1, took_part=None, **options):
     [
         (method.ist(), "small", {}),
         (method.ist(), "small", {"on_nonfinite": "drop"}),
-        (method.ist(), "small", {"optimiser_state": "keep", "took_part": np.arange(4) != 1}),
+        (method.ist(), "small", {"optimizer_state": "keep", "took_part": np.arange(4) != 1}),
         (method.ist(), "small", {"code": compress.rounded(4), "on_nonfinite": "drop"}),
         (method.ist(), "recurrent", {}),
         (method.resist(2), "blocks", {}),
-        (method.resist(2), "blocks", {"on_nonfinite": "drop", "optimiser_state": "keep"}),
+        (method.resist(2), "blocks", {"on_nonfinite": "drop", "optimizer_state": "keep"}),
         (method.loft(), "filters", {"exact": True}),
         (method.local_sgd(), "recurrent", {"exact": True}),
         (method.local_sgd(), "small", {"on_nonfinite": "drop", "code": compress.largest(0.1)}),
@@ -103,11 +103,11 @@ def test_no_worker_hears_of_another_while_it_trains(how, net, options):
 
 @pytest.mark.parametrize("groups", [("features",), ("features", "labels")], ids=str)
 def test_no_worker_hears_of_another_while_it_trains_neurons_that_are_given(groups):
-    plain, slots = test_given.batches_for(groups)
-    trainer, params, _ = test_given.trainer_for(groups, slots, devices=2, on_nonfinite="drop")
+    plain, slots = test_external.batches_for(groups)
+    trainer, params, _ = test_external.trainer_for(groups, slots, devices=2, on_nonfinite="drop")
     batches = {name: leaf for name, leaf in plain(0).items() if name != "given"}
     longer = jax.tree.map(lambda leaf: np.repeat(leaf[:, :1], J, axis=1), batches)
-    in_phase, in_round = looked_at(trainer, params, longer, None, plain(0)["given"])(WORKER)
+    in_phase, in_round = looked_at(trainer, params, longer, None, plain(0)["external"])(WORKER)
     assert in_round
     assert not in_phase
 

@@ -143,7 +143,7 @@ def test_the_plan_agrees_with_the_run(finished, tmp_path):
         {"model.name": "cnn", "model.widths": {"filters0": 8, "filters1": 8, "hidden0": 16}},
         {"normalise": "scale", "optimizer.name": "adam", "optimizer.lr": 3e-3},
         {"normalise": "none", "model.widths": {"hidden0": 32}},
-        {"assignment": "balanced", "optimiser_state": "keep", "optimizer.momentum": 0.9},
+        {"assignment": "balanced", "optimizer_state": "keep", "optimizer.momentum": 0.9},
         {"shares": (3, 1, 1, 1), "data.skew": 1.0, "model.affine": False},
         {"optimizer.schedule": "cosine", "optimizer.clip": 1.0, "optimizer.weight_decay": 1e-4},
         {"data.split": "all", "model.logits": False},

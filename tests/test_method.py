@@ -62,7 +62,7 @@ def test_data_parallel_is_the_mean_gradient_at_every_step():
     )
 
 
-def test_an_ensemble_is_subnets_trained_apart_with_their_own_optimisers():
+def test_an_ensemble_is_subnets_trained_apart_with_their_own_optimizers():
     params, names = mlp_tree(DIMS)
     batches = regression_batches(3, 4, 2, 8, 6, 3)
     optimizer = optax.sgd(0.1, 0.9)
@@ -93,7 +93,7 @@ def test_bytes_are_those_of_the_subnet_and_of_kept_moments():
     adam = optax.adam(1e-2)
     for how, options, expected in (
         (method.ist(), {}, subnet),
-        (method.ist(), {"optimizer": adam, "optimiser_state": "keep"}, 3 * subnet + 4),
+        (method.ist(), {"optimizer": adam, "optimizer_state": "keep"}, 3 * subnet + 4),
         (method.local_sgd(), {}, whole),
         (method.data_parallel(), {"optimizer": adam}, 2 * whole),
         (method.ensemble(), {}, 0),
@@ -115,7 +115,7 @@ def test_bytes_are_those_of_the_subnet_and_of_kept_moments():
             "does not match the parameters",
         ),
         (
-            lambda p, n: trainer_of(p, n, method.ist(), 4, optimiser_state="drop"),
+            lambda p, n: trainer_of(p, n, method.ist(), 4, optimizer_state="drop"),
             "'reset' or 'keep'",
         ),
         (

@@ -21,7 +21,7 @@ KEY = jax.random.key(5)
 
 def made(how, optimizer=None, **changes):
     options = {
-        "optimiser_state": "keep",
+        "optimizer_state": "keep",
         "mesh": None,
         "exact": False,
         "on_nonfinite": "raise",
@@ -171,7 +171,7 @@ def test_a_whole_round_on_a_device_is_what_the_trainer_runs(how):
         NAMES,
         method=how,
         workers=S,
-        optimiser_state="keep",
+        optimizer_state="keep",
     )
     begin = trainer.init(PARAMS, KEY)
     state = State(*jax.tree.map(jnp.copy, tuple(begin)))

@@ -368,7 +368,7 @@ def built(names, how, policy):
     params, axes = nets_of(names)
     return params, ist_jax.build(
         total_loss, bundled(names), params, axes, method=METHODS[how](), workers=S,
-        optimiser_state=policy,
+        optimizer_state=policy,
     )  # fmt: skip
 
 
@@ -463,7 +463,7 @@ def test_noise_differs_from_worker_to_worker_and_from_round_to_round(policy):
     still = lambda net, batch, key: 0.0 * (net["w"].sum() + batch.sum())
     trainer = ist_jax.build(
         still, optax.chain(noise, optax.scale(1.0)), params, names, method=method.local_sgd(),
-        workers=4, optimiser_state=policy,
+        workers=4, optimizer_state=policy,
     )  # fmt: skip
     state, moves = trainer.init(params, jax.random.key(1)), []
     for _ in range(4):
@@ -481,7 +481,7 @@ def test_noise_of_one_worker_is_that_of_ordinary_training(policy):
     noise = lambda: optax.add_noise(1.0, 0.0, jax.random.key(0))
     still = lambda net, batch, key: 0.0 * (net["w"].sum() + batch.sum())
     trainer = ist_jax.build(
-        still, noise(), params, names, method=method.local_sgd(), workers=1, optimiser_state=policy
+        still, noise(), params, names, method=method.local_sgd(), workers=1, optimizer_state=policy
     )
     state = trainer.init(params, jax.random.key(1))
     expected, opt_state = params, noise().init(params)

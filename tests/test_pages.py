@@ -99,7 +99,7 @@ def test_gist_has_a_row_for_each_depth_and_number_of_subnets(tmp_path):
         widths = {f"hidden{n}": width for n, width in enumerate(hidden)}
         model = {"name": "graph", "widths": widths, "options": {"kind": kind}}
         data = {"batch": 5, "split": split, "options": {"clusters": 50}}
-        keys = {"model": model, "data": data, "optimiser_state": "reset", "epochs": 8.0} | more
+        keys = {"model": model, "data": data, "optimizer_state": "reset", "epochs": 8.0} | more
         return told(made, **{f"config_{key}": value for key, value in keys.items()})
 
     folders = [

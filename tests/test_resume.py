@@ -24,9 +24,9 @@ ON_A_GRAPH = {
 }
 RUNS = {
     "sgd": {},
-    "momentum kept": {"optimizer.momentum": 0.9, "optimiser_state": "keep"},
+    "momentum kept": {"optimizer.momentum": 0.9, "optimizer_state": "keep"},
     "momentum reset": {"optimizer.momentum": 0.9},
-    "adam": {"optimizer.name": "adam", "optimizer.lr": 3e-3, "optimiser_state": "keep"},
+    "adam": {"optimizer.name": "adam", "optimizer.lr": 3e-3, "optimizer_state": "keep"},
     "resist": {"of": "fashion_resist", "methods": ("resist",), **OF_IMAGES},
     "loft": {"of": "fashion_loft", "methods": ("loft",), **OF_IMAGES},
     **{kind: ON_A_GRAPH | {"model.options.kind": kind} for kind in ("sage", "gcn", "gat")},
@@ -66,7 +66,7 @@ HERE = ("momentum kept", "adam", "resist", "sage")
     ids=["here", "others"],
 )
 def test_stopping_and_going_on_in_another_process_gives_the_same_bits(tmp_path, names):
-    """Parameters, optimiser state and metrics: 6 rounds are 3 and 3."""
+    """Parameters, optimizer state and metrics: 6 rounds are 3 and 3."""
     planetoid(tmp_path / "data")
     halves = {tmp_path / name: RUNS[name] | SAVING for name in names}
     for changes in halves.values():

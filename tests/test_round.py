@@ -67,7 +67,7 @@ def test_ist_is_the_numpy_oracle(hidden, momentum, policy):
             names,
             method=Method("given", given),
             workers=workers,
-            optimiser_state=policy,
+            optimizer_state=policy,
         )
         state = trainer.init(params, jax.random.key(0))
         for number, (_, x, y) in enumerate(rounds):
@@ -96,7 +96,7 @@ def test_one_worker_is_ordinary_training_bit_for_bit(optimizer, how):
     """Oracle 5, first half: the same scan over the same batches, without this library's round."""
     params, names = mlp_tree(DIMS)
     batches = regression_batches(3, 1, 4, 8, 6, 3)
-    state, _ = run(params, names, how, batches, 1, optimizer, optimiser_state="keep")
+    state, _ = run(params, names, how, batches, 1, optimizer, optimizer_state="keep")
 
     @jax.jit
     def ordinary(net, opt_state, batches):
@@ -186,7 +186,7 @@ def test_where_nobody_takes_part_neither_the_net_nor_its_moments_move(how):
     params, names = mlp_tree(DIMS)
     batches = regression_batches(2, 4, 2, 8, 6, 3)
     momentum = optax.sgd(0.1, momentum=0.9)
-    trainer = trainer_of(params, names, how, 4, momentum, optimiser_state="keep")
+    trainer = trainer_of(params, names, how, 4, momentum, optimizer_state="keep")
     moved, _ = trainer.round(trainer.init(params, jax.random.key(3)), batches[0])
     before = trainer.whole(moved)[:2]
     state, _ = trainer.round(moved, batches[1], np.zeros(4, bool))
@@ -240,9 +240,9 @@ def test_moments_that_cannot_travel_are_refused():
     """Adafactor's second moments are rows and columns, not shaped like the parameters."""
     params, names = mlp_tree((6, 256, 256, 3))
     with pytest.raises(
-        InputError, match=r"cannot travel with the neurons.*optimiser_state='reset'"
+        InputError, match=r"cannot travel with the neurons.*optimizer_state='reset'"
     ):
-        trainer_of(params, names, method.ist(), 4, optax.adafactor(1e-2), optimiser_state="keep")
+        trainer_of(params, names, method.ist(), 4, optax.adafactor(1e-2), optimizer_state="keep")
     trainer_of(params, names, method.ist(), 4, optax.adafactor(1e-2))
 
 

@@ -187,7 +187,7 @@ def test_a_run_saved_by_an_earlier_version_goes_on_to_the_same_bits(tmp_path, ca
     """Three rounds of it, in the format without statistics or a digest of the data."""
     with tarfile.open(ROOT / "tests/saved/format_1.tar.gz") as file:
         file.extractall(tmp_path / "run", filter="data")
-    changes = {"optimizer.momentum": 0.9, "optimiser_state": "keep", **ROUNDS}
+    changes = {"optimizer.momentum": 0.9, "optimizer_state": "keep", **ROUNDS}
     config = tiny(**changes, **{"model.widths.hidden0": 8, "model.widths.hidden1": 8})
     about = tmp_path / "run/checkpoints/ist_0/3/about/metadata"
     told = json.loads(about.read_text())
@@ -205,7 +205,7 @@ def test_a_run_saved_by_an_earlier_version_goes_on_to_the_same_bits(tmp_path, ca
         state, _ = job.trainer.round(state, **job.place(batches(number)))
     training.run(config, tmp_path / "run", resume=True)
     assert "ist_0: the checkpoint of round 3 does not say what data" in capsys.readouterr().err
-    assert newest(tmp_path / "run") == (6, reading.digests(job.trainer.natural(state)))
+    assert newest(tmp_path / "run") == (6, reading.digests(job.trainer.unsharded(state)))
     assert kept.net(6)[1]
     longer = tiny(rounds=9, **changes, **{"model.widths.hidden0": 8, "model.widths.hidden1": 8})
     training.run(longer, tmp_path / "run", resume=True)

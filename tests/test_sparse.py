@@ -55,7 +55,7 @@ def test_places_are_the_columns_that_a_worker_holds():
     touched = sparse.Touched(batches(), WIDTH, WIDTH, slots, 0)
     for r in range(4):
         before, after = plain(r), touched(r)
-        held = after["given"]["features"]
+        held = after["external"]["features"]
         assert held.shape == (2, slots["features"])
         back = np.concatenate([held, np.full((2, 1), WIDTH)], axis=1)
         for worker in range(2):
@@ -78,7 +78,7 @@ def test_sampled_labels_are_a_rounds_own_and_others_drawn_anew():
     drawn = []
     for r in range(4):
         before, after = batches()(r), touched(r)
-        held = after["given"]["labels"]
+        held = after["external"]["labels"]
         for worker in range(2):
             sure, others = after["sure"][worker, 0, 0], after["drawn"][worker, 0, 0]
             own = before["y"][worker]
@@ -90,9 +90,9 @@ def test_sampled_labels_are_a_rounds_own_and_others_drawn_anew():
             np.testing.assert_array_equal(back[after["y"][worker]], own)
             drawn.append(held[worker][sure : sure + others].tolist())
         again = sparse.Touched(batches(), WIDTH, WIDTH, slots, sampled)(r)
-        np.testing.assert_array_equal(again["given"]["labels"], held)
+        np.testing.assert_array_equal(again["external"]["labels"], held)
         alone = sparse.Touched(batches(of=[1]), WIDTH, WIDTH, slots, sampled)(r)
-        np.testing.assert_array_equal(alone["given"]["labels"][0], held[1])
+        np.testing.assert_array_equal(alone["external"]["labels"][0], held[1])
     assert len({tuple(one) for one in drawn}) > 3
 
 

@@ -42,7 +42,7 @@ def test_a_tree_of_parameters_may_be_callable():
     for policy in ("reset", "keep"):
         trainer = ist_jax.build(
             loss, optax.adam(0.1), net, names, method=method.ist(), workers=2,
-            optimiser_state=policy,
+            optimizer_state=policy,
         )  # fmt: skip
         state, _ = trainer.round(trainer.init(net, jax.random.key(0)), x)
         assert isinstance(state.params, Callable)
@@ -61,9 +61,9 @@ def test_a_state_that_is_used_up_says_which_call_took_it(many):
     said = "used up: Trainer.round was called with it before.*the state that call returned"
     calls = [
         lambda: trainer.round(used, batch),
-        lambda: trainer.natural(used),
+        lambda: trainer.unsharded(used),
         lambda: trainer.whole(used),
-        lambda: trainer.home(used),
+        lambda: trainer.sharded_params(used),
         lambda: trainer.resume(used),
         lambda: trainer.map_params(jnp.abs, used),
     ]
@@ -85,7 +85,7 @@ def test_a_function_of_leaves_gives_the_same_net_on_any_number_of_devices(how):
     found = []
     for many in (1, 2, 4):
         trainer = trainer_of(
-            params, names, how, 4, optax.sgd(0.1, 0.9), optimiser_state="keep", exact=True,
+            params, names, how, 4, optax.sgd(0.1, 0.9), optimizer_state="keep", exact=True,
             mesh=devices.mesh(4, many),
         )  # fmt: skip
         state = trainer.init(params, jax.random.key(0))

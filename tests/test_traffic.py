@@ -45,7 +45,7 @@ def test_bytes_are_those_of_the_gathered_arrays(key, policy):
     loss = lambda net, batch, key: sum(jnp.sum(leaf) for leaf in jax.tree.leaves(net))
     optimizer = optax.sgd(0.1, momentum=0.9)
     trainer = ist_jax.build(
-        loss, optimizer, params, names, method=method.ist(), workers=4, optimiser_state=policy
+        loss, optimizer, params, names, method=method.ist(), workers=4, optimizer_state=policy
     )
     net = axes.describe(params, names)
     widths, counts = net.widths, traffic.held(net, method.ist(), 4)

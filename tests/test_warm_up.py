@@ -27,7 +27,7 @@ from ist_jax.tasks import classification
 def job_of(flops, warm_up_job=None):
     """A job that costs so many FLOPs and trains nothing."""
     job = mock.Mock(spec=Job, warm_up_job=warm_up_job)
-    job.plan.flops, job.trainer.resume.return_value = flops, mock.Mock(spec=State)
+    job.costs.flops, job.trainer.resume.return_value = flops, mock.Mock(spec=State)
     return job
 
 
@@ -39,8 +39,8 @@ def test_the_schedule_says_who_trains_who_measures_and_hands_over_once():
     assert [schedule.active_job(n) for n in range(4)] == [warm, warm, warm, job]
     assert [schedule.hand_over(n, before) for n in (0, 1, 3)] == [before] * 3
     assert schedule.hand_over(2, before) is job.trainer.resume.return_value
-    warm.trainer.natural.assert_called_once_with(before)
-    job.trainer.resume.assert_called_once_with(warm.trainer.natural.return_value)
+    warm.trainer.unsharded.assert_called_once_with(before)
+    job.trainer.resume.assert_called_once_with(warm.trainer.unsharded.return_value)
     assert [schedule.flops(n) for n in range(5)] == [0, 2, 4, 7, 10]
     alone = Schedule(job_of(3), 2)
     assert [alone.active_job(n) for n in range(3)] == [alone.job] * 3
@@ -77,7 +77,7 @@ def test_a_run_goes_on_from_any_round_of_a_warm_up(tmp_path, stop, devices):
         "checkpoint.permanent": 1,
         "mesh.workers": devices,
         "optimizer.momentum": 0.9,
-        "optimiser_state": "keep",
+        "optimizer_state": "keep",
     }
     straight, halves = tmp_path / "straight", tmp_path / "halves"
     training.run(tiny(rounds=5, **changes), straight)

@@ -75,7 +75,7 @@ def check(
         how,
         size,
         optimizer,
-        optimiser_state=policy,
+        optimizer_state=policy,
         mesh=devices.mesh(size, many * data, data=data),
         exact=exact,
         code=code,

@@ -42,7 +42,7 @@ def test_the_same_bits_on_1_2_4_and_8_devices(how, net, devices):
             how,
             8,
             optax.adam(1e-2),
-            optimiser_state="keep",
+            optimizer_state="keep",
             mesh=count and placement.mesh(8, count),
             exact=net != "small",  # where every leaf is cut, there is nothing to add up
         )

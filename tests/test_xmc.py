@@ -339,7 +339,7 @@ def test_a_run_of_ist_learns_and_sends_only_what_it_touches(tmp_path):
             "model.widths": {"hidden0": 128},
             "optimizer.name": "adam",
             "optimizer.lr": 0.03,
-            "optimiser_state": "keep",
+            "optimizer_state": "keep",
             "xmc.loss": "softmax",
         }
     )

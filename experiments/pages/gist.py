@@ -19,7 +19,7 @@ from ist_jax.models.gcn import ENDS
 from ist_jax.run.markdown import aligned, quantity, spread
 
 WHOLE = "single"
-PLACES = ("workers", "model.widths", "data.split", "optimiser_state", "eval_every", "rounds")
+PLACES = ("workers", "model.widths", "data.split", "optimizer_state", "eval_every", "rounds")
 Place = tuple[int, int, str, int]  # layers, subnets (0: none), what is unlike the rest, width
 Found = tuple[Place, str, Run]  # and the method
 UNLIKE = {"disjoint": "own clusters", "same": "one order", "keep": "Adam kept"}
@@ -73,7 +73,7 @@ def _place_of(run: Run) -> tuple:
             f"{run.folder}: a whole net that is to be trained for all epochs needs workers=1"
         )
     ends = tuple(end for end in ENDS if end in config["model"]["widths"])
-    keys = config["workers"], config["data"]["split"], config["optimiser_state"], config["epochs"]
+    keys = config["workers"], config["data"]["split"], config["optimizer_state"], config["epochs"]
     return (widths, ends, *keys)
 
 
@@ -111,7 +111,7 @@ def _places(run: Run, usual: float) -> dict[str, Place]:
     """Where each of its methods stands."""
     widths = _hidden(run)
     workers = {WHOLE: 0, "ist": run.config["workers"]}
-    unlike = [UNLIKE.get(run.config["data"]["split"]), UNLIKE.get(run.config["optimiser_state"])]
+    unlike = [UNLIKE.get(run.config["data"]["split"]), UNLIKE.get(run.config["optimizer_state"])]
     unlike += ["each all epochs"] if _each_has_all(run, usual) else []
     unlike += [f"{end} cut" for end in ENDS if end in run.config["model"]["widths"]]
     what = ", ".join(filter(None, unlike))

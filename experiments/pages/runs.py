@@ -78,6 +78,7 @@ def read(folder: Path) -> Run:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no finished run ({error!r})") from None
     lines = report.read(folder / report.METRICS)
+    config = compare.current(config)
     return Run(folder, config, data, plans, command, lines, told.get("environment", {}))
 
 
@@ -195,7 +196,9 @@ def _command(run: Run) -> str:
     if not run.command:
         return f"{run.folder.name}: trained from Python, by no command"
     words = [
-        word for word in shlex.split(run.command) if not word.startswith(("--workdir=", "--resume"))
+        word
+        for word in map(compare.of_today, shlex.split(run.command))
+        if not word.startswith(("--workdir=", "--resume"))
     ]
     words.append(f"--workdir=runs/{run.folder.name}")
     return " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in words)

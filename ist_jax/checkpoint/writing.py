@@ -1,7 +1,7 @@
 """Checkpoints that are whole or not there, and checked before they are used.
 
 A folder holds one folder for each round saved: ``7/state`` with every leaf of a natural state
-(``Trainer.natural``), ``7/statistics`` with those of the whole net, if it needs any to be asked,
+(``Trainer.unsharded``), ``7/statistics`` with those of the whole net, if it needs any to be asked,
 and ``7/about`` with what the caller wants to know of it, a digest of every leaf, and a seal on
 itself. Orbax writes them in one atomic commit. ``docs/checkpoints.md`` says how to read one without
 this library. This is the only file that imports Orbax.
@@ -121,7 +121,7 @@ class Checkpoints:
         """Begins to write a natural state; once it is copied the rest goes on beside training.
 
         Args:
-          state: of ``Trainer.natural``. Never donate it.
+          state: of ``Trainer.unsharded``. Never donate it.
           about: anything that JSON can say.
           statistics: of the whole net (``normalise.statistics``), for ``net`` to give back.
           score: the higher, the better (``Keep.best``).

@@ -92,41 +92,46 @@ class Rows:
 class Touched:
     """Batches that tell which columns each worker's examples have in a round.
 
-    ``touched(round)`` is ``batches(round)`` with ids numbered by ``["given"]``, the columns that a
-    worker holds (``build``, ``given``). With labels among those, a worker holds the labels of
-    its examples and a sample of ``sampled`` others (``multilabel.loss`` says what becomes of them).
+    ``touched(round)`` is ``batches(round)`` with ids numbered by ``["external"]``, the columns that
+    a worker holds (``ist_jax.build``). With labels among those, a worker holds the labels of its
+    examples and a sample of ``sampled`` others (``tasks.many_labels`` says what becomes of them).
 
     Args:
       batches: of the workers wanted.
       features, labels: how many there are.
-      given: slots of a worker, ``{"features": ...}``, and ``"labels"`` if those are sampled.
+      external: slots of a worker, ``{"features": ...}``, and ``"labels"`` if those are sampled.
       sampled: labels to draw.
     """
 
     def __init__(
-        self, batches: Batches, features: int, labels: int, given: Mapping[str, int], sampled: int
+        self,
+        batches: Batches,
+        features: int,
+        labels: int,
+        external: Mapping[str, int],
+        sampled: int,
     ):
-        self._batches, self._given, self._sampled = batches, given, sampled
+        self._batches, self._external, self._sampled = batches, external, sampled
         self._features, self._labels = features, labels
         self.local_steps, self.shards = batches.local_steps, batches.shards
 
     def __call__(self, round: int, lost: dict[int, str] | None = None) -> dict[str, Any]:
-        """As ``Batches``; ``["given"]`` is ``{group: int32[S, slots]}``."""
+        """As ``Batches``; ``["external"]`` is ``{group: int32[S, slots]}``."""
         own = self._batches(round, lost)
         found = [columns(ids, self._features) for ids in own["x"]["ids"]]
         held, own["x"]["ids"] = renumber(
-            own["x"]["ids"], found, self._features, self._given["features"]
+            own["x"]["ids"], found, self._features, self._external["features"]
         )
-        own["given"] = {"features": held}
-        if "labels" in self._given:
+        own["external"] = {"features": held}
+        if "labels" in self._external:
             sure = [columns(ids, self._labels) for ids in own["y"]]
             drawn = [
                 self._others(round, worker, labels)
                 for worker, labels in zip(self._batches.of, sure, strict=True)
             ]
             both = [np.concatenate(pair) for pair in zip(sure, drawn, strict=True)]
-            held, labels = renumber(own["y"], both, self._labels, self._given["labels"])
-            own["given"]["labels"] = held
+            held, labels = renumber(own["y"], both, self._labels, self._external["labels"])
+            own["external"]["labels"] = held
 
             def count(lists: list[np.ndarray]) -> np.ndarray:
                 counts = np.array([len(one) for one in lists], np.int32)[:, None, None]

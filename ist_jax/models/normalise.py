@@ -101,7 +101,7 @@ def recompute(
 
     Args:
       statistics_from: training inputs; or such a function, which is given back.
-      compiled: ``trainer.over`` for a net that lies as ``trainer.home(state)``.
+      compiled: ``trainer.on_params`` for a net that lies as ``trainer.sharded_params(state)``.
     """
     if callable(statistics_from):
         return statistics_from

@@ -30,14 +30,14 @@ class XMC(nn.Module):
 
     Attributes:
       widths: number of features, hidden neurons and labels (``GROUPS``).
-      given: which of ``features`` and ``labels`` are groups, told in every round.
+      external: which of ``features`` and ``labels`` are groups, whose neurons come with a round.
       normalise, affine, gains: of the hidden layer, as ``ist_jax.models.mlp.MLP``.
       drop_inputs, drop_hidden: how many of the features and of the neurons are left out in
         training, at random, in every example.
     """
 
     widths: Mapping[str, int]
-    given: tuple[str, ...] = ()
+    external: tuple[str, ...] = ()
     normalise: str = "none"
     affine: bool = True
     gains: Mapping[str, float] = FrozenDict()
@@ -54,13 +54,15 @@ class XMC(nn.Module):
         for rate in (self.drop_inputs, self.drop_hidden):
             if not 0 <= rate < 1:
                 raise InputError(f"drop_inputs and drop_hidden must be in [0, 1), found {rate}")
-        if unknown := set(self.given) - {"features", "labels"}:
-            raise InputError(f"only features and labels can be given, found {sorted(unknown)}")
+        if unknown := set(self.external) - {"features", "labels"}:
+            raise InputError(f"only features and labels can be external, found {sorted(unknown)}")
         width = self.widths["hidden0"]
         whole = not (train and self.has_rng("dropout"))  # statistics are taken of whole examples
 
         def kernel(group, init) -> Any:
-            named = nn.with_partitioning(init, ("hidden0", group if group in self.given else None))
+            named = nn.with_partitioning(
+                init, ("hidden0", group if group in self.external else None)
+            )
             return self.param(f"of_{group}", named, (width, self.widths[group]))
 
         # A row of tf-idf has norm 1: pre-activations then begin with a deviation of a half.

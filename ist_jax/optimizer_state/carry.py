@@ -44,7 +44,7 @@ class Memory:
 
     def __init__(self, optimizer: optax.GradientTransformation, policy: str):
         if policy not in ("reset", "keep"):
-            raise InputError(f"optimiser_state must be 'reset' or 'keep', found {policy!r}")
+            raise InputError(f"optimizer_state must be 'reset' or 'keep', found {policy!r}")
         self._optimizer, self._keeps = optimizer, policy == "keep"
 
     def carry(self, state: PyTree) -> PyTree:
@@ -189,7 +189,7 @@ def _parts(optimizer: optax.GradientTransformation, state: PyTree) -> list[tuple
         raise InputError(
             "it cannot be told which numbers of this optimizer are moments: its init looks into "
             f"the parameters ({first_line(error)}). Use one whose moments have the structure of "
-            "the parameters, or optimiser_state='keep' with a method that cuts nothing."
+            "the parameters, or optimizer_state='keep' with a method that cuts nothing."
         ) from None
     return list(_walk(collapsed, "", None))
 

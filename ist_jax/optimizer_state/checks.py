@@ -34,7 +34,6 @@ def check(
     policy: str,
     net: Net,
     subnet: Net,
-    *,
     cut: Collection[str],
     workers: int,
     synchronous: bool,
@@ -107,9 +106,9 @@ def check_steps(
         renewed = {entry.node for entry in entries if not entry.own}
         counts = [entry for entry in entries if entry.own and entry.node in renewed]
         raise InputError(
-            f"optimiser_state='reset' would lose gradients: {_at((counts or entries)[0])} keeps "
+            f"optimizer_state='reset' would lose gradients: {_at((counts or entries)[0])} keeps "
             f"some for later than the {steps} local steps of a round, and is renewed in every one. "
-            "Use optimiser_state='keep', or accumulate over a number of steps that divides them."
+            "Use optimizer_state='keep', or accumulate over a number of steps that divides them."
         )
 
 
@@ -177,7 +176,7 @@ def _check_travels(
         raise InputError(
             f"this optimizer's state cannot travel with the neurons: a leaf of {_at(entry)}{of} "
             f"has shape {list(leaf.shape)} for the net and {list(of_subnet.shape)} for a subnet. "
-            "Use optimiser_state='reset', or an optimizer with moments shaped like the parameters."
+            "Use optimizer_state='reset', or an optimizer with moments shaped like the parameters."
         )
 
 
@@ -211,9 +210,9 @@ def _check_estimates(
             continue
         if not np.array_equal(leaf, new[number], equal_nan=True):
             raise InputError(
-                f"optimiser_state='reset' would lose what this optimizer learns: {_at(entry)} "
+                f"optimizer_state='reset' would lose what this optimizer learns: {_at(entry)} "
                 "holds an estimate beside its moments, which would begin anew in every round. Use "
-                "optimiser_state='keep', or an optimizer without estimates (adam, sgd)."
+                "optimizer_state='keep', or an optimizer without estimates (adam, sgd)."
             )
 
 

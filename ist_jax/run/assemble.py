@@ -1,4 +1,4 @@
-"""From a config to the things that train: data, model, optimiser, one trainer for each method."""
+"""From a config to the things that train: data, model, optimizer, one trainer for each method."""
 
 import functools
 import time
@@ -19,7 +19,7 @@ from ist_jax.local import Loss
 from ist_jax.method import Method
 from ist_jax.models import normalise
 from ist_jax.optimizer_state import carry
-from ist_jax.run import tasks
+from ist_jax.run import optimizers, tasks
 from ist_jax.run.tasks import Task
 from ist_jax.run.values import INT32
 from ist_jax.sharded import placement
@@ -27,7 +27,7 @@ from ist_jax.sharded.state import State
 from ist_jax.trainer import Trainer
 
 
-class Plan(NamedTuple):
+class Costs(NamedTuple):
     """What a method costs; numbers per worker (the largest one), bytes and FLOPs per round.
 
     ``bytes_moved`` is what all workers together receive and send in a round.
@@ -57,7 +57,7 @@ class Job(NamedTuple):
     gains: dict[str, float]  # and its gains then
     step_s: Callable[[], float]  # measures a local step of one worker, in seconds
     exchanged: Callable[[], timing.Exchanged]  # where every worker is a machine of its own
-    plan: Plan
+    costs: Costs
     names: Any  # of the axes of its net
     warm_up_job: "Job | None" = None  # trains the first ``config.warm_up`` rounds
 
@@ -66,7 +66,7 @@ def rounds(config: ConfigDict, data: Any) -> int:
     """The number of rounds: as given, or what the number of epochs comes to, rounded up.
 
     Raises:
-      InputError: more steps than an optimiser counts.
+      InputError: more steps than an optimizer counts.
     """
     seen = config.workers * config.local_steps * config.data.batch
     number = config.rounds
@@ -78,38 +78,6 @@ def rounds(config: ConfigDict, data: Any) -> int:
             f"steps: make that, or config.{'epochs' if config.epochs else 'rounds'}, smaller"
         )
     return number
-
-
-def optimizer_of(config: ConfigDict, steps: int) -> optax.GradientTransformation:
-    """Clipping, weight decay, the optimiser and its schedule, all optax's."""
-    given = config.optimizer
-    schedules = {
-        "constant": lambda: given.lr,
-        "cosine": lambda: optax.cosine_decay_schedule(given.lr, steps),
-        "steps": lambda: optax.piecewise_constant_schedule(
-            given.lr, {steps // 2: 0.1, 3 * steps // 4: 0.1}
-        ),
-    }
-    if given.schedule not in schedules:
-        raise InputError(
-            f"config.optimizer.schedule must be one of {sorted(schedules)}, found "
-            f"{given.schedule!r}"
-        )
-    rate = schedules[given.schedule]()
-    optimizers = {
-        "sgd": lambda: optax.sgd(rate, momentum=given.momentum or None),
-        "adam": lambda: optax.adam(rate),
-    }
-    if given.name not in optimizers:
-        raise InputError(
-            f"config.optimizer.name must be one of {sorted(optimizers)}, found {given.name!r}"
-        )
-    before = []
-    if given.clip:
-        before.append(optax.clip_by_global_norm(given.clip))
-    if given.weight_decay:
-        before.append(optax.add_decayed_weights(given.weight_decay))
-    return optax.chain(*before, optimizers[given.name]())
 
 
 def jobs(config: ConfigDict, data: Any) -> dict[str, Job]:
@@ -145,10 +113,10 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
     init = functools.partial(_init, task)
     shapes, names = axes.of(jax.eval_shape(init, jax.random.key(0)))
     widths = axes.widths(shapes, names)
-    drawn = {g: n for g, n in widths.items() if g in task.model.widths and g not in task.given}
-    slots = {**partition.slots(how.draw, drawn, count), **task.given}
+    drawn = {g: n for g, n in widths.items() if g in task.model.widths and g not in task.external}
+    slots = {**partition.slots(how.draw, drawn, count), **task.external}
     loss = task.loss(normalise.subnet(task.model, {**drawn, **slots}))
-    optimizer = optimizer_of(config, number * config.local_steps)
+    optimizer = optimizers.of(config, number * config.local_steps)
     mesh = mesh_of(config, count)
     example = loss_check.with_common(task.example, task.common, slots)
     trainer = ist_jax.build(
@@ -158,27 +126,27 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
         names,
         method=how,
         workers=count,
-        optimiser_state=config.optimiser_state,
+        optimizer_state=config.optimizer_state,
         mesh=mesh,
         exact=config.mesh.exact,
         on_nonfinite=config.on_nonfinite,
-        external=task.given,
+        external=task.external,
         code=compress.named(config.compress),
         example=example,
     )
     own = placement.here(mesh, count)
-    statistics = task.statistics(trainer.over)
-    measure = task.measure(trainer.over, statistics)
+    statistics = task.statistics(trainer.on_params)
+    measure = task.measure(trainer.on_params, statistics)
     return Job(
         trainer=trainer,
         state=lambda seed: trainer.init(lambda key: axes.of(init(key))[0], jax.random.key(seed)),
         batches=lambda seed: task.batches(seed, own),
         own=own,
         place=functools.partial(_place, mesh, count, task.common, placed),
-        evaluate=lambda state: measure(trainer.home(state)),
-        statistics=lambda state: statistics(trainer.home(state)),
+        evaluate=lambda state: measure(trainer.sharded_params(state)),
+        statistics=lambda state: statistics(trainer.sharded_params(state)),
         gains=dict(task.gains),
-        plan=_plan(trainer, how, loss, example, {**drawn, **slots}, config.local_steps),
+        costs=_costs(trainer, how, loss, example, {**drawn, **slots}, config.local_steps),
         names=names,
         step_s=functools.partial(_step_s, loss, trainer.plan.subnet.shapes, example),
         exchanged=functools.partial(_exchanged, trainer.plan, optimizer, how, config),
@@ -190,19 +158,19 @@ def _init(task: Task, key: jax.Array) -> Any:
     return task.model.init({"params": key, "dropout": key}, task.first, train=True)
 
 
-def _plan(
+def _costs(
     trainer: Trainer,
     how: Method,
     loss: Loss,
     example: Any,
     cut: dict[str, int],
     steps: int,
-) -> Plan:
+) -> Costs:
     known, count = trainer.plan, trainer.plan.carried.workers
     held = traffic.held(known.net, how, count, known.external)
     received, sent = trainer.moved.of_steps(steps)
     key = jax.random.key(0)  # for shapes only
-    return Plan(
+    return Costs(
         workers=count,
         widths=known.net.widths,
         sub_widths=cut,
@@ -219,12 +187,12 @@ def _place(
     mesh: Mesh, count: int, common: Any, placed: dict[Mesh, Any], tree: dict[str, Any]
 ) -> dict[str, Any]:
     """What a round takes of batches, on the mesh; what is common is put there once."""
-    batches = {name: part for name, part in tree.items() if name != "given"}
+    batches = {name: part for name, part in tree.items() if name != "external"}
     if mesh not in placed:
         placed[mesh] = placement.place(common, mesh)
     return {
         "batches": placement.place_own(batches, mesh, count),
-        "external": placement.place_own(tree.get("given", {}), mesh, count, placement.SPLIT),
+        "external": placement.place_own(tree.get("external", {}), mesh, count, placement.SPLIT),
         "common": placed[mesh],
     }
 

@@ -12,7 +12,7 @@ from ist_jax.core.errors import InputError
 from ist_jax.data import SOURCES
 from ist_jax.models import normalise
 from ist_jax.models.resnet import ResNet, equal_blocks
-from ist_jax.run import faults, schema, values
+from ist_jax.run import faults, optimizers, schema, values
 from ist_jax.run.tasks import MODELS, OTHER_MODELS
 from ist_jax.tasks import blockwise
 
@@ -116,9 +116,8 @@ def _batch(config: ConfigDict) -> None:
         )
 
 
-def _momentum(config: ConfigDict) -> None:
-    if config.optimizer.momentum and config.optimizer.name != "sgd":
-        raise InputError(f"config.optimizer.momentum is sgd's, found {config.optimizer.name!r}")
+def _optimizer(config: ConfigDict) -> None:
+    optimizers.named(config.optimizer.name, config.optimizer.momentum)
 
 
 def _keys_of_drawing(config: ConfigDict) -> None:
@@ -186,7 +185,7 @@ CHECKS: tuple[Callable[[ConfigDict], Any], ...] = (  # in this order: each may r
     _different_runs,
     _equal_blocks,
     _batch,
-    _momentum,
+    _optimizer,
     lambda config: normalise.check_policy(config.normalise),
     _keys_of_drawing,
     _scale_of_equal_workers,

@@ -28,6 +28,22 @@ MAY_CHANGE = (
 )
 
 
+# Keys that had another name in configs that were written before (version 0.1).
+RENAMED = {"optimiser_state": "optimizer_state"}
+
+
+def current(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config of any version with the keys of today."""
+    return {RENAMED.get(key, key): value for key, value in config.items()}
+
+
+def of_today(word: str) -> str:
+    """A word of a command of any version, with the keys of today: ``--config.KEY=...``."""
+    flag, given, value = word.partition("=")
+    key = flag.removeprefix("--config.")
+    return f"--config.{RENAMED[key]}{given}{value}" if key in RENAMED else word
+
+
 def as_json(config: ConfigDict, **how: Any) -> str:
     """A config as JSON.
 
@@ -58,7 +74,7 @@ def same(config: ConfigDict, stored: str, where: str) -> None:
       InputError: naming a key that differs and may not.
     """
     try:
-        old = flat(json.loads(stored))
+        old = flat(current(json.loads(stored)))
     except (ValueError, AttributeError, RecursionError):
         raise InputError(f"{where}: its config cannot be read") from None
     new = flat(json.loads(as_json(config)))

@@ -56,7 +56,7 @@ def run(
       Stopped: a signal asked for it, and the run is saved.
     """
     config, batches, title = context.config, job.batches(seed), f"{name}, seed {seed}"
-    faults_of = faults.plan(config.faults, job.plan.workers, seed)
+    faults_of = faults.plan(config.faults, job.costs.workers, seed)
     advance = functools.partial(
         train_round, batches, context.team, config.on_worker_failure == "drop", f"{name} {seed}"
     )
@@ -76,7 +76,7 @@ def run(
         if measuring and new:
             measured = active.evaluate(state)
             place = name, seed, done, done * batches.local_steps
-            last_bytes = job.plan.bytes_once if done == rounds else 0
+            last_bytes = job.costs.bytes_once if done == rounds else 0
             yield metrics_line(place, loss, measured, tally, schedule.flops(done), last_bytes)
         if saving:
             accuracy = measured["accuracy/test"] if measured else None
@@ -156,12 +156,12 @@ def try_out(job: Job, name: str, config: ConfigDict, team: Team) -> None:
     if job.warm_up_job:
         try_out(job.warm_up_job, name, config, team)
     seed = config.seeds[0]
-    none = faults.plan("", job.plan.workers, seed)(0)
+    none = faults.plan("", job.costs.workers, seed)(0)
     advance = functools.partial(
         train_round, job.batches(seed), team, config.on_worker_failure == "drop"
     )
     state, _ = advance(f"{name}, tried out", job, job.state(seed), 0, none)
-    reading.digests(job.trainer.natural(state))
+    reading.digests(job.trainer.unsharded(state))
 
 
 def provide(
@@ -190,7 +190,7 @@ def provide(
         )
     if not drop_failed:
         return own, None
-    took_part = np.ones(job.plan.workers, bool)
+    took_part = np.ones(job.costs.workers, bool)
     for of_process in team.share(f"{run}, lost in round {number}", sorted(lost)):
         took_part[of_process] = False
     return own, took_part

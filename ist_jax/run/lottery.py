@@ -55,11 +55,11 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     jobs = {name: assemble.build(config, data, name, placed) for name in config.methods}
     tickets = Tickets(config, data, placed)
     for group in ENDS:
-        if any(group in job.plan.widths for job in jobs.values()):
+        if any(group in job.costs.widths for job in jobs.values()):
             raise InputError(f"a lottery prunes hidden neurons; {group!r} are a group of this net")
     for share in config.lottery.pruned:
         for job in jobs.values():
-            tickets.widths(job.plan.widths, share)
+            tickets.widths(job.costs.widths, share)
     path = workdir / training.LOTTERY
     before = [line for line in _known(path) if "method" in line]
     others = [line for line in before if (line["method"], line.get("seed")) not in runs]
@@ -87,7 +87,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
                 else:
                     found = tickets.trained_on(net, job, *key[1:4])
                     add(**dict(zip(KEY, key, strict=True)), **found)
-        for line in tickets.times(jobs[config.methods[0]].plan.widths):
+        for line in tickets.times(jobs[config.methods[0]].costs.widths):
             add(**line)
     return lines
 
@@ -118,11 +118,11 @@ class Tickets:
         self, net: Any, job: assemble.Job, seed: int, share: float, by: str
     ) -> dict[str, Any]:
         """What a net comes to that is pruned, and what it comes to once it is trained on."""
-        shares = dict.fromkeys(job.plan.widths, share)
+        shares = dict.fromkeys(job.costs.widths, share)
         if by == "norms":
             stay = pruning.largest(net, job.names, shares)
         else:
-            stay = pruning.at_random(jax.random.key(seed), job.plan.widths, shares)
+            stay = pruning.at_random(jax.random.key(seed), job.costs.widths, shares)
         net, widths = pruning.prune(net, job.names, stay)
         small = self._job(widths)
         state = small.trainer.init(net, jax.random.key(seed))
@@ -132,8 +132,8 @@ class Tickets:
         return {
             "accuracy": pruned["accuracy/test"],
             "accuracy_tuned": small.evaluate(state)["accuracy/test"],
-            "parameters": small.plan.net_parameters,
-            "flops": small.plan.flops // self._config.local_steps,
+            "parameters": small.costs.net_parameters,
+            "flops": small.costs.flops // self._config.local_steps,
         }
 
     def times(self, whole: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -142,7 +142,7 @@ class Tickets:
         jobs = [self._job(self.widths(whole, share)) for share in shares]
         turns = [[job.step_s() for job in jobs] for _ in range(TURNS)]
         for share, job, seconds in zip(shares, jobs, zip(*turns, strict=True), strict=True):
-            yield {"timed": share, "parameters": job.plan.net_parameters, "step_s": list(seconds)}
+            yield {"timed": share, "parameters": job.costs.net_parameters, "step_s": list(seconds)}
 
     def _job(self, widths: dict[str, int]) -> assemble.Job:
         size = tuple(widths.values())
@@ -191,7 +191,7 @@ def _nets(
     """The net as it began and in each checkpoint, and the rounds it was trained for."""
     schedule = Schedule(job, config.warm_up)
     first = schedule.active_job(0)
-    yield 0, jax.tree.map(np.asarray, first.trainer.natural(first.state(seed)).params)
+    yield 0, jax.tree.map(np.asarray, first.trainer.unsharded(first.state(seed)).params)
     for number in sorted(kept.rounds()):
         shapes = schedule.active_job(number).trainer.shapes
         try:

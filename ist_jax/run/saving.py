@@ -194,7 +194,7 @@ class RunCheckpoints:
                 if last or self._stays(done) or self._checkpoints.free(done):
                     best = self._config.checkpoint.best > 0 and accuracy is not None
                     self._checkpoints.save(
-                        job.trainer.natural(state),
+                        job.trainer.unsharded(state),
                         {
                             "config": compare.as_json(self._config),
                             "tally": tally,

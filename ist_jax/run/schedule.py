@@ -29,11 +29,11 @@ class Schedule(NamedTuple):
         active, following = self.active_job(done), self.training_job(done)
         if active is following:
             return state
-        return following.trainer.resume(active.trainer.natural(state))
+        return following.trainer.resume(active.trainer.unsharded(state))
 
     def flops(self, done: int) -> int:
         """FLOPs of one worker in so many rounds."""
         if self.job.warm_up_job is None:
-            return self.job.plan.flops * done
+            return self.job.costs.flops * done
         warm = min(done, self.warm_up)
-        return self.job.warm_up_job.plan.flops * warm + self.job.plan.flops * (done - warm)
+        return self.job.warm_up_job.costs.flops * warm + self.job.costs.flops * (done - warm)

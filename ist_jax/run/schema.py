@@ -23,7 +23,7 @@ def default() -> ConfigDict:
     config.shares = ()  # relative capacity of each worker; () is equal
     config.normalise = "standardise"  # or "scale", "none"
     config.compress = ""  # updates: "8bit", "4bit", "top0.01" (the largest hundredth)
-    config.optimiser_state = "reset"  # or "keep"
+    config.optimizer_state = "reset"  # or "keep"
 
     config.data = _data()
     config.model = _model()

@@ -87,7 +87,7 @@ def summarise(
     """Writes and prints what a finished run came to."""
     summary = {
         "config": config.to_dict(),
-        "plans": {name: job.plan._asdict() for name, job in jobs.items()},
+        "plans": {name: job.costs._asdict() for name, job in jobs.items()},
         "results": report.results(workdir / METRICS),
         "command": command,
         "data": {
@@ -129,7 +129,7 @@ def train(
         loop.try_out(job, name, config, team)
     runs = [(name, seed) for seed in config.seeds for name in jobs]
     metrics = Metrics(workdir / METRICS if team.first else None, keep=resume)
-    costs = [jobs[name].plan.flops * jobs[name].plan.workers * rounds for name, _ in runs]
+    costs = [jobs[name].costs.flops * jobs[name].costs.workers * rounds for name, _ in runs]
     progress, effort = Progress(costs), saving.Effort()
     for number, (name, seed) in enumerate(runs):
         checkpoints = saving.RunCheckpoints(config, workdir, name, seed, rounds, effort, team, data)
@@ -174,7 +174,7 @@ def plan(config: ConfigDict) -> str:
         missing = [f"cannot be trained here: {str(error).splitlines()[0]}"]
     rounds = assemble.rounds(config, data)
     jobs = assemble.jobs(config, data)
-    plans = {name: job.plan for name, job in jobs.items()}
+    plans = {name: job.costs for name, job in jobs.items()}
     lines = [
         *missing,
         f"{data.name} ({data.origin}): {data.examples} training and {len(data.test_x)} test "

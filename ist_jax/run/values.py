@@ -149,7 +149,7 @@ def check_widths(widths: Mapping[str, Any] | ConfigDict) -> None:
 
 def fields_of(model: Callable[..., Any]) -> dict[str, Any]:
     """The options of a model, and what they are where nobody asked."""
-    ours = ("widths", "classes", "normalise", "affine", "logits", "gains", "given")
+    ours = ("widths", "classes", "normalise", "affine", "logits", "gains", "external")
     return {
         field.name: field.default
         for field in dataclasses.fields(model)  # type: ignore[arg-type]

@@ -165,7 +165,7 @@ def at_home(layout: Layout, params: PyTree) -> PyTree:
     return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(params)))
 
 
-def natural(layout: Layout, home: PyTree) -> PyTree:
+def unsharded(layout: Layout, home: PyTree) -> PyTree:
     """The inverse of ``at_home``."""
 
     def one(leaf: LeafLayout, rows: Array) -> Array:

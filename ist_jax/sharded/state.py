@@ -24,7 +24,7 @@ class State(NamedTuple):
 
     ``assignment`` is that of the coming round. On several devices the leaves of ``params`` and
     ``opt_state`` are spread as ``layout`` says: cut axes first, neurons in the order of their
-    holders, which another round changes. So ``params`` is not the net: ``Trainer.natural`` gives
+    holders, which another round changes. So ``params`` is not the net: ``Trainer.unsharded`` gives
     its leaves their natural shapes, and ``Trainer.map_params`` changes them.
     """
 
@@ -45,7 +45,7 @@ class States:
       draw: ``(key, number) -> `` an assignment.
 
     Attributes:
-      shapes: what ``natural`` gives.
+      shapes: what ``unsharded`` gives.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class States:
         # One program for all seeds.
         self._first = functools.lru_cache(2)(lambda make: lay_out(lambda start: begin(make(start))))
         self._lay_out = lay_out(_itself)
-        self._natural = views.unfold(layout, mesh, whole=False)
+        self._unsharded = views.unfold(layout, mesh, whole=False)
         self._whole = views.unfold(layout, mesh, whole=True)
 
     def init(self, params: Any, key: Key[Array, ""]) -> State:
@@ -83,16 +83,16 @@ class States:
         carried = self._lay_out(carried, assignment)
         return self._complete(carried, state.round, state.key, assignment)
 
-    def natural(self, state: State) -> State:
-        return _unfolded(self._natural, state)
+    def unsharded(self, state: State) -> State:
+        return _unfolded(self._unsharded, state)
 
     def whole(self, state: State) -> State:
         return _unfolded(self._whole, state)
 
     def map_params(self, function: Callable[[Array], Array], state: State) -> State:
-        natural = self.natural(state)
-        params = jax.jit(lambda params: jax.tree.map(function, params))(natural.params)
-        return self.resume(natural._replace(params=params))
+        unsharded = self.unsharded(state)
+        params = jax.jit(lambda params: jax.tree.map(function, params))(unsharded.params)
+        return self.resume(unsharded._replace(params=params))
 
     def _complete(
         self, carried: Any, number: Array, key: Key[Array, ""], assignment: Assignment
@@ -116,7 +116,7 @@ def _copies(tree: PyTree) -> PyTree:
 
 
 def _shapes(layout: Layout, mesh: Mesh, assignment: PyTree) -> State:
-    """What ``natural`` gives."""
+    """What ``unsharded`` gives."""
     one = placement.everywhere(mesh)
     shape = lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
     shardings = views.unfolded(layout, mesh)

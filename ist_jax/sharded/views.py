@@ -75,7 +75,7 @@ def unfolded(layout: Layout, over: Mesh, whole: bool = False) -> list[NamedShard
     return [NamedSharding(over, spec(leaf)) for leaf in layout.leaves]
 
 
-def natural(layout: Layout, over: Mesh, home: PyTree) -> PyTree:
+def unsharded(layout: Layout, over: Mesh, home: PyTree) -> PyTree:
     """Rows at home in their natural shapes, inside a program; each device keeps its own."""
 
     def spec(leaf):
@@ -83,13 +83,13 @@ def natural(layout: Layout, over: Mesh, home: PyTree) -> PyTree:
         return NamedSharding(over, sharding_of)
 
     shardings = layout.tree.unflatten(map(spec, layout.leaves))
-    return lax.with_sharding_constraint(exchange.natural(layout, home), shardings)
+    return lax.with_sharding_constraint(exchange.unsharded(layout, home), shardings)
 
 
-def over(layout: Layout, devices: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+def on_params(layout: Layout, devices: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
     """``function(net, ...)`` of a net with all its rows at home, compiled; it looks at it there."""
     several = jax.process_count() > 1
     return jax.jit(
-        lambda rows, *arguments: function(natural(layout, devices, rows), *arguments),
+        lambda rows, *arguments: function(unsharded(layout, devices, rows), *arguments),
         out_shardings=everywhere(devices) if several else None,
     )

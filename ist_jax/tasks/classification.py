@@ -46,8 +46,8 @@ def accuracy(
     Statistics are recomputed over ``statistics_from`` (training inputs, or ``params -> statistics``
     as ``normalise.recompute`` gives it), so that the answer for an example depends on no other test
     example; ``batch`` only bounds memory. A model without the attribute ``normalise`` has no
-    statistics. A net that is spread over devices is looked at where
-    it lies: with ``compiled=trainer.over`` the parameters are ``trainer.home(state)``.
+    statistics. A net that is spread over devices is evaluated where it is: with
+    ``compiled=trainer.on_params`` the parameters are ``trainer.sharded_params(state)``.
 
     Raises:
       InputError: from ``evaluate``, labels that are not ``int [n]`` from 0 to classes - 1.

@@ -84,7 +84,7 @@ def precision(
 
     ``x`` and ``y`` give padded rows (``sparse.Rows``). As ``classify.accuracy``, it recomputes the
     statistics over ``statistics_from``, and looks at a net where it lies with
-    ``compiled=trainer.over``. No more than ``[batch, block]`` logits exist at once, and
+    ``compiled=trainer.on_params``. No more than ``[batch, block]`` logits exist at once, and
     ``[batch, F, m]`` of the rows of the first layer.
     """
     recompute = normalise.recompute(model, statistics_from, compiled)

@@ -2,7 +2,7 @@
 
 The whole net looks at the whole graph layer by layer. Between two layers hidden features lie on the
 host, and a layer is applied to a block of nodes and their neighbours at a time: a net that is wider
-than one device is looked at where it lies (``compiled=trainer.over``), and what a device needs
+than one device is looked at where it lies (``compiled=trainer.on_params``), and what a device needs
 besides its part of the weights is room for the features of one block, of all layers' neurons.
 """
 

@@ -59,7 +59,7 @@ def task(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
     return Task(
         model=model,
         first=data.train_x[:1],
-        given={},
+        external={},
         loss=classification.cross_entropy,
         batches=lambda seed, own: parts.batches(config, data, count, seed, own),
         statistics=lambda compiled: normalise.recompute(whole, some, compiled),

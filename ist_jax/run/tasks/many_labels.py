@@ -27,20 +27,20 @@ def task(config: ConfigDict, data: MultiLabel, how: Method, count: int, rounds: 
     sampled = config.xmc.sampled if cuts else 0
     groups = ("features", *(("labels",) if sampled else ())) if cuts else ()
     widths = {**config.model.widths, "features": data.features, "labels": data.classes}
-    model = parts.build_net(XMC, config, widths, how, given=groups, affine=config.model.affine)
+    model = parts.build_net(XMC, config, widths, how, external=groups, affine=config.model.affine)
     of_seeds = [_slots(config, data, count, s, rounds, sampled) for s in config.seeds if cuts]
-    given = {group: max(found[group] for found in of_seeds) for group in groups}
+    external = {group: max(found[group] for found in of_seeds) for group in groups}
 
     def batches(seed: int, own: Sequence[int]) -> Any:
         found = parts.batches(config, data, count, seed, own)
         if not cuts:
             return found
-        return sparse.Touched(found, data.features, data.classes, given, sampled)
+        return sparse.Touched(found, data.features, data.classes, external, sampled)
 
     return Task(
         model=model,
         first=data.train_x[:1],
-        given=given,
+        external=external,
         loss=lambda net: many_labels.loss(
             net, data.classes, config.xmc.loss, data.train_y.a_row, config.xmc.block
         ),

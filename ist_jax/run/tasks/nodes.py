@@ -33,7 +33,7 @@ def task(config: ConfigDict, data: Nodes, how: Method, count: int) -> Task:
     return Task(
         model=model,
         first={"features": features[:1], "links": message_passing.links(none, none, 1)},
-        given={},
+        external={},
         loss=nodes.loss,
         batches=lambda seed, own: parts.batches(config, data, count, seed, own),
         statistics=lambda compiled: lambda net: {},

@@ -26,7 +26,7 @@ class Task(NamedTuple):
     Attributes:
       model: the whole net.
       first: what it is initialised with.
-      given: the groups whose neurons come with the batches, and a worker's number of slots of each.
+      external: the groups whose neurons come with the batches, and a worker's slots of each.
       loss: of a subnet's model.
       batches: of a seed and the workers wanted.
       statistics: with a way to compile, a net's that it is evaluated with; none of some nets.
@@ -38,7 +38,7 @@ class Task(NamedTuple):
 
     model: nn.Module
     first: Any
-    given: Mapping[str, int]
+    external: Mapping[str, int]
     loss: Callable[[nn.Module], Loss]
     batches: Callable[[int, Sequence[int]], Any]
     statistics: Callable[[Compiled], OfNet]

@@ -41,7 +41,7 @@ X, Y = examples()
 
 
 def trainer_for(groups, slots, optimizer=None, devices=1, policy="reset", data=1, **options):
-    model = XMC(WIDTHS, given=groups)
+    model = XMC(WIDTHS, external=groups)
     params, names = axes.of(model.init(jax.random.key(3), X[:1], train=True))
     draw = np.random.default_rng(1)  # the labels' kernel begins at zero, which hides mistakes
     kernel = draw.normal(size=(HIDDEN, LABELS)).astype(np.float32)
@@ -56,7 +56,7 @@ def trainer_for(groups, slots, optimizer=None, devices=1, policy="reset", data=1
         method=method.ist(),
         workers=S,
         mesh=placement.mesh(S, devices * data, data=data),
-        optimiser_state=policy,
+        optimizer_state=policy,
         exact=True,
         external=slots,
         **options,
@@ -81,8 +81,8 @@ def train(groups, number=3, devices=1, took_part=None, **options):
     reports = []
     for r in range(number):
         found = batches(r)
-        given = found.pop("given", None)
-        state, report = trainer.round(state, found, took_part, given)
+        external = found.pop("external", None)
+        state, report = trainer.round(state, found, took_part, external)
         reports.append(report)
     return on_host(trainer.whole(state)), reports, slots
 
@@ -115,15 +115,15 @@ def test_rows_that_nobody_touches_and_labels_that_nobody_holds_stay_as_they_were
     state = trainer.init(params, jax.random.key(2))
     who = {g: np.asarray(ids) for g, ids in state.assignment.items()}
     found = batches(0)
-    given = found.pop("given")
-    state, _ = trainer.round(state, found, None, given)
+    external = found.pop("external")
+    state, _ = trainer.round(state, found, None, external)
     new = on_host(trainer.whole(state)).params["params"]
     for leaf, group, width in (
         ("of_features", "features", FEATURES),
         ("of_labels", "labels", LABELS),
     ):
         held = np.zeros((HIDDEN, width + 1), bool)
-        for neurons, columns in zip(who["hidden0"], given[group], strict=True):
+        for neurons, columns in zip(who["hidden0"], external[group], strict=True):
             held[np.ix_(neurons, columns)] = True
         old = np.asarray(params["params"][leaf])
         assert not held[:, :-1].all()
@@ -139,10 +139,10 @@ def test_bytes_reported_are_bytes_gathered():
     for r in range(3):
         who = {g: np.asarray(ids) for g, ids in state.assignment.items()}
         found = batches(r)
-        given = found.pop("given")
-        state, report = trainer.round(state, found, None, given)
+        external = found.pop("external")
+        state, report = trainer.round(state, found, None, external)
         for worker in range(S):
-            real = {g: ids[worker][ids[worker] < WIDTHS[g]] for g, ids in (who | given).items()}
+            real = {g: ids[worker][ids[worker] < WIDTHS[g]] for g, ids in (who | external).items()}
             mine = {g: ids[None] for g, ids in real.items()}
             one = decompose.gather_one(params, names, mine, 0)
             assert report.bytes_sent[worker] == sum(x.nbytes for x in jax.tree.leaves(one))
@@ -156,9 +156,9 @@ def test_the_closed_form_is_what_the_compiled_program_moves(devices, data):
     state = trainer.init(params, jax.random.key(1))
     who = jax.tree.map(np.asarray, dict(state.assignment))
     found = batches(0)
-    given = found.pop("given")
-    text = trainer.lower(state, found, None, given).compile().as_text()
-    state, report = trainer.round(state, found, None, given)
+    external = found.pop("external")
+    text = trainer.lower(state, found, None, external).compile().as_text()
+    state, report = trainer.round(state, found, None, external)
     memory = carry.Memory(optax.sgd(0.3), "reset")
     spread = layout.plan(
         carry.with_state(axes.describe(params, names), optax.sgd(0.3), memory),
@@ -169,7 +169,7 @@ def test_the_closed_form_is_what_the_compiled_program_moves(devices, data):
         exact=True,
         external=slots,
     )
-    chunks = traffic.chunks(spread, who | given, state.assignment)
+    chunks = traffic.chunks(spread, who | external, state.assignment)
     assert {name: int(n) for name, n in report.chunks.items()} == chunks
     closed = traffic.wire(spread, chunks, steps=J, data=data, external=sum(slots.values()))
     assert closed == trainer.wire(report, J)
@@ -182,9 +182,9 @@ def test_the_second_round_compiles_nothing(compilations):
     state = trainer.init(params, jax.random.key(0))
     for r in range(3):
         found = batches(r)
-        given = found.pop("given")
+        external = found.pop("external")
         compilations()
-        state, report = trainer.round(state, found, None, given)
+        state, report = trainer.round(state, found, None, external)
         jax.block_until_ready(report.loss)
         assert (compilations() == 0) == (r > 0)
 
@@ -196,12 +196,12 @@ def test_what_cannot_be_given_is_refused():
     trainer, params, _ = trainer_for(("features",), slots)
     state = trainer.init(params, jax.random.key(0))
     found = batches(0)
-    given = found.pop("given")
+    external = found.pop("external")
     with pytest.raises(InputError, match="must come as int32 arrays of shapes"):
         trainer.round(state, found)
     with pytest.raises(InputError, match="must come as int32 arrays of shapes"):
-        trainer.round(state, found, None, {"features": given["features"][:, :-1]})
-    twice = given["features"].copy()
+        trainer.round(state, found, None, {"features": external["features"][:, :-1]})
+    twice = external["features"].copy()
     twice[1, 1] = twice[1, 0]
     with pytest.raises(InputError, match="'features' gives worker 1"):
         trainer.round(state, found, None, {"features": twice})
