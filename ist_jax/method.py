@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from ist_jax import depth, partition
 from ist_jax.axes import Net
+from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.partition import Draw
 
@@ -144,7 +145,7 @@ def named(
     shares: Sequence[float | int] = (),
     min_depth: int = 0,
 ) -> Method:
-    """The method a config names.
+    """The method a config names: one of the table, or ``"module:function"`` that returns one.
 
     Args:
       assignment, shares: how ``ist`` and ``ensemble`` draw; the other methods have draws of their
@@ -173,9 +174,16 @@ def named(
         "loft": loft,
         "shallow_ensemble": shallow_ensemble,
     }
-    if name not in known:
+    if name not in known and not by_name.is_theirs(name):
         raise InputError(f"unknown method {name!r}; known: {', '.join(known)}")
-    return known[name]()
+    make = by_name.found(name, known, "config.methods")
+    try:
+        made = make()
+    except TypeError as error:
+        raise InputError(f"{name} must return a Method, without arguments ({error})") from None
+    if not isinstance(made, Method):
+        raise InputError(f"{name} must return a Method, found {type(made).__name__}")
+    return made
 
 
 def sends(method: Method, workers: int) -> bool:

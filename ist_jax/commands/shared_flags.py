@@ -17,6 +17,8 @@ from ist_jax.core import paths
 from ist_jax.core.errors import InputError
 from ist_jax.run import config_files
 
+NAME = r"[a-z_][\w.]*(:\w+)?"  # of ours, or module:function
+
 
 class Tuples(TupleParser):
     """Tuples in a flag: ``(0, 1)``, ``0, 1``, ``ist`` and ``ist,local_sgd``."""
@@ -24,7 +26,7 @@ class Tuples(TupleParser):
     def parse(self, argument: Any) -> tuple:
         if not isinstance(argument, str):
             return super().parse(argument)
-        if re.fullmatch(r"\s*[a-z_]\w*\s*(,\s*[a-z_]\w*\s*)*,?\s*", argument, re.ASCII):
+        if re.fullmatch(rf"\s*{NAME}\s*(,\s*{NAME}\s*)*,?\s*", argument, re.ASCII):
             return tuple(name.strip() for name in argument.split(",") if name.strip())
         try:
             found = ast.literal_eval(argument.strip())

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.data.batches import Batches
 from ist_jax.data.clusters import clustered
@@ -50,6 +51,9 @@ PUBLISHED: Mapping[str, tuple[int, int, tuple[int, ...], int]] = {
 def load(name: str, path: str = "", **options: Any) -> Any:
     """The data set of that name, from ``path`` or the places it is usually found in.
 
+    A name such as ``"my_package.my_data:load"`` is a function of your own: it takes the path and
+    options, and returns a ``Dataset``.
+
     Args:
       options: of its own ``load``. ``cache`` is where sets are kept that are prepared once;
         ``skip_bad=True`` leaves bad examples out, and tells how many those were.
@@ -62,16 +66,17 @@ def load(name: str, path: str = "", **options: Any) -> Any:
       InputError: an unknown name or option; a data set that is missing (what to install is said),
         damaged, or not finite.
     """
-    if name not in SOURCES:
+    if name not in SOURCES and not by_name.is_theirs(name):
         raise InputError(f"unknown data set {name!r}; known: {', '.join(sorted(SOURCES))}")
-    known = [*inspect.signature(SOURCES[name]).parameters][1:]
+    source = by_name.found(name, SOURCES, "config.data.name")
+    known = [*inspect.signature(source).parameters][1:]
     for option, value in options.items():
         idle = option == "cache" or (option == "skip_bad" and not value)
         if option not in known and not idle:
             raise InputError(
                 f"data set {name!r} has no option {option!r}; it has {', '.join(known) or 'none'}"
             )
-    return SOURCES[name](path, **{k: v for k, v in options.items() if k in known}).checked()
+    return source(path, **{k: v for k, v in options.items() if k in known}).checked()
 
 
 def outline(name: str, size: int | None = None) -> Dataset | None:

@@ -113,13 +113,15 @@ def subnet(model: nn.Module, widths: Mapping[str, int]) -> nn.Module:
     """The model of a subnet: the same layers, narrower, and under ``scale`` their gains.
 
     Args:
-      model: a model with attributes ``widths``, ``normalise`` and ``gains``.
+      model: it has an attribute ``widths``, and for ``scale`` also ``normalise`` and ``gains``.
       widths: the widths of the subnet (``partition.sub_widths``); groups left out stay whole.
     """
     narrow = {**model.widths, **widths}
     unknown = sorted(set(widths) - set(model.widths))
     if unknown:
         raise InputError(f"unknown group {unknown[0]!r}; the model has {sorted(model.widths)}")
+    if not hasattr(model, "gains"):
+        return model.clone(widths=narrow)
     gains = {}
     if model.normalise == "scale":
         gains = {g: n / narrow[g] for g, n in model.widths.items() if narrow[g] != n}

@@ -7,7 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from ist_jax import compress
-from ist_jax.core import paths
+from ist_jax.core import by_name, paths
 from ist_jax.core.errors import InputError
 from ist_jax.data import SOURCES
 from ist_jax.models import normalise
@@ -152,20 +152,17 @@ def _values(config: ConfigDict) -> None:
 
 
 def _options(model: ConfigDict, data: ConfigDict) -> None:
-    models = {**MODELS, **OTHER_MODELS}
-    if model.name not in models:
-        raise InputError(
-            f"config.model.name must be one of {sorted(models)}, found {values.shown(model.name)}"
-        )
-    known = values.fields_of(models[model.name])
+    kind = by_name.found(model.name, {**MODELS, **OTHER_MODELS}, "config.model.name")
+    known = values.fields_of(kind)
     if unknown := sorted(set(model.options) - set(known)):
         raise InputError(
             f"config.model.options: {model.name} has no option {unknown[0]!r}; it has "
             f"{', '.join(known) or 'none'}"
         )
     values.check_options("model.options", model.options, known)
-    if data.name in SOURCES:
-        values.check_options("data.options", data.options, values.options_of(SOURCES[data.name]))
+    if data.name in SOURCES or by_name.is_theirs(data.name):
+        load = by_name.found(data.name, SOURCES, "config.data.name")
+        values.check_options("data.options", data.options, values.options_of(load))
 
 
 def _at(config: ConfigDict, key: str) -> Any:

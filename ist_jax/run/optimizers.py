@@ -8,6 +8,7 @@ from types import FunctionType
 import optax
 from ml_collections import ConfigDict
 
+from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 
 Make = Callable[..., optax.GradientTransformation]
@@ -44,17 +45,13 @@ def of(config: ConfigDict, steps: int) -> optax.GradientTransformation:
 
 
 def named(name: str, momentum: float) -> Make:
-    """The function of optax of that name.
+    """The function of optax of that name, or ``module:function``: a learning rate, and options.
 
     Raises:
       InputError: there is none that a learning rate is enough for, or a momentum that it does not
         take.
     """
-    if name not in known():
-        raise InputError(
-            f"config.optimizer.name must be one of {', '.join(sorted(known()))}; found {name!r}"
-        )
-    make = known()[name]
+    make = by_name.found(name, known(), "config.optimizer.name")
     if momentum and "momentum" not in inspect.signature(make).parameters:
         raise InputError(
             f"config.optimizer.momentum is {momentum}, and {name!r} takes none: set it to 0"

@@ -4,7 +4,6 @@ A key without a bound of its own takes numbers from 0 on. Whole numbers end wher
 JAX counts in; others lie where float32 still tells them from 0 and from infinity.
 """
 
-import dataclasses
 import difflib
 import inspect
 import math
@@ -151,9 +150,9 @@ def fields_of(model: Callable[..., Any]) -> dict[str, Any]:
     """The options of a model, and what they are where nobody asked."""
     ours = ("widths", "classes", "normalise", "affine", "logits", "gains", "external")
     return {
-        field.name: field.default
-        for field in dataclasses.fields(model)  # type: ignore[arg-type]
-        if field.name not in (*ours, "parent", "name")
+        name: parameter.default
+        for name, parameter in inspect.signature(model).parameters.items()
+        if name not in (*ours, "parent", "name")
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ist_jax import depth
+from ist_jax.core import by_name
 from ist_jax.cost import program
 from ist_jax.data import Dataset
 from ist_jax.method import Method
@@ -34,7 +35,7 @@ EVALUATED = 2000  # examples that are evaluated together, at most
 def task(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
     """The task of ``count`` workers."""
     model = parts.build_net(
-        MODELS[config.model.name],
+        by_name.found(config.model.name, MODELS, "config.model.name"),
         config,
         dict(config.model.widths),
         how,
@@ -47,9 +48,8 @@ def task(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
     shape = data.train_x.shape[1:]
     some = data.train_x[: config.statistics_examples]
     whole = model
-    if (
-        how.meant.scaled and count > 1 and config.normalise != "scale"
-    ):  # which scales while it trains
+    scales = config.normalise == "scale"  # while it trains
+    if how.meant.scaled and count > 1 and not scales:
         whole = model.clone(gains=depth.mean_shares(how.draw, model.widths, count))
 
     def measure(compiled: Compiled, statistics: OfNet) -> OfNet:
@@ -64,7 +64,7 @@ def task(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
         batches=lambda seed, own: parts.batches(config, data, count, seed, own),
         statistics=lambda compiled: normalise.recompute(whole, some, compiled),
         measure=measure,
-        gains=whole.gains,
+        gains=getattr(whole, "gains", {}),
         example={
             "x": jax.ShapeDtypeStruct((config.data.batch, *shape), data.train_x.dtype),
             "y": jax.ShapeDtypeStruct((config.data.batch,), np.int32),

@@ -1,5 +1,6 @@
 """What a method trains, and what every kind of task makes it of: the config's net and batches."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ from flax.core import FrozenDict
 from ml_collections import ConfigDict
 
 from ist_jax import method, partition
+from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.data import Batches
 from ist_jax.local import Loss
@@ -62,6 +64,8 @@ def build_net(
 ) -> nn.Module:
     """The config's net, or for a narrow method one as wide as a subnet.
 
+    Somebody's own is given of ``more`` and ``normalise`` what its signature takes.
+
     Raises:
       InputError: options that the net does not take.
     """
@@ -69,8 +73,12 @@ def build_net(
         hidden = {g: n for g, n in widths.items() if g not in ENDS}
         cut = method_of(config, how.meant.narrow).draw
         widths = widths | partition.sub_widths(cut, hidden, config.workers)
+    more = {"normalise": config.normalise, **more}
+    if by_name.is_theirs(config.model.name):
+        takes = inspect.signature(kind).parameters
+        more = {name: value for name, value in more.items() if name in takes}
     try:
-        return kind(widths=widths, normalise=config.normalise, **more, **config.model.options)
+        return kind(widths=widths, **more, **config.model.options)
     except TypeError as error:
         raise InputError(
             f"config.model.options does not fit model {config.model.name!r}: {error}"
