@@ -32,7 +32,7 @@ def rows(workers: Sequence[int]) -> list[dict[str, int]]:
     whole = int(traffic.entries(net, {}))
     found = []
     for how, count in ((method.data_parallel(), 2), *((method.ist(), n) for n in workers)):
-        held = traffic.held(net, how, count)
+        held = traffic.neurons_held(net, how, count)
         moved = traffic.per_round(net, with_state, how, count)(held)
         parameters = int(np.max(traffic.entries(net, held)))
         found.append(

@@ -35,7 +35,7 @@ def tell(
     """
     known = axes.describe(shapes, names)
     whole = 4 * int(traffic.entries(known, {}))
-    counts = traffic.held(known, method.ist(), size, real)
+    counts = traffic.neurons_held(known, method.ist(), size, real)
     subnet = 4 * int(traffic.entries(known, counts).max())
     print(f"net: {whole / 4:,.0f} parameters, {whole / 1e9:.2f} GB")
     print(f"data parallel, each worker: {2 * whole / 1e9:.2f} GB of parameters and gradient")

@@ -2,7 +2,8 @@
 
 In reading order: ``axes`` (which axes are neurons), ``partition`` (who trains which), ``decompose``
 (subnets out of the net, and back), ``local`` (J steps of a subnet), ``method`` (what makes the
-baselines different), ``one_round`` (all of it, once), ``trainer`` (``build``, and what it gives).
+baselines different), ``plan`` (what is known before a round), ``one_round`` (all of it, once),
+``trainer`` (``build``, and what it gives).
 
 Nothing is imported before it is used: ``import ist_jax`` is enough for ``ist_jax.decompose``.
 """

@@ -25,7 +25,7 @@ from ist_jax.core import assignment as assignments
 from ist_jax.core import mean
 from ist_jax.core.assignment import Assignment
 from ist_jax.core.errors import InputError
-from ist_jax.core.indexing import lay, read, slots
+from ist_jax.core.indexing import lay, read, slot_table
 
 PyTree = Any
 
@@ -108,7 +108,9 @@ def scatter(
     took_part = jnp.ones(workers, bool) if took_part is None else jnp.asarray(took_part)
     if took_part.shape != (workers,):
         raise InputError(f"took_part must be bool[{workers}], found {list(took_part.shape)}")
-    tables = {g: slots(jnp.asarray(ids), net.widths[g], took_part) for g, ids in assignment.items()}
+    tables = {
+        g: slot_table(jnp.asarray(ids), net.widths[g], took_part) for g, ids in assignment.items()
+    }
     out = []
     for leaf, value, piece in zip(net.leaves, jax.tree.leaves(params), pieces, strict=True):
         _check_piece(leaf, piece, assignment, workers)

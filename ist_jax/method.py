@@ -43,8 +43,8 @@ class Meant(NamedTuple):
     Attributes:
       narrow: as wide as one subnet of the method of that name; as wide as it is if empty.
       members: so many of those (``ist_jax.models.ensemble``) as there are workers.
-      scaled: where the whole net is evaluated, what a cut group adds is multiplied by the share of
-        it that a worker held (``depth.mean_shares``): no worker ever trained beside all of it.
+      scaled: in evaluation, the contribution of a cut group is multiplied by the share of it that
+        a worker held on average (``depth.mean_shares``). No worker ever trained beside all of it.
     """
 
     narrow: str = ""
@@ -59,8 +59,9 @@ class Method(NamedTuple):
       name: what tables and figures call it.
       draw: which neurons each worker holds in a round (``partition.Draw``).
       exchange: ``"round"``, ``"step"`` (gradients are averaged before every step) or ``"never"``.
-      disjoint: the draw never gives a neuron to two workers.
-      memory: the optimizer's policy where the method leaves no choice: what never moves is kept.
+      disjoint: of the groups that it cuts, the draw never gives a neuron to two workers.
+      memory: the optimizer's policy where the method leaves no choice: ``"keep"`` where each
+        worker's optimizer goes on from its own state, which never moves.
       workers: how many workers it is for; any number if None.
       meant: the net that the caller builds for it.
     """
@@ -80,7 +81,10 @@ def ist(draw: Draw = partition.permutation) -> Method:
 
 
 def resist(least: int = 1) -> Method:
-    """ResIST: residual blocks are dealt out, at least so many to every worker; disjoint if 0."""
+    """ResIST: residual blocks are dealt out, at least so many to every worker; disjoint if 0.
+
+    One is the least that the paper uses; a config's ``min_depth`` is 0 unless it says otherwise.
+    """
     draw = functools.partial(depth.overlapping, least=least)
     return Method("resist", draw, disjoint=least == 0, meant=Meant(scaled=True))
 
@@ -193,14 +197,14 @@ def sends(method: Method, workers: int) -> bool:
 
 def cuts(method: Method, widths: Mapping[str, int], workers: int) -> bool:
     """Whether a worker holds less than the whole net."""
-    return workers > 1 and bool(partition.slots(method.draw, widths, workers))
+    return workers > 1 and bool(partition.slot_counts(method.draw, widths, workers))
 
 
 def check(method: Method, net: Net, slots: Mapping[str, int], workers: int) -> None:
     """Complains about a method that cannot train this net with so many workers.
 
     Args:
-      slots: of a worker, in each group that is cut (``partition.slots``).
+      slots: of a worker, in each group that is cut (``partition.slot_counts``).
 
     Raises:
       InputError: an unknown exchange, another number of workers than the method is for,
@@ -224,4 +228,4 @@ def check(method: Method, net: Net, slots: Mapping[str, int], workers: int) -> N
 
 def _would_cut(method: Method, net: Net) -> bool:
     """Whether the draw would cut some group if the net had one."""
-    return not net.widths and bool(partition.slots(method.draw, {"neurons": MANY}, 2))
+    return not net.widths and bool(partition.slot_counts(method.draw, {"neurons": MANY}, 2))

@@ -1,11 +1,12 @@
-"""One round of subnet training, as a device runs it: draw, gather, train, scatter.
+"""One round of subnet training, as a device runs it: gather, train, scatter; and the next draw.
 
 Subnets are gathered out of the net (``exchange.out``), each takes J local steps without a word to
 the others (``train_one``), and they are put back (``exchange.back``), laid out for the assignment
 that was drawn for the next round. Where gradients are averaged at every step, all workers train one
 net instead (``train_synchronously``).
 
-Every function here runs on one device, with its part of every array: of S workers it has S / D.
+``compiled`` is the program over all devices. Every other function runs on one of them, with its
+part of every array: of S workers it has S / D.
 
 Source: Yuan et al., PVLDB 15(8), 2022, section 2.1.
 """
@@ -53,7 +54,7 @@ class Learner(NamedTuple):
 def compiled(plan: Plan) -> Any:
     """A round's program: ``on_device`` on every device of the mesh; it takes over its state."""
     everywhere: Any = placement.EVERYWHERE
-    params, opt_state = placement.specs(plan.carried)
+    params, opt_state = placement.specs(plan.carried_layout)
     state = State(params, opt_state, everywhere, everywhere, everywhere)
     batches = placement.batch_spec(plan.mesh)
     return jax.jit(
@@ -77,14 +78,14 @@ def on_device(
 ) -> tuple[State, Array, Chunks, dict[str, Array]]:
     """A whole round: the next state, the losses ``[S]``, the chunks of each transfer, and how many
     neurons of each external group each worker held."""
-    layout, widths = plan.carried, plan.net.widths
+    layout, widths = plan.carried_layout, plan.net.widths
     if plan.drop_nonfinite and took_part is None:
         took_part = jnp.ones(layout.workers, bool)
     gradient = gradient_of(plan.loss, plan.mesh, widths, common)
     learner = Learner(gradient, plan.optimizer, plan.memory)
     following = plan.draw(state.key, state.round + 1, state.assignment)
     key = fold(state.key, "train", state.round)
-    external = {group: exchange.everyone(layout, ids) for group, ids in external.items()}
+    external = {group: exchange.of_all_workers(layout, ids) for group, ids in external.items()}
     assignment = dict(state.assignment) | external
     carried = state.params, state.opt_state
     chunks: Chunks = {}
@@ -107,7 +108,7 @@ def on_device(
     params, opt_state = carried
     state = State(params, opt_state, state.round + 1, state.key, dict(following))
     counts = {group: (ids < widths[group]).sum(axis=1) for group, ids in external.items()}
-    return state, exchange.everyone(layout, losses.mean(axis=1)), chunks, counts
+    return state, exchange.of_all_workers(layout, losses.mean(axis=1)), chunks, counts
 
 
 def train_locally(
@@ -130,7 +131,7 @@ def train_locally(
     """
     subnets, out_chunks = exchange.out(layout, carried, assignment)
     nets, states = subnets
-    workers = transfers.here(layout)
+    workers = transfers.device_workers(layout)
     keys = jax.vmap(lambda worker: fold(key, worker))(workers)
     states = jax.vmap(learner.memory.resume)(nets, states, *([keys] if layout.workers > 1 else []))
     neurons = {group: ids[workers] for group, ids in assignment.items()}
@@ -201,7 +202,7 @@ def mean_gradient(
     key: Key[Array, ""],
 ) -> tuple[Array, PyTree]:
     """The losses ``[S / D]`` of one step, and the mean of all workers' gradients."""
-    keys = jax.vmap(lambda worker: fold(key, worker))(transfers.here(layout))
+    keys = jax.vmap(lambda worker: fold(key, worker))(transfers.device_workers(layout))
     one = lambda own: gradient(net, (own[0], assignment), own[1])
     losses, gradients = lax.map(one, (batches[0], keys))
     if drop:
@@ -230,7 +231,7 @@ def without_nonfinite(
     take part."""
     finite = jax.vmap(_finite)((trees, losses))
     losses = jnp.where(finite.reshape(-1, *(1,) * (losses.ndim - 1)), losses, jnp.nan)
-    return losses, exchange.everyone(layout, finite) & took_part
+    return losses, exchange.of_all_workers(layout, finite) & took_part
 
 
 def _finite(tree: PyTree) -> Bool[Array, ""]:

@@ -38,7 +38,7 @@ __all__ = [
     "is_disjoint",
     "permutation",
     "replicated",
-    "slots",
+    "slot_counts",
     "sub_widths",
     "takes_parts",
 ]
@@ -123,7 +123,7 @@ def fixed(key: Key[Array, ""], context: Context, *, draw: Draw = permutation) ->
 
 @takes_parts
 def balanced(key: Key[Array, ""], context: Context, *, shards: int | None = None) -> Assignment:
-    """A permutation in which every worker draws equally many neurons from each place they are at.
+    """A permutation in which every worker draws equally many neurons from each place.
 
     Places are the homes, ``shards`` (default: S) runs of ``ceil(N / shards)`` consecutive neurons,
     and after round 0 the workers that held them before: what then goes from device to device is the
@@ -132,8 +132,9 @@ def balanced(key: Key[Array, ""], context: Context, *, shards: int | None = None
     dealt out one by one, as cards are. Where S does not divide a place, counts differ by one, and
     the odd ones go on in turn, so that all workers hold as many as under ``permutation``.
 
-    Two neurons from one home and one holder meet again less often than there: with S^2 M neurons in
-    all, with probability (M/S - 1)/(M - 1) instead of about 1/S.
+    Two neurons from one home and one holder meet again less often than under ``permutation``. With
+    M neurons for each pair of home and holder, S^2 M in all, the probability is (M/S - 1)/(M - 1)
+    instead of about 1/S.
     """
     workers, number, previous = context.workers, context.number, context.previous
     homes = workers if shards is None else shards
@@ -174,7 +175,7 @@ def replicated(key: Key[Array, ""], context: Context) -> Assignment:
     return {}
 
 
-def slots(draw: Draw, widths: Mapping[str, int], workers: int) -> dict[str, int]:
+def slot_counts(draw: Draw, widths: Mapping[str, int], workers: int) -> dict[str, int]:
     """How many slots a worker has of each group that a draw cuts; empty where nothing is cut."""
     context = Context(widths, workers)
     shapes = jax.eval_shape(lambda key: draw(key, context), jax.random.key(0))
@@ -183,7 +184,7 @@ def slots(draw: Draw, widths: Mapping[str, int], workers: int) -> dict[str, int]
 
 def sub_widths(draw: Draw, widths: Mapping[str, int], workers: int) -> dict[str, int]:
     """The widths of one worker's net: slots per worker where a group is cut, N elsewhere."""
-    return {**widths, **slots(draw, widths, workers)}
+    return {**widths, **slot_counts(draw, widths, workers)}
 
 
 def _counts_of(context: Context, shares: Sequence[float | int] | None):

@@ -40,10 +40,10 @@ class Plan(NamedTuple):
       net, subnet: all of it, and what one worker holds.
       slots: of a worker, in each group that is cut; those of ``external`` groups come with every
         round.
-      layout, carried: how the parameters are spread over the devices, and how they are together
-        with what is carried of the optimizer's state.
+      layout, carried_layout: how the parameters are spread over the devices, and how they are
+        together with what is carried of the optimizer's state.
       moved: bytes, where external slots are all filled.
-      moved_with: bytes, of the neurons that each worker holds of each external group.
+      moved_with: the same, of the neurons that each worker holds of each external group.
     """
 
     loss: Loss
@@ -58,7 +58,7 @@ class Plan(NamedTuple):
     slots: dict[str, int]
     external: dict[str, int]
     layout: Layout
-    carried: Layout
+    carried_layout: Layout
     moved: traffic.Moved
     moved_with: Callable[[Mapping[str, np.ndarray]], traffic.Moved]
 
@@ -82,8 +82,8 @@ def make(
     """The plan of a training; arguments and errors are those of ``trainer.build``."""
     validate.check_arguments(params, workers, on_nonfinite)
     net, external = axes.describe(params, names), dict(external or {})
-    drawn = _drawn(net, external)
-    slots = partition.slots(method.draw, drawn, workers)
+    drawn = _drawn_widths(net, external)
+    slots = partition.slot_counts(method.draw, drawn, workers)
     methods.check(method, net, slots, workers)
     slots |= external
     subnet, mesh = net.subnet(slots), placement.fitting(mesh, workers)
@@ -93,7 +93,7 @@ def make(
     if example is not None:
         loss_check.check(loss, net, subnet, example, slots)
     spread = functools.partial(
-        layout.plan,
+        layout.spread_out,
         slots=slots,
         external=external,
         workers=workers,
@@ -104,7 +104,7 @@ def make(
     )
     with_state = carry.with_state(net, optimizer, memory)
     per_round = traffic.per_round(net, with_state, method, workers, code)
-    held = traffic.held(net, method, workers, external)
+    held = traffic.neurons_held(net, method, workers, external)
     return Plan(
         loss,
         optimizer,
@@ -118,13 +118,13 @@ def make(
         slots=slots,
         external=external,
         layout=spread(net),
-        carried=spread(with_state),
+        carried_layout=spread(with_state),
         moved=per_round(held),
         moved_with=lambda now: per_round(held | dict(now)),
     )
 
 
-def _drawn(net: Net, external: Mapping[str, int]) -> dict[str, int]:
+def _drawn_widths(net: Net, external: Mapping[str, int]) -> dict[str, int]:
     """The widths of the groups that are drawn: those that do not come from outside."""
     for group in external:
         if group not in net.widths:

@@ -12,15 +12,15 @@ Every method and every architecture runs through here; the loop over rounds is t
 * ``took_part``, ``bool[S]``: the others are as if they were not there;
 * ``external``, ``{group: int32[S, slots]}``: the neurons of groups that are not drawn, for example
   the rows that a round's batches touch; an id equal to the group's width is an empty slot. Workers
-  may hold the same ones; a leaf that names such a group is cut along a drawn one first;
+  may hold the same ones. The first named axis of a leaf must be of a group that is drawn;
 * ``common``: arrays that every step sees, whole on every device, such as the features of a graph
   whose nodes the batches name by number. A batch, a dict, then holds more (``local.with_common``).
 
 What ``build`` says shortly, in full:
 
-* Where every leaf is cut, the results are the same bits for every number of devices. With
-  ``exact=True`` so are means of leaves or gradients over all workers: they are added up in the
-  order of the workers, instead of the transport's.
+* The results are the same bits for every number of devices, if every leaf is cut. Means of leaves
+  or gradients over all workers need ``exact=True`` for that: they are then added up in the order of
+  the workers, instead of the transport's.
 * ``on_nonfinite="drop"``: a worker whose update or loss is not finite is as if it had not taken
   part (data parallel: its gradient, of that step). All agree on that in every round.
 * ``code`` changes nothing where workers send none while they train (an ensemble, one worker).
@@ -165,7 +165,7 @@ def build(
 
 def _wired(made: Plan) -> Trainer:
     begin = functools.partial(carry.first_state, made.optimizer, made.memory)
-    states = States(made.carried, made.mesh, begin, made.draw)
+    states = States(made.carried_layout, made.mesh, begin, made.draw)
     program = one_round.compiled(made)
     check_steps = functools.partial(checks.check_steps, made.optimizer, made.memory, made.net)
     return Trainer(
@@ -196,7 +196,7 @@ def _round(
     common: PyTree = None,
 ) -> tuple[State, Report]:
     """``Trainer.round``."""
-    workers, group = made.carried.workers, placement.in_group(made.mesh)
+    workers, group = made.carried_layout.workers, placement.in_group(made.mesh)
     validate.check_usable(state)
     steps = validate.check_batches(batches, workers, group)
     validate.check_common(batches, common)
@@ -239,7 +239,7 @@ def _lower(
 
 def _wire(made: Plan, report: Report, steps: int) -> float:
     return traffic.wire(
-        made.carried,
+        made.carried_layout,
         report.chunks,
         gradients=len(made.net.leaves) if made.synchronous else 0,
         steps=steps,

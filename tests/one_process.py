@@ -37,7 +37,7 @@ def main(address, count, number, devices):
         jax.distributed.initialize(address, count, number, initialization_timeout=60)
     assert len(jax.devices()) == devices
     mesh = placement.mesh(4, devices)
-    own = placement.here(mesh, 4)
+    own = placement.process_workers(mesh, 4)
     assert len(own) == 4 // count, "a process has batches of its own workers only"
     params, names = mlp_tree(DIMS)
     for how in METHODS:

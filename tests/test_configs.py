@@ -64,7 +64,7 @@ def test_every_config_has_a_plan(name, monkeypatch):
     if config.model.name == "graph":
         config.data.batch = 1
     monkeypatch.setattr(training, "load", some_data)
-    said = training.plan(config)
+    said = training.dry_run(config)
     for method in config.methods:
         assert any(line.startswith(f"{method}: ") for line in said.splitlines())
 

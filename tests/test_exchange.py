@@ -110,7 +110,7 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
     params, names = tree()
     who, after = (assign(key, Context(WIDTHS, size, number)) for number in (1, 2))
     mesh = placement.mesh(size, devices)
-    spread = layout.plan(
+    spread = layout.spread_out(
         axes.describe(params, names),
         slots={group: ids.shape[1] for group, ids in who.items()},
         workers=size,
@@ -140,7 +140,7 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
     rest = views.lay_out(spread, mesh, lambda key: params)(key, who)
     home = views.bring_home(spread, mesh)
     pick_up = jax.jit(
-        lambda rows: exchange.unsharded(spread, rows), out_shardings=placement.everywhere(mesh)
+        lambda rows: exchange.from_rows(spread, rows), out_shardings=placement.everywhere(mesh)
     )
     for took_part in (np.ones(size, bool), np.arange(size) != 1, np.zeros(size, bool)):
         nets, trained, new, chunks = both(rest, who, after, took_part)
@@ -161,4 +161,4 @@ def test_fewer_neurons_than_devices():
     params, names = {"w": jnp.zeros((3, 5))}, {"w": ("a", None)}
     net = axes.describe(params, names)
     with pytest.raises(InputError, match="group 'a' has 3 neurons for 4 devices"):
-        layout.plan(net, slots={"a": 1}, workers=4, devices=4, disjoint=False, exact=False)
+        layout.spread_out(net, slots={"a": 1}, workers=4, devices=4, disjoint=False, exact=False)

@@ -160,7 +160,7 @@ def test_the_closed_form_is_what_the_compiled_program_moves(devices, data):
     text = trainer.lower(state, found, None, external).compile().as_text()
     state, report = trainer.round(state, found, None, external)
     memory = carry.Memory(optax.sgd(0.3), "reset")
-    spread = layout.plan(
+    spread = layout.spread_out(
         carry.with_state(axes.describe(params, names), optax.sgd(0.3), memory),
         slots={group: ids.shape[1] for group, ids in who.items()} | slots,
         workers=S,

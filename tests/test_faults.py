@@ -10,7 +10,7 @@ from ist_jax.run import faults
 
 
 def test_a_plan_says_who_fails_when():
-    of = faults.plan("drop:2@5; nan:0@7-8;slow:3x4;drop:1@9-", workers=4, seed=0)
+    of = faults.parse("drop:2@5; nan:0@7-8;slow:3x4;drop:1@9-", workers=4, seed=0)
     dropped = {r: np.flatnonzero(of(r).dropped).tolist() for r in range(12)}
     assert {r: who for r, who in dropped.items() if who} == {5: [2], 9: [1], 10: [1], 11: [1]}
     spoilt = {r: np.flatnonzero(of(r).spoilt).tolist() for r in range(12)}
@@ -19,7 +19,7 @@ def test_a_plan_says_who_fails_when():
 
 
 def test_chances_are_kept_and_replayed_from_the_seed():
-    of, again, other = (faults.plan("drop:25%;nan:25%", 8, seed) for seed in (1, 1, 2))
+    of, again, other = (faults.parse("drop:25%;nan:25%", 8, seed) for seed in (1, 1, 2))
     drawn = np.array([of(r).dropped for r in range(500)])
     spoilt = np.array([of(r).spoilt for r in range(500)])
     assert abs(drawn.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / drawn.size)
@@ -29,7 +29,7 @@ def test_chances_are_kept_and_replayed_from_the_seed():
 
 
 def test_workers_that_are_not_there_do_not_fail():
-    found = faults.plan("drop:2@5;nan:3@5;slow:7x2", workers=1, seed=0)(5)
+    found = faults.parse("drop:2@5;nan:3@5;slow:7x2", workers=1, seed=0)(5)
     assert not found.dropped.any()
     assert not found.spoilt.any()
     assert found.slowness.tolist() == [1]
@@ -52,14 +52,14 @@ def test_workers_that_are_not_there_do_not_fail():
 )
 def test_bad_plans(text, message):
     with pytest.raises(InputError, match=message):
-        faults.plan(text, 4, 0)
+        faults.parse(text, 4, 0)
 
 
 @settings(deadline=None)
 @given(st.text(alphabet="dropnaslw:@x%-;.0123456789 ", max_size=40), st.integers(0, 100))
 def test_any_text_is_a_plan_or_an_input_error(text, round):
     try:
-        of = faults.plan(text, 4, 0)
+        of = faults.parse(text, 4, 0)
     except InputError:
         return
     assert of(round).slowness.min() >= 1

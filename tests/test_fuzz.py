@@ -133,7 +133,7 @@ class Readers:
         return descriptions.read(epath.Path(place.parents[2]), 3)
 
     def plan(self, data):
-        faults.plan(data.decode("utf-8", "replace"), 4, 0)(3)
+        faults.parse(data.decode("utf-8", "replace"), 4, 0)(3)
 
 
 GOOD = {

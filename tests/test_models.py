@@ -50,7 +50,7 @@ def test_parameter_counts_of_the_papers_speech_nets(widths, workers, whole, subn
     assert size(params) == whole
     assert size(narrow) == subnet
     net = axes.describe(params, names)
-    assert (traffic.entries(net, traffic.held(net, method.ist(), workers)) == subnet).all()
+    assert (traffic.entries(net, traffic.neurons_held(net, method.ist(), workers)) == subnet).all()
 
 
 def cnn():

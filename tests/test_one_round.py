@@ -59,7 +59,7 @@ def test_a_plan_knows_the_shapes_of_a_subnet_and_what_travels_with_its_neurons()
     assert known.slots == {"h0": 3, "h1": 2}
     assert [leaf.shape for leaf in known.subnet.leaves] == [(6, 3), (3, 2), (2, 3)]
     assert len(known.layout.leaves) == 3
-    assert len(known.carried.leaves) == 6, "a moment beside each parameter"
+    assert len(known.carried_layout.leaves) == 6, "a moment beside each parameter"
     assert not known.synchronous
     assert made(method.data_parallel()).synchronous
 
@@ -84,7 +84,15 @@ def test_subnets_are_gathered_trained_and_put_back():
     carried = PARAMS, known.optimizer.init(PARAMS)
     present = jnp.arange(S) != 2
     found, losses, chunks = one_round.train_locally(
-        known.carried, learner(known), carried, batches, KEY, assignment, following, present, False
+        known.carried_layout,
+        learner(known),
+        carried,
+        batches,
+        KEY,
+        assignment,
+        following,
+        present,
+        False,
     )
     nets = decompose.gather(PARAMS, NAMES, assignment)
     trained = [
@@ -109,7 +117,7 @@ def test_the_mean_gradient_of_a_step_is_that_of_all_who_take_part():
     present = jnp.arange(S) != 1
     gradient = learner(known).gradient
     losses, mean = one_round.mean_gradient(
-        known.carried, gradient, {}, present, False, PARAMS, (step, {}), KEY
+        known.carried_layout, gradient, {}, present, False, PARAMS, (step, {}), KEY
     )
     each = [
         jax.value_and_grad(mlp_loss)(PARAMS, jax.tree.map(lambda leaf, n=n: leaf[n], step), None)
@@ -124,7 +132,7 @@ def test_all_workers_train_one_net_and_none_if_none_takes_part():
     [batches] = regression_batches(1, S, J, 8, 6, 3)
     carried = PARAMS, known.memory.carry(known.optimizer.init(PARAMS))
     run = lambda present: one_round.train_synchronously(
-        known.carried, learner(known), carried, batches, KEY, {}, present, False
+        known.carried_layout, learner(known), carried, batches, KEY, {}, present, False
     )
     (net, _), losses = run(None)
     # The mean gradient of equal batches is that of one long batch.
@@ -138,7 +146,7 @@ def test_a_worker_with_a_number_that_is_not_finite_does_not_take_part():
     known = made(method.ist())
     tree = {"w": jnp.ones((S, 2)).at[2, 1].set(jnp.inf)}
     losses, present = one_round.without_nonfinite(
-        known.carried, tree, jnp.ones((S, J)).at[0, 0].set(jnp.nan), jnp.ones(S, bool)
+        known.carried_layout, tree, jnp.ones((S, J)).at[0, 0].set(jnp.nan), jnp.ones(S, bool)
     )
     assert present.tolist() == [False, True, False, True]
     assert np.isnan(losses).all(axis=1).tolist() == [True, False, True, False]

@@ -21,7 +21,7 @@ def moved(dims, how, workers, optimizer=None, policy="reset"):
     memory = carry.Memory(optimizer, how.memory or policy)
     net = axes.describe(params, names)
     with_state = carry.with_state(net, optimizer, memory)
-    return traffic.per_round(net, with_state, how, workers)(traffic.held(net, how, workers))
+    return traffic.per_round(net, with_state, how, workers)(traffic.neurons_held(net, how, workers))
 
 
 @pytest.mark.parametrize("workers", [2, 4, 8])
@@ -48,7 +48,7 @@ def test_bytes_are_those_of_the_gathered_arrays(key, policy):
         loss, optimizer, params, names, method=method.ist(), workers=4, optimizer_state=policy
     )
     net = axes.describe(params, names)
-    widths, counts = net.widths, traffic.held(net, method.ist(), 4)
+    widths, counts = net.widths, traffic.neurons_held(net, method.ist(), 4)
     state, present = trainer.init(params, key), np.arange(4) != 2
     for _ in range(2):
         who = {g: np.asarray(ids) for g, ids in state.assignment.items()}

@@ -87,7 +87,7 @@ def check(
     text = trainer.lower(state, given).compile().as_text()
     state, report = trainer.round(state, given)
     memory = carry.Memory(optimizer, how.memory or policy)
-    spread = layout.plan(
+    spread = layout.spread_out(
         carry.with_state(axes.describe(params, names), optimizer, memory),
         slots={group: ids.shape[1] for group, ids in who.items()},
         workers=size,
@@ -142,7 +142,7 @@ def test_balanced_migration_moves_all_but_an_nth_of_a_subnet(size):
         jax.jit(lambda k, r, who: partition.balanced(k, {"h0": 64}, size, r, who)),
     )
     who = partition.balanced(jax.random.key(0), widths, size)
-    spread = layout.plan(
+    spread = layout.spread_out(
         axes.describe(params, names),
         slots={"h0": 64 // size},
         workers=size,

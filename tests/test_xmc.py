@@ -392,7 +392,7 @@ def test_what_does_not_fit_is_refused(tmp_path, changes, message):
     }
     config.update_from_flattened_dict(base | changes)
     with pytest.raises(InputError, match=message):
-        training.plan(config)
+        training.dry_run(config)
 
 
 def test_two_sets_in_one_cache_do_not_meet(tmp_path):

@@ -1,6 +1,6 @@
 """What is in a checkpoint: read, checked against its digests, and put on devices.
 
-``checkpoint`` writes it; ``docs/checkpoints.md`` says how to read it without this library.
+``writing`` writes it; ``docs/checkpoints.md`` says how to read it without this library.
 """
 
 import contextlib

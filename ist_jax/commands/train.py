@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
         given = {flag.name: flag.value for flag in (DRY_RUN, DETERMINISTIC, OVERWRITE, RESUME)}
         team.agree(joined, config, given)
         if DRY_RUN.value:
-            plan = training.plan(config)  # by all: one alone would wait for the others' devices
+            plan = training.dry_run(config)  # by all: one alone would wait for the others' devices
             if joined.first:
                 print(plan)
             return 0

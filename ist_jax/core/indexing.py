@@ -33,7 +33,7 @@ def lay(index: Array, on: tuple[int, ...], ndim: int) -> Array:
     return index.reshape(shape)
 
 
-def slots(
+def slot_table(
     ids: Int[Array | np.ndarray, "S m"], width: int, took_part: Bool[Array, " S"]
 ) -> Int[Array, "S N"]:
     """The slot in which each worker holds each neuron; m where it does not."""

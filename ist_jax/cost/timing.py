@@ -48,7 +48,7 @@ class Link(NamedTuple):
 
 def exchanged(
     net: Net,
-    carried: Net,
+    with_state: Net,
     method: Method,
     workers: int,
     steps: int,
@@ -58,7 +58,7 @@ def exchanged(
     """What a method's round of ``steps`` local steps moves.
 
     Args:
-      carried: the net with what is kept of the optimizer's state (``carry.with_state``).
+      with_state: the net with what is kept of the optimizer's state (``carry.with_state``).
       external, code: as for ``ist_jax.build``.
     """
     if workers == 1:
@@ -69,9 +69,9 @@ def exchanged(
     draw = jax.jit(
         lambda number, before: method.draw(key, Context(widths, workers, number, before))
     )
-    spread = layout.plan(
-        carried,
-        slots=partition.slots(method.draw, widths, workers) | dict(external),
+    spread = layout.spread_out(
+        with_state,
+        slots=partition.slot_counts(method.draw, widths, workers) | dict(external),
         external=external,
         workers=workers,
         devices=workers,

@@ -48,12 +48,12 @@ class Moved(NamedTuple):
 
 
 def per_round(
-    net: Net, carried: Net, method: Method, workers: int, code: Code | None = None
+    net: Net, with_state: Net, method: Method, workers: int, code: Code | None = None
 ) -> Callable[[Mapping[str, np.ndarray]], Moved]:
-    """What a method moves, of how many neurons each worker holds of each cut group (``held``).
+    """What a method moves, of the neurons that each worker holds (``neurons_held``).
 
     Args:
-      carried: the net with the moments that travel with its neurons (``carry.with_state``). They
+      with_state: the net with the moments that travel with its neurons (``carry.with_state``). They
         count, and have no code.
     """
     nothing = np.zeros(workers, np.int64)
@@ -66,11 +66,11 @@ def per_round(
     if method.exchange == "never":
         return lambda counts: Moved(nothing, nothing, nothing + _bytes(net, counts))
     return lambda counts: Moved(
-        nothing + _bytes(carried, counts), nothing, nothing, nothing + less(counts)
+        nothing + _bytes(with_state, counts), nothing, nothing, nothing + less(counts)
     )
 
 
-def held(
+def neurons_held(
     net: Net, method: Method, workers: int, external: Mapping[str, Any] | None = None
 ) -> dict[str, np.ndarray]:
     """How many neurons of each cut group each worker holds, ``{group: int64[S]}`` (round 0).

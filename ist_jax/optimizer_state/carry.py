@@ -15,7 +15,7 @@ first holder's value of all else.
 Typed PRNG keys are carried under both policies, as numbers. Where workers train apart, each folds
 them with its own key of the round, so that no two draw the same noise.
 
-``optimizer_check`` refuses an optimizer that a policy would not carry rightly.
+``checks`` refuses an optimizer that a policy would not carry rightly.
 """
 
 import collections
@@ -132,7 +132,7 @@ def entries(optimizer: optax.GradientTransformation, net: Net) -> list[Entry]:
     shapes = jax.eval_shape(optimizer.init, net.shapes)
     try:
         parts = _parts(optimizer, shapes)
-    except InputError:  # ``optimizer_check`` allows that only where nothing is cut
+    except InputError:  # ``checks`` allows that only where nothing is cut
         whole = Node("", "")
         return [Entry(whole, False, (None,) * leaf.ndim) for leaf in jax.tree.leaves(shapes)]
     paths = jax.tree_util.tree_leaves_with_path(net.shapes)

@@ -114,7 +114,7 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
     shapes, names = axes.of(jax.eval_shape(init, jax.random.key(0)))
     widths = axes.widths(shapes, names)
     drawn = {g: n for g, n in widths.items() if g in task.model.widths and g not in task.external}
-    slots = {**partition.slots(how.draw, drawn, count), **task.external}
+    slots = {**partition.slot_counts(how.draw, drawn, count), **task.external}
     loss = task.loss(normalise.subnet(task.model, {**drawn, **slots}))
     optimizer = optimizers.of(config, number * config.local_steps)
     mesh = mesh_of(config, count)
@@ -134,7 +134,7 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
         code=compress.named(config.compress),
         example=example,
     )
-    own = placement.here(mesh, count)
+    own = placement.process_workers(mesh, count)
     statistics = task.statistics(trainer.on_params)
     measure = task.measure(trainer.on_params, statistics)
     return Job(
@@ -166,8 +166,8 @@ def _costs(
     cut: dict[str, int],
     steps: int,
 ) -> Costs:
-    known, count = trainer.plan, trainer.plan.carried.workers
-    held = traffic.held(known.net, how, count, known.external)
+    known, count = trainer.plan, trainer.plan.carried_layout.workers
+    held = traffic.neurons_held(known.net, how, count, known.external)
     received, sent = trainer.moved.of_steps(steps)
     key = jax.random.key(0)  # for shapes only
     return Costs(
@@ -215,7 +215,7 @@ def _exchanged(
 ) -> timing.Exchanged:
     with_state = carry.with_state(known.net, optimizer, known.memory)
     code = compress.named(config.compress)
-    count, steps = known.carried.workers, config.local_steps
+    count, steps = known.carried_layout.workers, config.local_steps
     return timing.exchanged(known.net, with_state, how, count, steps, known.external, code)
 
 

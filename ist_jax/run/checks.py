@@ -10,10 +10,9 @@ from ist_jax import compress
 from ist_jax.core import by_name, paths
 from ist_jax.core.errors import InputError
 from ist_jax.data import SOURCES
-from ist_jax.models import normalise
+from ist_jax.models import MODELS, OTHER_MODELS, normalise
 from ist_jax.models.resnet import ResNet, equal_blocks
 from ist_jax.run import faults, optimizers, schema, values
-from ist_jax.run.tasks import MODELS, OTHER_MODELS
 from ist_jax.tasks import blockwise
 
 CHOICES = {
@@ -178,7 +177,7 @@ CHECKS: tuple[Callable[[ConfigDict], Any], ...] = (  # in this order: each may r
     _propensity,
     _pruned,
     lambda config: compress.named(config.compress),
-    lambda config: faults.plan(config.faults, config.workers, 0),
+    lambda config: faults.parse(config.faults, config.workers, 0),
     _different_runs,
     _equal_blocks,
     _batch,

@@ -32,7 +32,7 @@ class Faults(NamedTuple):
     slowness: np.ndarray  # float[S], 1 and more
 
 
-def plan(text: str, workers: int, seed: int) -> Callable[[int], Faults]:
+def parse(text: str, workers: int, seed: int) -> Callable[[int], Faults]:
     """The faults of a round. Workers that are not there do not fail.
 
     Raises:

@@ -56,7 +56,7 @@ def run(
       Stopped: a signal asked for it, and the run is saved.
     """
     config, batches, title = context.config, job.batches(seed), f"{name}, seed {seed}"
-    faults_of = faults.plan(config.faults, job.costs.workers, seed)
+    faults_of = faults.parse(config.faults, job.costs.workers, seed)
     advance = functools.partial(
         train_round, batches, context.team, config.on_worker_failure == "drop", f"{name} {seed}"
     )
@@ -156,7 +156,7 @@ def try_out(job: Job, name: str, config: ConfigDict, team: Team) -> None:
     if job.warm_up_job:
         try_out(job.warm_up_job, name, config, team)
     seed = config.seeds[0]
-    none = faults.plan("", job.costs.workers, seed)(0)
+    none = faults.parse("", job.costs.workers, seed)(0)
     advance = functools.partial(
         train_round, job.batches(seed), team, config.on_worker_failure == "drop"
     )

@@ -159,7 +159,7 @@ def load(config: ConfigDict) -> Any:
     return datasets.load(given.name, given.path, **options)
 
 
-def plan(config: ConfigDict) -> str:
+def dry_run(config: ConfigDict) -> str:
     """What would be trained, without training: groups, subnets, bytes and FLOPs of each method.
 
     Data that are not here are taken to be as large as published.

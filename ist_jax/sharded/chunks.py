@@ -82,7 +82,7 @@ def _rows(
     slot, place = lists.slots[at], lists.places[at]
     beyond = jnp.iinfo(jnp.int32).max
     return Rows(
-        slot=jnp.where(there, slot % lists.held, beyond),
+        slot=jnp.where(there, slot % lists.device_slots, beyond),
         place=place,
         worker=slot // slots_each,
         home=jnp.where(there, place, beyond),

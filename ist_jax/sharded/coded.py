@@ -79,7 +79,7 @@ def shared_means(
 def _encoded(
     layout: Layout, leaf: LeafLayout, number: int, rows: Array, key: Key[Array, ""]
 ) -> list[Array]:
-    workers = transfers.here(layout)
+    workers = transfers.device_workers(layout)
     keys = jax.vmap(lambda worker: fold(key, "code", number, worker))(workers)
     return jax.vmap(_code(leaf).encode)(rows, keys)
 

@@ -3,7 +3,10 @@
 ``out`` gives the subnets of ``decompose.gather`` and ``back`` the net of ``decompose.scatter``, to
 the last bit: entries are copied, and means added up in the order of the workers. The functions here
 run on each device of a mesh (inside ``shard_map``), with its part of every array; ``layout`` says
-which that is. Besides what they are asked for they tell how many chunks each transfer took.
+which that is. Besides what they are asked for they give the chunks that each transfer took.
+
+Four places merge: ``decompose.scatter`` on one device, ``transfers`` at home for cut leaves,
+``all_reduce`` for leaves that all workers share, and ``coded`` for those of them with a code.
 """
 
 from typing import Any
@@ -113,7 +116,7 @@ def mean(
     return tree.unflatten(join(leaves, tree.flatten_up_to(trees), took_part))
 
 
-def everyone(layout: Layout, values: Array) -> Array:
+def of_all_workers(layout: Layout, values: Array) -> Array:
     """``[S / D, ...]`` of every device as ``[S, ...]`` on all."""
     return values if layout.devices == 1 else lax.all_gather(values, WORKER, tiled=True)
 
@@ -152,7 +155,7 @@ def unfold(layout: Layout, carried: PyTree, assignment: Assignment, *, everywher
     return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(home)))
 
 
-def at_home(layout: Layout, params: PyTree) -> PyTree:
+def to_rows(layout: Layout, params: PyTree) -> PyTree:
     """A net in its natural shape as rows at home, ``[D ceil(N/D), ...]``; on the whole mesh."""
 
     def one(leaf: LeafLayout, value: Array) -> Array:
@@ -165,8 +168,8 @@ def at_home(layout: Layout, params: PyTree) -> PyTree:
     return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(params)))
 
 
-def unsharded(layout: Layout, home: PyTree) -> PyTree:
-    """The inverse of ``at_home``."""
+def from_rows(layout: Layout, home: PyTree) -> PyTree:
+    """The inverse of ``to_rows``."""
 
     def one(leaf: LeafLayout, rows: Array) -> Array:
         if leaf.axis is None:

@@ -124,7 +124,7 @@ class Layout(NamedTuple):
         """Whether every device has equally many rows of it at home, and none of them is padding."""
         return leaf.split and self.widths[leaf.group] % self.devices == 0
 
-    def held(self, group: str) -> int:
+    def device_slots(self, group: str) -> int:
         """Slots a device has."""
         return self.workers_each * self.slots[group]
 
@@ -139,7 +139,7 @@ class Layout(NamedTuple):
     def _transfer(self, way: str, group: str, numbers: list[int]) -> Transfer:
         parts = [part for n in numbers for part in self.leaves[n].parts(self.slots, way)]
         row_bytes = sum(length * dtype.itemsize for length, dtype in parts)
-        capacity = send_lists.capacity(self.held(group) / self.devices, row_bytes)
+        capacity = send_lists.capacity(self.device_slots(group) / self.devices, row_bytes)
         alone: list[Message] = []
         together: dict[Any, Message] = {}
         for part, (length, dtype) in enumerate(parts):
@@ -153,7 +153,7 @@ class Layout(NamedTuple):
         return Transfer(f"{way} {group}", group, numbers, capacity, messages, self.workers)
 
 
-def plan(
+def spread_out(
     net: Net,
     *,
     slots: Mapping[str, int],

@@ -150,7 +150,7 @@ def place(tree: PyTree, over: Mesh, spec: PartitionSpec = EVERYWHERE) -> PyTree:
     return jax.tree.map(one, tree)
 
 
-def here(over: Mesh, workers: int) -> list[int]:
+def process_workers(over: Mesh, workers: int) -> list[int]:
     """The numbers of the workers that devices of this process train."""
     some = workers // groups(over)
     own = [
@@ -168,7 +168,7 @@ def place_own(
 
     With another ``spec``, whatever begins with an axis of workers.
     """
-    own = here(over, workers)
+    own = process_workers(over, workers)
     sharding = NamedSharding(over, batch_spec(over) if spec is None else spec)
 
     def one(leaf):

@@ -43,7 +43,7 @@ class SendLists(NamedTuple):
     lengths: Int[Array, "D D R"]
 
     @property
-    def held(self) -> int:
+    def device_slots(self) -> int:
         """Slots a device has."""
         return self.slots.size // len(self.starts)
 

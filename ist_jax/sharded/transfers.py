@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from ist_jax.core import mean
-from ist_jax.core.indexing import lay, read, slots
+from ist_jax.core.indexing import lay, read, slot_table
 from ist_jax.partition import Assignment
 from ist_jax.sharded import send_lists
 from ist_jax.sharded.chunks import WORKER, Rows, travel
@@ -37,7 +37,7 @@ def from_home(
         return [_select(leaf, homes[n], at, assignment) for n, leaf in leaves.items()]
 
     empty = [
-        jnp.zeros((layout.held(transfer.group), *leaf.row(layout.slots)), leaf.dtype)
+        jnp.zeros((layout.device_slots(transfer.group), *leaf.row(layout.slots)), leaf.dtype)
         for leaf in leaves.values()
     ]
     filled, chunks = travel(transfer, lists, empty, send, _fill, outward=True)
@@ -58,14 +58,12 @@ def to_next(
     Rows of workers that did not take part go on as they were before.
     """
     width, slots_each = layout.widths[transfer.group], layout.slots[transfer.group]
-    positions, ids = (
-        send_lists.positions_of_holders(assignment[transfer.group], width),
-        next_assignment[transfer.group],
-    )
-    lists = send_lists.lists_between(ids, positions, layout.held(transfer.group), layout.devices)
+    positions = send_lists.positions_of_holders(assignment[transfer.group], width)
+    ids, a_device = next_assignment[transfer.group], layout.device_slots(transfer.group)
+    lists = send_lists.lists_between(ids, positions, a_device, layout.devices)
     going = [rows[n] for n in transfer.leaves]
     if took_part is not None:
-        trained = jnp.repeat(took_part[here(layout)], slots_each)
+        trained = jnp.repeat(took_part[device_workers(layout)], slots_each)
         # A barrier, because selecting and transposing in one loop takes four times as long.
         going = [lax.optimization_barrier(leaf) for leaf in going]
         going = [
@@ -79,7 +77,7 @@ def to_next(
     # They arrive where the old rows lay: all of those are overwritten, but in empty slots.
     filled = [before[n] for n in transfer.leaves]
     if layout.workers * slots_each > width:
-        full = ids[here(layout)].ravel() < width
+        full = ids[device_workers(layout)].ravel() < width
         filled = [
             jnp.where(lay(full, (0,), leaf.ndim), leaf, jnp.zeros((), leaf.dtype))
             for leaf in filled
@@ -108,10 +106,10 @@ def to_home(
     )
     ranks = 1 if layout.disjoint else layout.workers
     lists = send_lists.lists_between(ids, positions, a_device, layout.devices, ranks)
-    tables = {g: slots(ids, layout.widths[g], took_part) for g, ids in assignment.items()}
+    tables = {g: slot_table(ids, layout.widths[g], took_part) for g, ids in assignment.items()}
     leaves = {n: layout.leaves[n] for n in transfer.leaves}
     parts = [part for n in leaves for part in _parts(rows[n])]
-    send = functools.partial(_read, parts, layout.held(transfer.group))
+    send = functools.partial(_read, parts, layout.device_slots(transfer.group))
     receive = functools.partial(_receive, layout, leaves, homes, tables)
     begin = [_nothing(layout, leaf, homes[n]) for n, leaf in leaves.items()]
     totals, chunks = travel(transfer, lists, begin, send, receive, outward=False)
@@ -123,7 +121,7 @@ def to_home(
     }, chunks
 
 
-def here(layout: Layout) -> Int[Array, " k"]:
+def device_workers(layout: Layout) -> Int[Array, " k"]:
     """The numbers of the workers on this device."""
     if layout.devices == 1:
         return jnp.arange(layout.workers)

@@ -33,7 +33,7 @@ def lay_out(
 
     @jax.jit
     def compiled(start, assignment):
-        home = lax.with_sharding_constraint(exchange.at_home(layout, make(start)), shardings)
+        home = lax.with_sharding_constraint(exchange.to_rows(layout, make(start)), shardings)
         return depart(home, assignment)
 
     def on_the_mesh(leaf):
@@ -83,7 +83,7 @@ def unsharded(layout: Layout, over: Mesh, home: PyTree) -> PyTree:
         return NamedSharding(over, sharding_of)
 
     shardings = layout.tree.unflatten(map(spec, layout.leaves))
-    return lax.with_sharding_constraint(exchange.unsharded(layout, home), shardings)
+    return lax.with_sharding_constraint(exchange.from_rows(layout, home), shardings)
 
 
 def on_params(layout: Layout, devices: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:

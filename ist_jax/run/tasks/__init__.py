@@ -4,24 +4,18 @@ A file for each of three kinds: ``classification`` (examples with one label each
 (sparse ones with several out of very many), and ``nodes`` (of a graph).
 """
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 from ml_collections import ConfigDict
 
 from ist_jax.core.errors import InputError
 from ist_jax.data.clusters import Nodes
 from ist_jax.data.sources.xmc import MultiLabel
 from ist_jax.method import Method
-from ist_jax.models.gcn import GraphNet
-from ist_jax.models.xmc import XMC
 from ist_jax.run.tasks import classification, many_labels, nodes
-from ist_jax.run.tasks.classification import MODELS
 from ist_jax.run.tasks.task import Task, method_of
 
 OTHERS = {MultiLabel: "xmc", Nodes: "graph"}  # the model of a data set that is no Dataset
-OTHER_MODELS: Mapping[str, Callable[..., nn.Module]] = {"xmc": XMC, "graph": GraphNet}
 
 
 def of(config: ConfigDict, data: Any, how: Method, rounds: int) -> Task:
@@ -46,4 +40,4 @@ def of(config: ConfigDict, data: Any, how: Method, rounds: int) -> Task:
     return classification.task(config, data, how, count)
 
 
-__all__ = ["MODELS", "OTHER_MODELS", "Task", "method_of", "of"]
+__all__ = ["Task", "method_of", "of"]

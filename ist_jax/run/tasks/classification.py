@@ -1,6 +1,5 @@
 """Examples with one label each."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -13,22 +12,12 @@ from ist_jax.core import by_name
 from ist_jax.cost import program
 from ist_jax.data import Dataset
 from ist_jax.method import Method
-from ist_jax.models import normalise
-from ist_jax.models.cnn import CNN
+from ist_jax.models import MODELS, normalise
 from ist_jax.models.ensemble import MEMBERS, Ensemble
-from ist_jax.models.mlp import MLP
-from ist_jax.models.resnet import ResNet
-from ist_jax.models.vgg import VGG
 from ist_jax.run.tasks import task as parts
 from ist_jax.run.tasks.task import WIDEST, Compiled, OfNet, Task
 from ist_jax.tasks import classification
 
-MODELS: Mapping[str, Callable[..., nn.Module]] = {
-    "mlp": MLP,
-    "cnn": CNN,
-    "vgg": VGG,
-    "resnet": ResNet,
-}
 EVALUATED = 2000  # examples that are evaluated together, at most
 
 
