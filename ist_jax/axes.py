@@ -144,6 +144,16 @@ def describe(params: PyTree, names: PyTree) -> Net:
     return Net(leaves, tree, {group: found[group][0] for group in sorted(found)})
 
 
+def walk(params: PyTree, names: PyTree) -> list[tuple[str, Any, AxisNames]]:
+    """Every leaf as ``(path, leaf, names of its axes)``, to look at it.
+
+    Raises:
+      InputError: as ``describe``.
+    """
+    both = zip(describe(params, names).leaves, jax.tree.leaves(params), strict=True)
+    return [(leaf.path, value, leaf.names) for leaf, value in both]
+
+
 def _leaves(params: PyTree, names: PyTree) -> tuple[tuple[Leaf, ...], Any]:
     tree: Any
     paths, tree = jax.tree_util.tree_flatten_with_path(params)

@@ -10,6 +10,7 @@ from conftest import mlp_tree, on_host, regression_batches, same_bits
 from training import run, trainer_of
 
 from ist_jax import compress, decompose, method
+from ist_jax.compress import codes as codes_of_rows
 from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
 from ist_jax.sharded import placement
@@ -33,9 +34,9 @@ def test_rounding_has_the_value_as_its_mean_and_is_never_a_step_off(bits):
 
 def test_two_codes_of_four_bits_share_a_byte():
     codes = jnp.asarray([[-7, 7, 0, -1, 3], [1, -2, 5, -6, -7]], jnp.int8)
-    packed = compress._packed(codes)
+    packed = codes_of_rows._packed(codes)
     assert (packed.shape, packed.dtype) == ((2, 3), jnp.uint8)
-    assert (compress._unpacked(packed, 5) == codes).all()
+    assert (codes_of_rows._unpacked(packed, 5) == codes).all()
 
 
 def test_the_largest_entries_are_sent_as_they_are_and_the_others_not_at_all():

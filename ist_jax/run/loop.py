@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 
 from ist_jax.checkpoint import reading
 from ist_jax.core.errors import InputError
-from ist_jax.data import Batches
 from ist_jax.run import faults, metrics
 from ist_jax.run.assemble import Job
 from ist_jax.run.saving import RunCheckpoints
@@ -132,7 +131,7 @@ def metrics_line(
 
 
 def train_round(
-    batches: Batches,
+    batches: Any,
     team: Team,
     drop_failed: bool,
     run: str,
@@ -165,7 +164,7 @@ def try_out(job: Job, name: str, config: ConfigDict, team: Team) -> None:
 
 
 def provide(
-    batches: Batches,
+    batches: Any,
     team: Team,
     drop_failed: bool,
     run: str,

@@ -56,7 +56,7 @@ class _Door:
             self._events.register(one, selectors.EVENT_READ, self._welcome)
         opened.callback(self._close)
 
-    def wait(self, ends: float, patience: int) -> None:
+    def wait(self, ends: float | int, patience: int) -> None:
         while len(self._guests) < self._count - 1:
             if (left := ends - time.monotonic()) <= 0:
                 raise InputError(
@@ -172,7 +172,7 @@ def _listen(address: Address, opened: contextlib.ExitStack) -> list[socket.socke
     return listening
 
 
-def _knock(address: Address, count: int, number: int, ends: float, patience: int) -> None:
+def _knock(address: Address, count: int, number: int, ends: float | int, patience: int) -> None:
     problem: object = "it does not let us in"
     while (left := ends - time.monotonic()) > 0:
         try:
@@ -194,7 +194,7 @@ def _knock(address: Address, count: int, number: int, ends: float, patience: int
     )
 
 
-def _line(door: socket.socket, ends: float) -> bytes:
+def _line(door: socket.socket, ends: float | int) -> bytes:
     """What is said until the line ends, the other hangs up, or time is over."""
     heard = b""
     while not heard.endswith(b"\n") and len(heard) < LINE:

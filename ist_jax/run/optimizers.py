@@ -44,7 +44,7 @@ def of(config: ConfigDict, steps: int) -> optax.GradientTransformation:
     )
 
 
-def named(name: str, momentum: float) -> Make:
+def named(name: str, momentum: float | int) -> Make:
     """The function of optax of that name, or ``module:function``: a learning rate, and options.
 
     Raises:

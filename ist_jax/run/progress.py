@@ -22,7 +22,7 @@ class Progress:
         self._costs, self._started = costs, time.monotonic()
         self._live = sys.stderr.isatty()
 
-    def show(self, number: int, part: float, line: dict) -> None:
+    def show(self, number: int, part: float | int, line: dict) -> None:
         share = (sum(self._costs[:number]) + part * self._costs[number]) / sum(self._costs)
         gone = time.monotonic() - self._started
         left = f"{gone * (1 - share) / share:4.0f} s left" if share > 0.01 else "   ? s left"

@@ -32,7 +32,7 @@ class Effort:
     skipped: int = 0
     seconds: float = 0.0
 
-    def in_words(self, total: float) -> str:
+    def in_words(self, total: float | int) -> str:
         """A sentence; ``total`` is how many seconds there were in all."""
         skipped = f", {self.skipped} skipped because the one before was still being written"
         some = f"{self.begun} checkpoint{'s' * (self.begun != 1)}"

@@ -116,7 +116,7 @@ def store() -> Any:
     return distributed.global_state.client
 
 
-def _message(name: str, patience: float) -> str | None:
+def _message(name: str, patience: float | int) -> str | None:
     """Waits for it, a second at a time: JAX hears no Ctrl-C while it waits."""
     ends = time.monotonic() + patience
     while (left := ends - time.monotonic()) > 0:

@@ -27,7 +27,7 @@ class Watchdog:
       team: the processes.
     """
 
-    def __init__(self, limit: float, team: Team):
+    def __init__(self, limit: float | int, team: Team):
         self._limit, self._team = limit, team
         self._what, self._since = "", float("inf")
         self._over = threading.Event()
@@ -84,7 +84,7 @@ def _in_thread(work: Callable[[], Any]) -> threading.Thread:
     return thread
 
 
-def _within(seconds: float, work: Callable[[], Any]) -> Any:
+def _within(seconds: float | int, work: Callable[[], Any]) -> Any:
     """Its result, or None if there is none in time."""
     results: list[Any] = []
     _in_thread(lambda: results.append(work())).join(seconds)
