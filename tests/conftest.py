@@ -33,7 +33,7 @@ def pytest_configure(config):
         kept = os.environ.get("IST_JAX_TESTS_CACHE")
         folder = tempfile.TemporaryDirectory(prefix="ist_jax_", ignore_cleanup_errors=True)
         config.add_cleanup(folder.cleanup)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = kept or folder.name
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(kept or folder.name)
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
