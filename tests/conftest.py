@@ -4,6 +4,9 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import contextlib
+import ctypes
+import gc
 import importlib
 import itertools
 import json
@@ -21,19 +24,55 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def pytest_configure(config):
-    """What is compiled once is compiled for all tests, and for all processes that they start."""
+    """What is compiled once is compiled for all tests, and for all processes that they start.
+
+    With ``IST_JAX_TESTS_CACHE``, a folder, also for the next time that tests run. A program that is
+    not the same, or of another jaxlib or with other flags, is never found there.
+    """
     if not hasattr(config, "workerinput"):  # pytest-xdist's processes have it from the first one
+        kept = os.environ.get("IST_JAX_TESTS_CACHE")
         folder = tempfile.TemporaryDirectory(prefix="ist_jax_", ignore_cleanup_errors=True)
         config.add_cleanup(folder.cleanup)
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(kept or folder.name)
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
+# Files that take longest, longest first: those that share the rest end at about the same time.
+LONGEST = (
+    *("resume", "optimizers", "resume_teams", "resist", "distributed", "failures", "nodes"),
+    *("notebooks", "readme", "configs", "iterate", "main", "checkpoint", "partition", "exchange"),
+    *("mean", "round", "external", "decompose", "compress", "lottery", "conv_nets"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))  # else as it was
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _give_back():
+    """What a file has compiled goes when it ends: of the whole suite it would be gigabytes."""
+    yield
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # where there is no glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @pytest.fixture
 def key():
     return jax.random.key(7)
+
+
+@pytest.fixture
+def quick_compile():
+    """Machine code that is not optimised: for tests that compare numbers with a tolerance."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 _compiled: list[str] = []
@@ -121,6 +160,16 @@ def mlp_loss(params, batch, key):
         if i < len(params) - 1:
             x = jax.nn.relu(x)
     return jnp.mean(jnp.square(x - batch["y"]))
+
+
+def walk(params, names):
+    """(path, leaf, names of its axes) of every parameter."""
+    from ist_jax import axes  # not before annotations are checked
+
+    told = axes.describe(params, names).leaves
+    return [
+        (one.path, leaf, one.names) for one, leaf in zip(told, jax.tree.leaves(params), strict=True)
+    ]
 
 
 def regression_batches(rounds, workers, steps, batch, inputs, outputs, seed=0):

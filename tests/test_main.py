@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import forked
 import pytest
 from conftest import ROOT, tiny
 
@@ -205,9 +206,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, tuple) else "",
 )
 def test_a_wrong_command_exits_with_2_and_one_line(arguments, message):
-    done = call(*arguments)
+    done = forked.call("experiments.main", *arguments)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [(), (QUICKSTART, "--dry_rum"), (QUICKSTART, "--dry_run")])
+def test_a_command_that_shares_its_imports_is_as_one_that_does_not(arguments):
+    done = call(*arguments)
+    assert forked.call("experiments.main", *arguments) == (
+        done.returncode,
+        done.stdout,
+        done.stderr,
+    )
+    assert done.returncode == (0 if "--dry_run" in arguments else 2)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import drawn, on_host, same_bits
+from conftest import drawn, on_host, same_bits, walk
 
 import ist_jax
 from ist_jax import axes, decompose, depth, method, partition
@@ -47,7 +47,7 @@ def test_parameters_are_the_papers(blocks, total):
     params, names = shapes_of(PAPER({"stage3": blocks - 1}, 100, blocks=(3, 4, blocks, 3)))
     found = int(traffic.entries(axes.describe(params, names), {}))
     assert found == (total or 15_422_116 + (blocks - 1) * 1_180_672)
-    shared = sum(leaf.size for _, leaf, of_leaf in axes.walk(params, names) if not any(of_leaf))
+    shared = sum(leaf.size for _, leaf, of_leaf in walk(params, names) if not any(of_leaf))
     assert (shared, axes.widths(params, names)) == (15_422_116, {"stage3": blocks - 1})
 
 
@@ -73,14 +73,16 @@ def test_a_subnet_is_the_shallower_model_and_comes_back_the_same(name):
     widths = axes.widths(params, names)
     assert widths == dict(model.widths)
     who = depth.joint(jax.random.key(2), widths, 2)
-    nets = decompose.gather(params, names, who)
+    nets = jax.jit(lambda params: decompose.gather(params, names, who))(params)
     slots = {group: ids.shape[1] for group, ids in who.items()}
     narrow, _ = shapes_of(normalise.subnet(model, slots), 8, 1)
     assert jax.tree.map(lambda leaf: leaf.shape[1:], nets) == jax.tree.map(jnp.shape, narrow)
-    assert same_bits(on_host(decompose.scatter(params, nets, names, who)), on_host(params))
+    back = jax.jit(lambda params, nets: decompose.scatter(params, nets, names, who))
+    assert same_bits(on_host(back(params, nets)), on_host(params))
 
 
 @pytest.mark.parametrize("name", [name for name in CUTS if name != "filters"])
+@pytest.mark.usefixtures("quick_compile")
 def test_an_empty_slot_is_no_block_and_learns_nothing(name):
     """A subnet with empty slots gives the logits of the one without them, and no gradient there."""
     model, params, names = net(name)
@@ -90,7 +92,7 @@ def test_an_empty_slot_is_no_block_and_learns_nothing(name):
     padded = {group: np.array([[0, width - 1, width, width]], np.int32)}
     outputs, gradients = [], []
     for who in (short, padded):
-        sub = decompose.gather_one(params, names, who, 0)
+        sub = jax.jit(lambda who: decompose.gather_one(params, names, who, 0))(who)
         model_of = model.clone(widths={**model.widths, group: who[group].shape[1]})
         if who is padded:  # more slots than the stage has blocks are not for the model to refuse
             more = [4 * (group == f"stage{stage}") for stage in (1, 2)]
@@ -104,12 +106,13 @@ def test_an_empty_slot_is_no_block_and_learns_nothing(name):
         outputs.append(logits)
         gradients.append(gradient)
     np.testing.assert_allclose(*outputs, atol=1e-5)
-    for _, leaf, of_leaf in axes.walk(gradients[1], names):
+    for _, leaf, of_leaf in walk(gradients[1], names):
         if group in of_leaf:
             assert not np.asarray(leaf)[2:].any()
             assert np.asarray(leaf)[:2].any()
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_an_example_is_looked_at_as_if_alone_whatever_stands_beside_it():
     """Also where nothing of it is left between the convolutions of a block."""
     model = ResNet({"stage1": 2}, 3, blocks=(2,), base=2, bias=True)
@@ -142,6 +145,7 @@ def test_a_worker_computes_the_blocks_it_holds_and_no_others():
     assert one == 2 * 3 * 2 * 6 * 4 * 4 * 9 * 8 * 8
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_blocks_are_averaged_over_those_who_hold_them_and_the_rest_over_all():
     model, params, names = net()
     how = method.resist(3)
@@ -154,22 +158,25 @@ def test_blocks_are_averaged_over_those_who_hold_them_and_the_rest_over_all():
         "x": draw.normal(size=(3, 2, 6, 8, 8, 1)).astype(np.float32),
         "y": draw.integers(0, 3, (3, 2, 6)).astype(np.int32),
     }
-    slope_of = jax.jit(jax.grad(loss))
+    begin = jax.jit(lambda who, worker: decompose.gather_one(params, names, who, worker))
+
+    @jax.jit
+    def step_of(mine, batch):
+        return jax.tree.map(lambda a, b: a - 0.1 * b, mine, jax.grad(loss)(mine, batch, key))
+
     apart = []
     for worker in range(3):
-        mine = decompose.gather_one(params, names, who, worker)
+        mine = begin(who, worker)
         for step in range(2):
             batch = jax.tree.map(lambda leaf, w=worker, s=step: leaf[w, s], batches)
-            mine = jax.tree.map(lambda a, b: a - 0.1 * b, mine, slope_of(mine, batch, key))
+            mine = step_of(mine, batch)
         apart.append(mine)
     state, report = trainer.round(state, batches)
     found = on_host(trainer.whole(state)).params
     holders = [np.flatnonzero((who["stage2"] == block).any(axis=1)) for block in range(5)]
     assert sorted(map(len, holders)) == [1, 2, 2, 2, 2]
-    pieces = [{path: leaf for path, leaf, _ in axes.walk(sub, names)} for sub in apart]
-    for (path, _, of_leaf), new in zip(
-        axes.walk(params, names), jax.tree.leaves(found), strict=True
-    ):
+    pieces = [{path: leaf for path, leaf, _ in walk(sub, names)} for sub in apart]
+    for (path, _, of_leaf), new in zip(walk(params, names), jax.tree.leaves(found), strict=True):
         if "stage2" not in of_leaf:
             expected = np.mean([piece[path] for piece in pieces], axis=0)
         else:
@@ -184,6 +191,7 @@ def test_blocks_are_averaged_over_those_who_hold_them_and_the_rest_over_all():
     assert report.bytes_sent.tolist() == [sum(leaf.nbytes for leaf in jax.tree.leaves(mine))] * 3
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_the_whole_net_is_looked_at_with_its_branches_scaled():
     """By hand: the second convolution of each block, or what follows it, times the share."""
     model, params, _ = net("naive")
@@ -203,9 +211,10 @@ def test_the_whole_net_is_looked_at_with_its_branches_scaled():
         ),
         params,
     )
-    ours = model.clone(gains=shares).apply(params, X, train=True)
-    np.testing.assert_allclose(ours, model.apply(scaled, X, train=True), atol=1e-5)
-    assert np.abs(ours - model.apply(params, X, train=True)).max() > 1e-3
+    apply = jax.jit(lambda params: model.apply(params, X, train=True))
+    ours = jax.jit(lambda params: model.clone(gains=shares).apply(params, X, train=True))(params)
+    np.testing.assert_allclose(ours, apply(scaled), atol=1e-5)
+    assert np.abs(ours - apply(params)).max() > 1e-3
 
 
 @pytest.mark.parametrize(

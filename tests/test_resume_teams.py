@@ -36,8 +36,8 @@ def ended(processes, seconds):
 
 
 def straight_digests(tmp_path, rounds):
-    changes = {"checkpoint.every": 1, "rounds": rounds, "mesh.workers": 4, "mesh.exact": True}
-    training.run(tiny(**changes), tmp_path / "straight")
+    changes = {"checkpoint.every": rounds, "rounds": rounds, "mesh.workers": 4}
+    training.run(tiny(**changes, **{"mesh.exact": True}), tmp_path / "straight")
     return newest(tmp_path / "straight")
 
 

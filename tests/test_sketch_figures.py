@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import forked
 import pytest
 from conftest import ROOT
 
@@ -95,14 +96,23 @@ def test_a_mistake_leaves_the_figure_that_was_there(tmp_path):
 )
 def test_a_wrong_command_exits_with_2_and_one_line(arguments, message, tmp_path):
     where = [argument.replace("TMP", str(tmp_path / "run")) for argument in arguments]
+    done = forked.call("experiments.sketch", *where)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+def test_a_command_that_shares_its_imports_is_as_one_that_does_not(tmp_path):
+    words = ["--config=configs/sketch_bias.py:tiny", "--config.step_size=-1.0"]
+    words.append(f"--workdir={tmp_path / 'run'}")
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.sketch", *where],
+        [sys.executable, "-m", "experiments.sketch", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
+    alone = (done.returncode, done.stdout, done.stderr)
+    assert forked.call("experiments.sketch", *words) == alone
+    assert done.returncode == 2
