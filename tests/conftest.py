@@ -67,14 +67,6 @@ def key():
     return jax.random.key(7)
 
 
-@pytest.fixture
-def quick_compile():
-    """Machine code that is not optimised: for tests that compare numbers with a tolerance."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 _compiled: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda event, *_, **__: _compiled.append(event)
@@ -160,16 +152,6 @@ def mlp_loss(params, batch, key):
         if i < len(params) - 1:
             x = jax.nn.relu(x)
     return jnp.mean(jnp.square(x - batch["y"]))
-
-
-def walk(params, names):
-    """(path, leaf, names of its axes) of every parameter."""
-    from ist_jax import axes  # not before annotations are checked
-
-    told = axes.describe(params, names).leaves
-    return [
-        (one.path, leaf, one.names) for one, leaf in zip(told, jax.tree.leaves(params), strict=True)
-    ]
 
 
 def regression_batches(rounds, workers, steps, batch, inputs, outputs, seed=0):

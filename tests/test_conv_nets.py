@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import ROOT, drawn, on_host, same_bits, walk
+from conftest import ROOT, drawn, on_host, same_bits
 
 import ist_jax
 from benchmarks import imagenet_head
@@ -111,7 +111,7 @@ def test_a_convolution_is_a_product_on_cpu_alone():
 @pytest.mark.parametrize("name", SMALL)
 def test_only_the_dense_part_is_named(name):
     model, params, names = net(name)
-    for path, _, of_leaf in walk(params, names):
+    for path, _, of_leaf in axes.walk(params, names):
         dense = "head" in path and "norm_logits" not in path
         assert any(of_leaf) == dense, path
     assert axes.widths(params, names) == dict(model.widths)
@@ -154,8 +154,10 @@ def test_a_round_averages_convolutions_and_exchanges_neurons(name):
             mine = jax.tree.map(lambda a, b: a - 0.1 * b, mine, slope)
         apart.append(mine)
     new = on_host(trainer.whole(state)).params
-    for (path, leaf, of_leaf), ours in zip(walk(params, names), jax.tree.leaves(new), strict=True):
-        pieces = [{p: x for p, x, _ in walk(net, names)}[path] for net in apart]
+    for (path, leaf, of_leaf), ours in zip(
+        axes.walk(params, names), jax.tree.leaves(new), strict=True
+    ):
+        pieces = [{p: x for p, x, _ in axes.walk(net, names)}[path] for net in apart]
         expected = np.array(leaf)
         if not any(of_leaf):
             expected = (np.asarray(pieces[0]) + np.asarray(pieces[1])) / 2

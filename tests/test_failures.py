@@ -8,7 +8,7 @@ import nets
 import numpy as np
 import optax
 import pytest
-from conftest import mlp_tree, on_host, regression_batches, same_bits, tiny, walk
+from conftest import mlp_tree, on_host, regression_batches, same_bits, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_main import lines, timeless
@@ -128,7 +128,7 @@ def test_who_takes_part_does_not_notice_who_does_not(net, how):
         if how.disjoint and how.draw not in (partition.replicated, overlapping):
             pieces = decompose.gather(everyone, names, who)
             expected = decompose.scatter(params, pieces, names, who, mask)
-            leaves = zip(walk(expected, names), jax.tree.leaves(alone.params), strict=True)
+            leaves = zip(axes.walk(expected, names), jax.tree.leaves(alone.params), strict=True)
             for (path, leaf, of_leaf), found in leaves:
                 assert same_bits(found, leaf) or not any(of_leaf), path
 

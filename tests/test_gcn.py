@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from conftest import drawn, on_host, same_bits, walk
+from conftest import drawn, on_host, same_bits
 from test_messages import graph
 
 from ist_jax import axes, decompose, partition
@@ -76,7 +76,7 @@ def test_a_subnet_is_a_narrower_net_and_comes_back_the_same(kind):
     narrow, _ = drawn(normalise.subnet(model, {"hidden0": 4, "hidden1": 3}), X)
     assert jax.tree.map(lambda leaf: leaf.shape[1:], nets) == jax.tree.map(np.shape, narrow)
     assert same_bits(on_host(decompose.scatter(params, nets, names, who)), on_host(params))
-    shared = [path for path, _, of_leaf in walk(params, names) if not any(of_leaf)]
+    shared = [path for path, _, of_leaf in axes.walk(params, names) if not any(of_leaf)]
     of_gat = ["of_logits", "to_logits"] if kind == "gat" else []
     assert shared == [f"['params']['{name}']" for name in ("bias", *of_gat)]
 

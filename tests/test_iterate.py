@@ -39,7 +39,6 @@ def loop(given, sketch, x0, key, steps, step_size, rule, local_steps, run):
         ("preconditioned", "step", 1),
     ],
 )
-@pytest.mark.usefixtures("quick_compile")
 def test_runs_are_the_dense_loop_with_the_same_draws(name, rule, local_steps, key):
     given, sketch, _ = family(name)
     x0 = np.arange(1.0, given.d + 1)
@@ -59,7 +58,6 @@ def test_runs_are_the_dense_loop_with_the_same_draws(name, rule, local_steps, ke
 
 
 @pytest.mark.parametrize(("n", "d", "local_steps"), [(20, 20, 1), (20, 40, 2)])
-@pytest.mark.usefixtures("quick_compile")
 def test_workers_that_hold_little_read_their_own_blocks_with_the_same_results(
     n, d, local_steps, key
 ):
@@ -76,7 +74,6 @@ def test_workers_that_hold_little_read_their_own_blocks_with_the_same_results(
 
 
 @pytest.mark.parametrize("name", ["Perm-2", "n = 2 d", "Rand-2", "Bernoulli", "preconditioned"])
-@pytest.mark.usefixtures("quick_compile")
 def test_runs_scatter_as_the_exact_moments_say(name, key):
     """Means and variances within 4 standard errors, with noise in the local gradients."""
     given, sketch, _ = family(name)
@@ -89,7 +86,6 @@ def test_runs_scatter_as_the_exact_moments_say(name, key):
     assert (np.abs((off**2).mean(0) - np.diag(covariances[-1])) < 4 * error).all()
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_local_steps_with_noise_scatter_as_the_recursion_says(key):
     given, sketch, _ = family("Perm-2, s = 1")
     how = {"rule": "copy", "local_steps": 3, "noise": 0.5}
@@ -102,7 +98,6 @@ def test_local_steps_with_noise_scatter_as_the_recursion_says(key):
 
 
 @pytest.mark.filterwarnings("ignore::ist_jax.sketch.quadratics.UnstableStep")
-@pytest.mark.usefixtures("quick_compile")
 def test_the_merge_is_the_step_just_where_the_sketches_average_to_the_identity(key):
     def both(name):
         given, sketch, _ = family(name)
@@ -119,7 +114,6 @@ def test_the_merge_is_the_step_just_where_the_sketches_average_to_the_identity(k
 
 
 @pytest.mark.parametrize("name", ["Perm-2", "preconditioned", "block preconditioned"])
-@pytest.mark.usefixtures("quick_compile")
 def test_copying_blocks_with_gamma_over_n_is_the_gradient_step(name, key):
     """A worker returns x_I - (gamma / n) [C_i grad f_i(C_i x)]_I, and its block is copied."""
     given, sketch, _ = family(name)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import ROOT, drawn, walk
+from conftest import ROOT, drawn
 from nets import holding, with_features
 from test_graph_data import planetoid
 from test_messages import graph as edges_of
@@ -168,7 +168,7 @@ def test_input_features_and_classes_can_be_dealt_out_too(kind):
 
     expected = jax.tree.map(np.array, params)
     flat = [(jax.tree.leaves(expected)[n], of_leaf) for n, (_, _, of_leaf) in
-            enumerate(walk(params, names))]  # fmt: skip
+            enumerate(axes.walk(params, names))]  # fmt: skip
     losses, gains = [], {group: n / cut[group] for group, n in widths.items()}
     gain = gains.pop("features")
     for worker in range(size):

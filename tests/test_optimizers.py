@@ -24,10 +24,7 @@ from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
 from ist_jax.optimizer_state import carry, checks
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.usefixtures("quick_compile"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 S, J, B, ROUNDS = 2, 4, 8, 3
 KEY = jax.random.key(3)

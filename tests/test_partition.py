@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ist_jax import partition
 from ist_jax.core.errors import InputError
 
-pytestmark = pytest.mark.usefixtures("strict_types", "quick_compile")
+pytestmark = pytest.mark.usefixtures("strict_types")
 
 DRAWS = {
     "permutation": partition.permutation,

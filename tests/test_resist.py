@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import drawn, on_host, same_bits, walk
+from conftest import drawn, on_host, same_bits
 
 import ist_jax
 from ist_jax import axes, decompose, depth, method, partition
@@ -47,7 +47,7 @@ def test_parameters_are_the_papers(blocks, total):
     params, names = shapes_of(PAPER({"stage3": blocks - 1}, 100, blocks=(3, 4, blocks, 3)))
     found = int(traffic.entries(axes.describe(params, names), {}))
     assert found == (total or 15_422_116 + (blocks - 1) * 1_180_672)
-    shared = sum(leaf.size for _, leaf, of_leaf in walk(params, names) if not any(of_leaf))
+    shared = sum(leaf.size for _, leaf, of_leaf in axes.walk(params, names) if not any(of_leaf))
     assert (shared, axes.widths(params, names)) == (15_422_116, {"stage3": blocks - 1})
 
 
@@ -82,7 +82,6 @@ def test_a_subnet_is_the_shallower_model_and_comes_back_the_same(name):
 
 
 @pytest.mark.parametrize("name", [name for name in CUTS if name != "filters"])
-@pytest.mark.usefixtures("quick_compile")
 def test_an_empty_slot_is_no_block_and_learns_nothing(name):
     """A subnet with empty slots gives the logits of the one without them, and no gradient there."""
     model, params, names = net(name)
@@ -106,13 +105,12 @@ def test_an_empty_slot_is_no_block_and_learns_nothing(name):
         outputs.append(logits)
         gradients.append(gradient)
     np.testing.assert_allclose(*outputs, atol=1e-5)
-    for _, leaf, of_leaf in walk(gradients[1], names):
+    for _, leaf, of_leaf in axes.walk(gradients[1], names):
         if group in of_leaf:
             assert not np.asarray(leaf)[2:].any()
             assert np.asarray(leaf)[:2].any()
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_an_example_is_looked_at_as_if_alone_whatever_stands_beside_it():
     """Also where nothing of it is left between the convolutions of a block."""
     model = ResNet({"stage1": 2}, 3, blocks=(2,), base=2, bias=True)
@@ -145,7 +143,6 @@ def test_a_worker_computes_the_blocks_it_holds_and_no_others():
     assert one == 2 * 3 * 2 * 6 * 4 * 4 * 9 * 8 * 8
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_blocks_are_averaged_over_those_who_hold_them_and_the_rest_over_all():
     model, params, names = net()
     how = method.resist(3)
@@ -175,8 +172,10 @@ def test_blocks_are_averaged_over_those_who_hold_them_and_the_rest_over_all():
     found = on_host(trainer.whole(state)).params
     holders = [np.flatnonzero((who["stage2"] == block).any(axis=1)) for block in range(5)]
     assert sorted(map(len, holders)) == [1, 2, 2, 2, 2]
-    pieces = [{path: leaf for path, leaf, _ in walk(sub, names)} for sub in apart]
-    for (path, _, of_leaf), new in zip(walk(params, names), jax.tree.leaves(found), strict=True):
+    pieces = [{path: leaf for path, leaf, _ in axes.walk(sub, names)} for sub in apart]
+    for (path, _, of_leaf), new in zip(
+        axes.walk(params, names), jax.tree.leaves(found), strict=True
+    ):
         if "stage2" not in of_leaf:
             expected = np.mean([piece[path] for piece in pieces], axis=0)
         else:
@@ -191,7 +190,6 @@ def test_blocks_are_averaged_over_those_who_hold_them_and_the_rest_over_all():
     assert report.bytes_sent.tolist() == [sum(leaf.nbytes for leaf in jax.tree.leaves(mine))] * 3
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_the_whole_net_is_looked_at_with_its_branches_scaled():
     """By hand: the second convolution of each block, or what follows it, times the share."""
     model, params, _ = net("naive")

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import optax
 import pytest
-from conftest import drawn, on_host, tiny, walk
+from conftest import drawn, on_host, tiny
 from test_main import lines, timeless
 from test_resume import newest
 
 import ist_jax
-from ist_jax import method
+from ist_jax import axes, method
 from ist_jax.core.errors import InputError
 from ist_jax.models import normalise
 from ist_jax.models.ensemble import MEMBERS, Ensemble
@@ -105,7 +105,7 @@ def test_an_ensemble_asks_its_members_and_takes_the_mean_of_their_probabilities(
     model = Ensemble(member, {MEMBERS: 3})
     x = np.random.default_rng(0).normal(size=(5, 8, 8, 1)).astype(np.float32)
     params, names = drawn(model, x)
-    assert all(of_leaf[0] == MEMBERS for _, _, of_leaf in walk(params, names))
+    assert all(of_leaf[0] == MEMBERS for _, _, of_leaf in axes.walk(params, names))
     apart = [
         member.apply(
             {"params": jax.tree.map(lambda leaf, n=n: leaf[n], params["params"]["member"])},
