@@ -96,7 +96,7 @@ def test_one_worker_and_one_step_is_dropout(key, x64):
         kept = jnp.where(masks[0], jax.nn.relu(X @ weights.T), 0.0)
         return 0.5 * jnp.square(kept @ net.signs / 8 - Y).sum()
 
-    after = additive.round(masked.shallow, net, additive.Problem(X, Y), masks, 1, 0.3)
+    after = additive.one_round(masked.shallow, net, additive.Problem(X, Y), masks, 1, 0.3)
     expected = net.weights - 0.3 * jax.grad(dropout_loss)(net.weights)
     np.testing.assert_allclose(after.weights, expected, atol=1e-14)
 
@@ -106,7 +106,7 @@ def test_a_categorical_round_is_gather_train_scatter(key, x64):
     net, problem = additive.start(key, (60, 8), 1.0), additive.Problem(X, Y)
     masks = additive.categorical(key, 4, 60, None)
     assert len(set(np.asarray(masks.sum(axis=1)).tolist())) > 1
-    after = additive.round(masked.shallow, net, problem, masks, 3, 0.3)
+    after = additive.one_round(masked.shallow, net, problem, masks, 3, 0.3)
 
     params = {"weights": net.weights, "signs": net.signs}
     names = {"weights": ("hidden", None), "signs": ("hidden",)}

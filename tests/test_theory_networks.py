@@ -62,7 +62,7 @@ def test_what_is_apart_after_a_round_is_what_the_rounds_make_of_the_start(key, x
     mine, problem = fold(key, "seed", 0), additive.Problem(PATCHES, LABELS)
     net = additive.start(mine, (128, 9), 1.0, (9,))
     masks = additive.bernoulli(fold(mine, "masks", 0), 4, 128, 0.5)
-    ours = additive.round(convolution.filters, net, problem, masks, 1, 0.3)
+    ours = additive.one_round(convolution.filters, net, problem, masks, 1, 0.3)
     step = 0.3 * (1 - 0.5**4) / 0.5
     theirs = additive.local(convolution.filters, net, problem, None, 1, step, scale=0.5)
     square = lambda a, b: float(jnp.square(a - b).sum())

@@ -72,7 +72,7 @@ def test_the_distance_is_recorded_on_the_weights_and_masks_of_each_round(key, x6
         worker = np.sqrt(np.mean(np.square(apart[:2])))
         np.testing.assert_allclose(found.of_worker[0, number], worker, rtol=1e-12)
         np.testing.assert_allclose(found.of_mean[0, number], apart[2], rtol=1e-12)
-        net = additive.round(masked.shallow, net, additive.Problem(X, Y), masks, 1, 0.5)
+        net = additive.one_round(masked.shallow, net, additive.Problem(X, Y), masks, 1, 0.5)
 
 
 S = Setting(examples=2, workers=2, rounds=5, step=0.1, width=512, local_steps=2)

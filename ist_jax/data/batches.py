@@ -17,7 +17,7 @@ from ist_jax.data.dataset import check_labels
 
 
 class Batches:
-    """The examples of S workers, ``batches(round) -> {"x": [S, J, B, ...], "y": [S, J, B]}``.
+    """The examples of S workers, ``batches(number) -> {"x": [S, J, B, ...], "y": [S, J, B]}``.
 
     Args:
       x: all examples, ``[n, ...]``: an array, or what is indexed like one and gives arrays, or
@@ -68,15 +68,15 @@ class Batches:
         self._same = split == "same"
         self.shards = shards(y, workers, seed=seed, split=split, skew=skew)
 
-    def __call__(self, round: int, lost: dict[int, str] | None = None) -> dict[str, Any]:
+    def __call__(self, number: int, lost: dict[int, str] | None = None) -> dict[str, Any]:
         """All batches of a round; S is the number of workers asked for.
 
         Args:
-          round: its number, from 0.
+          number: of the round, from 0.
           lost: takes, by worker, why its examples could not be read (an ``OSError``); those are
             zeros then. Without it, the error is raised.
         """
-        steps = range(round * self.local_steps, (round + 1) * self.local_steps)
+        steps = range(number * self.local_steps, (number + 1) * self.local_steps)
         shape = (len(self.of), self.local_steps, self._batch)
         found = {"x": _blank(self._x, shape), "y": _blank(self._y, shape)}
         read = None

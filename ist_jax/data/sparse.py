@@ -92,9 +92,10 @@ class Rows:
 class Touched:
     """Batches that tell which columns each worker's examples have in a round.
 
-    ``touched(round)`` is ``batches(round)`` with ids numbered by ``["external"]``, the columns that
-    a worker holds (``ist_jax.build``). With labels among those, a worker holds the labels of its
-    examples and a sample of ``sampled`` others (``tasks.many_labels`` says what becomes of them).
+    ``touched(number)`` is ``batches(number)`` with ids numbered by ``["external"]``, the columns
+    that a worker holds (``ist_jax.build``). With labels among those, a worker holds the labels of
+    its examples and a sample of ``sampled`` others (``tasks.many_labels`` says what becomes of
+    them).
 
     Args:
       batches: of the workers wanted.
@@ -115,9 +116,9 @@ class Touched:
         self._features, self._labels = features, labels
         self.local_steps, self.shards = batches.local_steps, batches.shards
 
-    def __call__(self, round: int, lost: dict[int, str] | None = None) -> dict[str, Any]:
+    def __call__(self, number: int, lost: dict[int, str] | None = None) -> dict[str, Any]:
         """As ``Batches``; ``["external"]`` is ``{group: int32[S, slots]}``."""
-        own = self._batches(round, lost)
+        own = self._batches(number, lost)
         found = [columns(ids, self._features) for ids in own["x"]["ids"]]
         held, own["x"]["ids"] = renumber(
             own["x"]["ids"], found, self._features, self._external["features"]
@@ -126,7 +127,7 @@ class Touched:
         if "labels" in self._external:
             sure = [columns(ids, self._labels) for ids in own["y"]]
             drawn = [
-                self._others(round, worker, labels)
+                self._others(number, worker, labels)
                 for worker, labels in zip(self._batches.of, sure, strict=True)
             ]
             both = [np.concatenate(pair) for pair in zip(sure, drawn, strict=True)]
@@ -140,8 +141,8 @@ class Touched:
             own |= {"y": labels, "sure": count(sure), "drawn": count(drawn)}
         return own
 
-    def _others(self, round: int, worker: int, labels: np.ndarray) -> np.ndarray:
-        draw = np.random.default_rng((self._batches.seed, _SAMPLE, worker, round))
+    def _others(self, number: int, worker: int, labels: np.ndarray) -> np.ndarray:
+        draw = np.random.default_rng((self._batches.seed, _SAMPLE, worker, number))
         size = min(self._sampled, self._labels)
         others = draw.choice(self._labels, size, replace=False, shuffle=False).astype(np.int32)
         return np.setdiff1d(others, labels)

@@ -43,7 +43,7 @@ def parse(text: str, workers: int, seed: int) -> Callable[[int], Faults]:
     return functools.partial(_of_round, parts, workers, seed)
 
 
-def _of_round(parts: list[dict[str, Any]], workers: int, seed: int, round: int) -> Faults:
+def _of_round(parts: list[dict[str, Any]], workers: int, seed: int, now: int) -> Faults:
     faults = Faults(np.zeros(workers, bool), np.zeros(workers, bool), np.ones(workers))
     for number, part in enumerate(parts):
         if part["slow"]:
@@ -52,12 +52,12 @@ def _of_round(parts: list[dict[str, Any]], workers: int, seed: int, round: int) 
             continue
         hit = faults.dropped if part["kind"] == "drop" else faults.spoilt
         if part["chance"]:
-            draw = np.random.default_rng((seed, _FAULTS, number, round))
+            draw = np.random.default_rng((seed, _FAULTS, number, now))
             hit |= draw.random(workers) < float(part["chance"]) / 100
         elif int(part["worker"]) < workers:
             first = int(part["first"])
             last = int(part["last"] or np.iinfo(np.int64).max) if part["range"] else first
-            hit[int(part["worker"])] |= first <= round <= last
+            hit[int(part["worker"])] |= first <= now <= last
     return faults
 
 

@@ -137,7 +137,7 @@ def aggregate(
     return jnp.where(holders > 0, moved, before)
 
 
-def round(
+def one_round(
     contributions: Contributions,
     net: Net,
     problem: Problem,
@@ -214,7 +214,7 @@ def run(
     def of_seed(seed):
         mine = fold(key, "seed", seed)
         _, seen = rollout(
-            lambda net, masks: round(contributions, net, problem, masks, local_steps, step),
+            lambda net, masks: one_round(contributions, net, problem, masks, local_steps, step),
             lambda net, masks: observe(contributions, net, masks, problem, xi),
             start(mine, shape, kappa, places),
             lambda number: draw(fold(mine, "masks", number), workers, shape[0], xi),

@@ -131,7 +131,7 @@ def _apart(
     outputs = lambda net, _: additive.output(filters, net, problem.inputs, scale=xi)
 
     def masked_round(net, masks):
-        return additive.round(filters, net, problem, masks, 1, step)
+        return additive.one_round(filters, net, problem, masks, 1, step)
 
     def ordinary_round(net, _):
         return net._replace(
