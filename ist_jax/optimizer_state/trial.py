@@ -1,5 +1,6 @@
 """An optimizer is tried on a small net, to see what ``checks`` cannot read off its state."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -52,26 +53,34 @@ def waits(optimizer: optax.GradientTransformation, memory: Memory, net: PyTree, 
 
 
 def _steps_of_copies(optimizer: optax.GradientTransformation, net: PyTree) -> Callable[..., Any]:
-    """A step of copies of a net, with the sign of the gradient of each, and whose update differs
-    from the first one's."""
+    """A compiled ``_step``, with gradients in the structure of a net."""
     draw = np.random.default_rng(1)
     bank = jax.tree.map(lambda leaf: draw.normal(size=(BANK, *leaf.shape)).astype(leaf.dtype), net)
+    return jax.jit(functools.partial(_step, optimizer, bank))
 
-    @jax.jit
-    def step(nets, states, number, signs):
-        turn = lambda leaf: jnp.multiply.outer(signs.astype(leaf.dtype), leaf[number])
-        gradients = jax.tree.map(lambda leaf: turn(jnp.asarray(leaf)), bank)
-        value = 1 / (1.0 + number)
-        update = lambda gradient, state, net: local.update(
-            optimizer, gradient, state, net, value, lambda net: value
-        )
-        updates, states = jax.vmap(update)(gradients, states, nets)
-        differ = [
-            (leaf != leaf[:1]).reshape(len(leaf), -1).any(1) for leaf in jax.tree.leaves(updates)
-        ]
-        return jax.vmap(optax.apply_updates)(nets, updates), states, jnp.stack(differ).any(0)[1:]
 
-    return step
+def _step(
+    optimizer: optax.GradientTransformation,
+    bank: PyTree,
+    nets: PyTree,
+    states: PyTree,
+    number: Any,
+    signs: Any,
+) -> tuple[PyTree, PyTree, jax.Array]:
+    """A step of copies of a net with gradient ``number`` of a bank, each with a sign of its own.
+
+    Besides the nets and states it gives, for every other copy, whether its update differs from the
+    first one's.
+    """
+    turn = lambda leaf: jnp.multiply.outer(signs.astype(leaf.dtype), leaf[number])
+    gradients = jax.tree.map(lambda leaf: turn(jnp.asarray(leaf)), bank)
+    value = 1 / (1.0 + number)
+    update = lambda gradient, state, net: local.update(
+        optimizer, gradient, state, net, value, lambda net: value
+    )
+    updates, states = jax.vmap(update)(gradients, states, nets)
+    differ = [(leaf != leaf[:1]).reshape(len(leaf), -1).any(1) for leaf in jax.tree.leaves(updates)]
+    return jax.vmap(optax.apply_updates)(nets, updates), states, jnp.stack(differ).any(0)[1:]
 
 
 def small(params: PyTree, seed: int = 0) -> PyTree:

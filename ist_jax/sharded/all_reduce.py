@@ -3,6 +3,7 @@
 Leaves of one type go as one long vector, so that there is one message and not many.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -38,21 +39,23 @@ def summed(
     as they were, bit for bit. The mean of values that moved alike may be off by rounding.
     """
 
-    def one(flat: Array, old: Array) -> Array:
-        number = lax.axis_index(WORKER) * len(flat) + jnp.arange(len(flat))
-        floats = jnp.issubdtype(flat.dtype, jnp.inexact)
-        counts = took_part[number] if floats else number == jnp.argmax(took_part)
-        values = flat - old if floats else flat.astype(_summable(flat.dtype))
-        mine = jnp.where(counts[:, None], values, jnp.zeros((), values.dtype))
-        total = over_slow_links(
-            lambda part: lax.psum(part, WORKER), mine.sum(axis=0, dtype=values.dtype)
-        )
-        if not floats:
-            return total.astype(flat.dtype)
-        moved = total * mean.one_over(took_part.sum(), took_part.size, total.dtype)
-        return jnp.where(total == 0, old, old + moved)
+    return _fused(functools.partial(_summed, took_part), otherwise, pieces, took_part)
 
-    return _fused(one, otherwise, pieces, took_part)
+
+def _summed(took_part: Bool[Array, " S"], flat: Array, old: Array) -> Array:
+    """The means ``[L]`` of values ``[S / D, L]``, by how far each is from ``old``."""
+    number = lax.axis_index(WORKER) * len(flat) + jnp.arange(len(flat))
+    floats = jnp.issubdtype(flat.dtype, jnp.inexact)
+    counts = took_part[number] if floats else number == jnp.argmax(took_part)
+    values = flat - old if floats else flat.astype(_summable(flat.dtype))
+    mine = jnp.where(counts[:, None], values, jnp.zeros((), values.dtype))
+    total = over_slow_links(
+        lambda part: lax.psum(part, WORKER), mine.sum(axis=0, dtype=values.dtype)
+    )
+    if not floats:
+        return total.astype(flat.dtype)
+    moved = total * mean.one_over(took_part.sum(), took_part.size, total.dtype)
+    return jnp.where(total == 0, old, old + moved)
 
 
 def _summable(dtype: jnp.dtype) -> jnp.dtype:

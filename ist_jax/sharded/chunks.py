@@ -44,32 +44,42 @@ def travel(
     at, rows)`` puts those that came where they belong. Outward is towards the slots. What stays on
     its device goes through the same two functions, without a message.
     """
-    me, devices, capacity = lax.axis_index(WORKER), len(lists.lengths), transfer.capacity
-    rows = functools.partial(_rows, lists, lists.slots.size // transfer.workers, capacity)
-    chunks = lists.chunks(capacity)
-
-    def of_rank(rank, carry):
-        start, count = lists.starts[..., rank], lists.lengths[..., rank]
-        others = jnp.where(jnp.arange(devices) == me, 0, count[me])
-        from_others = jnp.where(jnp.arange(devices) == me, 0, count[:, me])
-
-        def away(number, carry):
-            near = rows(start[me], others, number * capacity)  # of slots on this device
-            far = rows(start[:, me], from_others, number * capacity)  # of slots elsewhere
-            here, there = (far, near) if outward else (near, far)
-            return receive(carry, there, _swap(transfer, send(here)))
-
-        def at_home(number, carry):
-            own = rows(start[me, me][None], count[me, me][None], number * capacity)
-            return receive(carry, own, send(own))
-
-        carry = lax.fori_loop(0, chunks[rank], away, carry)
-        return lax.fori_loop(0, -(-count[me, me] // capacity), at_home, carry)
-
+    chunks = lists.chunks(transfer.capacity)
+    of_rank = functools.partial(_of_rank, transfer, lists, send, receive, outward)
     with jax.named_scope(transfer.name):
         if len(chunks) == 1:
             return of_rank(0, carry), chunks.sum()
         return lax.fori_loop(0, len(chunks), of_rank, carry), chunks.sum()
+
+
+def _of_rank(
+    transfer: Transfer,
+    lists: SendLists,
+    send: Callable[[Rows], list[Array]],
+    receive: Callable[[list[Any], Rows, list[Array]], list[Any]],
+    outward: bool,
+    rank: Any,
+    carry: list[Any],
+) -> list[Any]:
+    """The chunks of one rank: first those that travel, then what stays on its device."""
+    me, capacity = lax.axis_index(WORKER), transfer.capacity
+    rows = functools.partial(_rows, lists, lists.slots.size // transfer.workers, capacity)
+    start, count = lists.starts[..., rank], lists.lengths[..., rank]
+    elsewhere = jnp.arange(len(lists.lengths)) != me
+    others, from_others = jnp.where(elsewhere, count[me], 0), jnp.where(elsewhere, count[:, me], 0)
+
+    def away(number, carry):
+        near = rows(start[me], others, number * capacity)  # of slots on this device
+        far = rows(start[:, me], from_others, number * capacity)  # of slots elsewhere
+        here, there = (far, near) if outward else (near, far)
+        return receive(carry, there, _swap(transfer, send(here)))
+
+    def at_home(number, carry):
+        own = rows(start[me, me][None], count[me, me][None], number * capacity)
+        return receive(carry, own, send(own))
+
+    carry = lax.fori_loop(0, lists.chunks(capacity)[rank], away, carry)
+    return lax.fori_loop(0, -(-count[me, me] // capacity), at_home, carry)
 
 
 def _rows(

@@ -60,16 +60,22 @@ def loss(
     def mean(params, batch, key):
         factors: Any = model.apply(params, batch["x"], train=True, rngs={"dropout": key})
         hidden, kernel = factors
-        y, slots = batch["y"], kernel.shape[1]
-        weight = jnp.zeros(slots, hidden.dtype)
-        if "sure" in batch:
-            sure, drawn, number = batch["sure"][0], batch["drawn"][0], jnp.arange(slots)
-            stands_for = jnp.log((labels - sure) / jnp.maximum(drawn, 1))
-            weight = jnp.where(number < sure + drawn, stands_for, -jnp.inf)
-            weight = jnp.where(number < sure, 0.0, weight)
-        return blockwise.loss(hidden, kernel, y, weight, kind, bias, block).mean()
+        weight = _weights(batch, labels, kernel.shape[1], hidden.dtype)
+        return blockwise.loss(hidden, kernel, batch["y"], weight, kind, bias, block).mean()
 
     return mean
+
+
+def _weights(batch: Any, labels: int, slots: int, dtype: Any) -> jax.Array:
+    """What is added to the logit of each label that is held: 0 for itself alone, minus infinity for
+    an empty slot."""
+    weight = jnp.zeros(slots, dtype)
+    if "sure" not in batch:
+        return weight
+    sure, drawn, number = batch["sure"][0], batch["drawn"][0], jnp.arange(slots)
+    stands_for = jnp.log((labels - sure) / jnp.maximum(drawn, 1))
+    weight = jnp.where(number < sure + drawn, stands_for, -jnp.inf)
+    return jnp.where(number < sure, 0.0, weight)
 
 
 def precision(

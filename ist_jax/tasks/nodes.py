@@ -6,6 +6,7 @@ than one device is looked at where it lies (``compiled=trainer.on_params``), and
 besides its part of the weights is room for the features of one block, of all layers' neurons.
 """
 
+import functools
 import tempfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -39,27 +40,29 @@ def loss(model: nn.Module) -> Loss:
       InputError: a batch without what is common.
     """
 
-    def mean(params, batch, key):
-        if COMMON not in batch:
-            raise InputError(
-                "the loss of a graph's nodes looks their features up: hand them to the trainer, "
-                "round(state, batches, common=graph.features)"
-            )
-        features, neurons, held = batch[COMMON], batch[NEURONS], batch[HELD]
-        h, y = message_passing.at(jnp.asarray(features), batch["x"]["nodes"]), batch["y"]
-        if "features" in neurons:
-            h = message_passing.at(h.T, neurons["features"]).T
-        x = {"features": h, "links": batch["x"]["links"], "held": held}
-        logits: Any = model.apply(params, x, train=True, rngs={"dropout": key})
-        if "labels" in neurons:
-            logits = jnp.where(held["labels"], logits, -jnp.inf)
-            is_it = neurons["labels"] == y[:, None]
-            y = jnp.where(is_it.any(axis=1), is_it.argmax(axis=1), -1)
-        there = y >= 0
-        each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(y, 0))
-        return jnp.sum(jnp.where(there, each, 0.0)) / jnp.maximum(there.sum(), 1)
+    return functools.partial(_mean, model)
 
-    return mean
+
+def _mean(model: nn.Module, params: PyTree, batch: Any, key: Any) -> jax.Array:
+    """The loss of a worker's batch."""
+    if COMMON not in batch:
+        raise InputError(
+            "the loss of a graph's nodes looks their features up: hand them to the trainer, "
+            "round(state, batches, common=graph.features)"
+        )
+    features, neurons, held = batch[COMMON], batch[NEURONS], batch[HELD]
+    h, y = message_passing.at(jnp.asarray(features), batch["x"]["nodes"]), batch["y"]
+    if "features" in neurons:
+        h = message_passing.at(h.T, neurons["features"]).T
+    x = {"features": h, "links": batch["x"]["links"], "held": held}
+    logits: Any = model.apply(params, x, train=True, rngs={"dropout": key})
+    if "labels" in neurons:
+        logits = jnp.where(held["labels"], logits, -jnp.inf)
+        is_it = neurons["labels"] == y[:, None]
+        y = jnp.where(is_it.any(axis=1), is_it.argmax(axis=1), -1)
+    there = y >= 0
+    each = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(y, 0))
+    return jnp.sum(jnp.where(there, each, 0.0)) / jnp.maximum(there.sum(), 1)
 
 
 def logits(
