@@ -153,3 +153,25 @@ def test_bytes_are_those_of_the_subnet_and_of_kept_moments():
 def test_bad_builds(build, message):
     with pytest.raises(InputError, match=message):
         build(*mlp_tree(DIMS))
+
+
+def test_a_draw_that_cuts_nothing_is_known_also_where_it_is_wrapped():
+    """It was asked by identity, which a ``partial`` escapes."""
+    params, _ = mlp_tree(DIMS)
+    wrapped = Method("mine", functools.partial(partition.replicated))
+    assert not method.cuts(wrapped, {"h0": 12}, 4)
+    assert method.cuts(method.ist(), {"h0": 12}, 4)
+    assert not method.cuts(method.ist(), {"h0": 12}, 1)
+    trainer_of(params, dict.fromkeys(params), wrapped, 4)
+    cutting = Method("mine", functools.partial(partition.permutation))
+    with pytest.raises(InputError, match="mine has nothing to cut"):
+        trainer_of(params, dict.fromkeys(params), cutting, 4)
+
+
+def test_a_new_thing_to_look_at_changes_no_draw():
+    """A draw takes one object; the library's take its parts as well."""
+    who = partition.permutation(KEY, {"h0": 12}, workers=4, number=3)
+    context = partition.Context({"h0": 12}, 4, number=3)
+    assert same_bits(who, partition.permutation(KEY, context))
+    with pytest.raises(InputError, match="needs the number of workers"):
+        partition.permutation(KEY, {"h0": 12})
