@@ -1,6 +1,6 @@
 """Digests of what every method comes to, to hold against another version of the library.
 
-    PYTHONPATH=. python tests/digests.py rounds > digests.json     # of this machine and versions
+    PYTHONPATH=. python tests/digests.py rounds [NET ...] > digests.json
 
 ``rounds`` trains every method with every net of ``nets``, on one device and on four, under both
 policies; ``configs`` runs the tiny variant of every config, on what data there is. Bits are those
@@ -96,7 +96,7 @@ def rounds():
 
     jax.config.update("jax_num_cpu_devices", 8)
     found = {}
-    for net in nets.MAKE:
+    for net in sys.argv[2:] or nets.MAKE:
         for name, how in methods().items():
             for policy in ("reset", "keep") if how.memory is None else (how.memory,):
                 for devices, exact in ((1, False), (4, True), (4, False)):
