@@ -36,7 +36,7 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    def found(self) -> list[tuple[socket.AddressFamily, str]]:
+    def found(self) -> list[tuple[int, str]]:
         """All that the name stands for on this machine: families and numeric hosts."""
         try:
             every = socket.getaddrinfo(*self, type=socket.SOCK_STREAM)
