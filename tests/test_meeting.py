@@ -208,7 +208,7 @@ def test_two_that_were_told_different_numbers_of_processes_are_told_so():
 
 
 def test_all_who_came_hear_who_did_not():
-    told = all_at("127.0.0.1", [0, 2], 4, patience=2)
+    told = all_at("127.0.0.1", [0, 2], 4, patience=6)  # a busy machine starts slowly
     assert [re.search("no word of 1, 3. Are all started", text) is None for text in told] == [0, 0]
 
 
