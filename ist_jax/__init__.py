@@ -46,25 +46,6 @@ _OF_MODULES = {
     "build": "trainer",
     "mesh": "sharded.placement",
 }
-_MODULES = (
-    "axes",
-    "checkpoint",
-    "compress",
-    "cost",
-    "data",
-    "decompose",
-    "depth",
-    "local",
-    "method",
-    "models",
-    "partition",
-    "pruning",
-    "sketch",
-    "tasks",
-    "theory",
-    "trainer",
-)
-
 __all__ = [
     "CheckpointError",
     "InputError",
@@ -97,7 +78,7 @@ def __getattr__(name: str) -> Any:
         found = getattr(importlib.import_module(f"ist_jax.{_OF_MODULES[name]}"), name)
         globals()[name] = found
         return found
-    if name in _MODULES:
+    if name in __all__:  # the rest are modules
         return importlib.import_module(f"ist_jax.{name}")
     raise AttributeError(f"module 'ist_jax' has no attribute {name!r}")
 

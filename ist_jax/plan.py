@@ -42,7 +42,8 @@ class Plan(NamedTuple):
         round.
       layout, carried_layout: how the parameters are spread over the devices, and how they are
         together with what is carried of the optimizer's state.
-      moved: bytes, where external slots are all filled.
+      held: neurons that each worker holds of each cut group, where external slots are all filled.
+      moved: bytes of a round then.
       moved_with: the same, of the neurons that each worker holds of each external group.
     """
 
@@ -59,6 +60,7 @@ class Plan(NamedTuple):
     external: dict[str, int]
     layout: Layout
     carried_layout: Layout
+    held: dict[str, np.ndarray]
     moved: traffic.Moved
     moved_with: Callable[[Mapping[str, np.ndarray]], traffic.Moved]
 
@@ -119,6 +121,7 @@ def make(
         external=external,
         layout=spread(net),
         carried_layout=spread(with_state),
+        held=held,
         moved=per_round(held),
         moved_with=lambda now: per_round(held | dict(now)),
     )

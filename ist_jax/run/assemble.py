@@ -146,7 +146,7 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
         evaluate=lambda state: measure(trainer.sharded_params(state)),
         statistics=lambda state: statistics(trainer.sharded_params(state)),
         gains=dict(task.gains),
-        costs=_costs(trainer, how, loss, example, {**drawn, **slots}, config.local_steps),
+        costs=_costs(trainer, loss, example, {**drawn, **slots}, config.local_steps),
         names=names,
         step_s=functools.partial(_step_s, loss, trainer.plan.subnet.shapes, example),
         exchanged=functools.partial(_exchanged, trainer.plan, optimizer, how, config),
@@ -160,14 +160,12 @@ def _init(task: Task, key: jax.Array) -> Any:
 
 def _costs(
     trainer: Trainer,
-    how: Method,
     loss: Loss,
     example: Any,
     cut: dict[str, int],
     steps: int,
 ) -> Costs:
     known, count = trainer.plan, trainer.plan.carried_layout.workers
-    held = traffic.neurons_held(known.net, how, count, known.external)
     received, sent = trainer.moved.of_steps(steps)
     key = jax.random.key(0)  # for shapes only
     return Costs(
@@ -175,7 +173,7 @@ def _costs(
         widths=known.net.widths,
         sub_widths=cut,
         net_parameters=int(traffic.entries(known.net, {})),
-        parameters=int(traffic.entries(known.net, held).max()),
+        parameters=int(traffic.entries(known.net, known.held).max()),
         bytes_sent=int(sent.max()),
         bytes_moved=int((received + sent).sum()),
         bytes_once=int(trainer.moved.once.max()),
