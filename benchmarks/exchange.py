@@ -78,7 +78,9 @@ def programs(dims: tuple[int, ...], devices: int) -> tuple[dict[str, Callable], 
         return placement.each(one)(nets, states, batches, keys)[0]
 
     split = placement.SPLIT
-    steps = jax.jit(placement.spread(train, mesh, split, split), donate_argnums=0)
+    steps = jax.jit(
+        placement.shard_map(train, mesh=mesh, in_specs=split, out_specs=split), donate_argnums=0
+    )
     who = partition.permutation(key, widths, WORKERS)
     nets = jax.jit(lambda: decompose.gather(net(key), names, who))()
     subnet = sum(leaf.nbytes for leaf in jax.tree.leaves(nets)) / WORKERS

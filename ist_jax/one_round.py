@@ -54,15 +54,15 @@ class Learner(NamedTuple):
 def compiled(plan: Plan) -> Any:
     """A round's program: ``on_device`` on every device of the mesh; it takes over its state."""
     everywhere: Any = placement.EVERYWHERE
-    params, opt_state = placement.specs(plan.carried_layout)
+    params, opt_state = plan.carried_layout.specs
     state = State(params, opt_state, everywhere, everywhere, everywhere)
     batches = placement.batch_spec(plan.mesh)
     return jax.jit(
-        placement.spread(
+        placement.shard_map(
             functools.partial(on_device, plan),
-            plan.mesh,
-            (state, batches, everywhere, placement.SPLIT, everywhere),
-            (state, everywhere, everywhere, everywhere),
+            mesh=plan.mesh,
+            in_specs=(state, batches, everywhere, placement.SPLIT, everywhere),
+            out_specs=(state, everywhere, everywhere, everywhere),
         ),
         donate_argnums=0,
     )

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -330,6 +331,37 @@ def test_a_disk_that_cannot_be_written_is_told_and_the_last_good_one_stays(small
     assert kept.rounds() == ([3, 1] if how == "full" else [1])
     for number in kept.rounds():
         kept.check(number)
+
+
+def test_a_save_that_failed_and_still_writes_does_not_take_the_next_with_it(tmp_path):
+    remains, stop = tmp_path / "2.orbax-checkpoint-tmp" / "state", threading.Event()
+    remains.mkdir(parents=True)
+    for number in range(2_000):  # so that it takes a while to empty
+        (remains / f"old{number}").touch()
+
+    def write():
+        for number in itertools.count():
+            with contextlib.suppress(OSError):
+                remains.mkdir(parents=True, exist_ok=True)
+                (remains / str(number)).touch()
+            if stop.is_set():
+                return
+
+    net, kept = trainer(), Checkpoints(tmp_path)
+    state = go_on(net, net.init(PARAMS, jax.random.key(1)), range(3))
+    thread = threading.Thread(target=write)
+    thread.start()
+    threading.Timer(0.5, stop.set).start()
+    kept.free(3)  # opens the folder
+    thread.join()
+    kept.save(net.unsharded(state), {}, wait=True)
+    kept.close()
+    kept.check(3)
+    again = Checkpoints(tmp_path)
+    again.save(net.unsharded(go_on(net, state, range(3, 4))), {}, wait=True)
+    again.close()
+    assert again.rounds() == [4, 3]
+    assert not remains.parent.exists()  # the next to open the folder removed them
 
 
 def test_the_reader_in_the_documentation_reads_one_without_jax(three, tmp_path):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import same_bits
+from jax.sharding import NamedSharding
 
 from ist_jax import axes, decompose, partition
 from ist_jax.core.errors import InputError
@@ -118,15 +119,18 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
         disjoint=disjoint,
         exact=True,
     )
-    lying, split, all_of_it = placement.specs(spread), placement.SPLIT, placement.EVERYWHERE
-    out = placement.spread(
-        functools.partial(exchange.out, spread), mesh, (lying, all_of_it), (split, all_of_it)
+    lying, split, all_of_it = spread.specs, placement.SPLIT, placement.EVERYWHERE
+    out = placement.shard_map(
+        functools.partial(exchange.out, spread),
+        mesh=mesh,
+        in_specs=(lying, all_of_it),
+        out_specs=(split, all_of_it),
     )
-    back = placement.spread(
+    back = placement.shard_map(
         functools.partial(exchange.back, spread),
-        mesh,
-        (lying, split, *(all_of_it,) * 3),
-        (lying, all_of_it),
+        mesh=mesh,
+        in_specs=(lying, split, *(all_of_it,) * 3),
+        out_specs=(lying, all_of_it),
     )
 
     @jax.jit
@@ -140,7 +144,7 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
     rest = views.lay_out(spread, mesh, lambda key: params)(key, who)
     home = views.bring_home(spread, mesh)
     pick_up = jax.jit(
-        lambda rows: exchange.from_rows(spread, rows), out_shardings=placement.everywhere(mesh)
+        lambda rows: exchange.from_rows(spread, rows), out_shardings=NamedSharding(mesh, all_of_it)
     )
     for took_part in (np.ones(size, bool), np.arange(size) != 1, np.zeros(size, bool)):
         nets, trained, new, chunks = both(rest, who, after, took_part)

@@ -55,7 +55,10 @@ def test_the_same_bits_on_1_2_4_and_8_devices(how, net, devices):
 
 
 def spread_out(train, mesh):
-    return jax.jit(placement.spread(placement.each(train), mesh, placement.SPLIT, placement.SPLIT))
+    split = placement.SPLIT
+    return jax.jit(
+        placement.shard_map(placement.each(train), mesh=mesh, in_specs=split, out_specs=split)
+    )
 
 
 def test_workers_differ_between_exchanges():

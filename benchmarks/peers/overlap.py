@@ -60,7 +60,9 @@ def main() -> None:
 
         split, everywhere = placement.SPLIT, placement.EVERYWHERE
         specs = (split, split, everywhere, everywhere)
-        compiled = jax.jit(placement.spread(on_a_device, mesh, specs, (split, split)))
+        compiled = jax.jit(
+            placement.shard_map(on_a_device, mesh=mesh, in_specs=specs, out_specs=(split, split))
+        )
 
         def run():
             jax.block_until_ready(compiled(*here, *counts))

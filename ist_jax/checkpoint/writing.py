@@ -21,7 +21,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as keeping
 from orbax.checkpoint.checkpoint_managers import save_decision_policy as deciding
 
 from ist_jax.checkpoint import about as descriptions
-from ist_jax.checkpoint import reading
+from ist_jax.checkpoint import reading, remains
 from ist_jax.core.errors import CheckpointError
 from ist_jax.sharded.state import State
 
@@ -196,6 +196,7 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
+            remains.remove(self.folder)
             policies: list[Any] = [keeping.LatestN(self._keep.last)]
             if self._keep.every:
                 policies.append(keeping.EveryNSteps(self._keep.every))
@@ -213,7 +214,7 @@ class Checkpoints:
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=keeping.AnyPreservationPolicy(policies),
                     save_decision_policy=deciding.ContinuousCheckpointingPolicy(),
-                    cleanup_tmp_directories=True,
+                    cleanup_tmp_directories="://" in str(self.folder),
                 ),
             )
         return self._manager

@@ -194,15 +194,9 @@ def _check_estimates(
     ]
     if not doubtful:
         return
-    net = trial.small(params)
-    begin = state = optimizer.init(net)
-    for seed, value in ((2, jnp.float32(1)), (4, jnp.float32(0.5))):
-        gradient = trial.small(params, seed)
-        loss_of = lambda net, value=value: value
-        updates, state = local.update(optimizer, gradient, state, net, value, loss_of)
-        net = optax.apply_updates(net, updates)
-    old, new = jax.tree.leaves(begin), jax.tree.leaves(state)
-    copies = _nodes_with_a_copy(entries, old, trial.small(params))
+    net, begin, end = trial.two_updates(optimizer, params)
+    old, new = jax.tree.leaves(begin), jax.tree.leaves(end)
+    copies = _nodes_with_a_copy(entries, old, net)
     for number in doubtful:
         entry, leaf = entries[number], old[number]
         counts = jnp.issubdtype(leaf.dtype, jnp.integer) or carry.is_key(leaf)

@@ -19,6 +19,21 @@ HORIZON = 1 << 12  # local steps that are looked ahead
 BANK = 61  # gradients that are gone round: a prime, so that no period of an optimizer fits
 
 
+def two_updates(
+    optimizer: optax.GradientTransformation, params: PyTree
+) -> tuple[PyTree, PyTree, PyTree]:
+    """A small net, and the optimizer's state before and after two updates of it."""
+    net = small(params)
+    begin = optimizer.init(net)
+    trained, state = net, begin
+    for seed, value in ((2, jnp.float32(1)), (4, jnp.float32(0.5))):
+        gradient = small(params, seed)
+        loss_of = lambda net, value=value: value
+        updates, state = local.update(optimizer, gradient, state, trained, value, loss_of)
+        trained = optax.apply_updates(trained, updates)
+    return net, begin, state
+
+
 def waits(optimizer: optax.GradientTransformation, memory: Memory, net: PyTree, steps: int) -> bool:
     """Whether a gradient of a round waits for a later one.
 

@@ -11,7 +11,8 @@ from jax import lax
 from jaxtyping import Array, Bool
 
 from ist_jax.core import mean
-from ist_jax.sharded.chunks import DATA, WORKER, over_slow_links
+from ist_jax.sharded.chunks import over_slow_links
+from ist_jax.sharded.layout import DATA, WORKER
 
 
 def in_order(

@@ -9,10 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
-from ist_jax.sharded.layout import Transfer
+from ist_jax.sharded.layout import DATA, WORKER, Transfer
 from ist_jax.sharded.send_lists import SendLists
-
-WORKER, DATA = "worker", "data"  # the axes of a mesh
 
 
 class Rows(NamedTuple):

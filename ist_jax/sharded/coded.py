@@ -17,8 +17,8 @@ from ist_jax.compress import Code
 from ist_jax.core import mean
 from ist_jax.core.keys import fold
 from ist_jax.sharded import transfers
-from ist_jax.sharded.chunks import WORKER, over_slow_links
-from ist_jax.sharded.layout import Layout, LeafLayout
+from ist_jax.sharded.chunks import over_slow_links
+from ist_jax.sharded.layout import WORKER, Layout, LeafLayout
 
 PyTree = Any
 Parts = dict[int, list[Array]]  # of each coded leaf, by its number: ``[S / D, rows, n]``

@@ -19,8 +19,7 @@ from jaxtyping import Array, Bool, Int, Key
 from ist_jax import decompose
 from ist_jax.partition import Assignment
 from ist_jax.sharded import all_reduce, coded, transfers
-from ist_jax.sharded.chunks import WORKER
-from ist_jax.sharded.layout import Layout, LeafLayout
+from ist_jax.sharded.layout import WORKER, Layout, LeafLayout
 
 PyTree = Any
 Chunks = dict[str, Int[Array, ""]]  # of each transfer, by its name

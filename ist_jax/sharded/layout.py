@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from ist_jax import axes
 from ist_jax.axes import Net
@@ -24,6 +25,7 @@ from ist_jax.core.errors import InputError
 from ist_jax.sharded import send_lists
 
 PyTree = Any
+WORKER, DATA = "worker", "data"  # the axes of a mesh
 SMALL_BYTES = 1 << 16  # less than that does not travel alone
 
 
@@ -110,6 +112,13 @@ class Layout(NamedTuple):
     devices: int
     disjoint: bool
     exact: bool
+
+    @property
+    def specs(self) -> PyTree:
+        """How it is spread between two rounds, for ``shard_map``."""
+        return self.tree.unflatten(
+            PartitionSpec(WORKER) if leaf.split else PartitionSpec() for leaf in self.leaves
+        )
 
     @property
     def workers_each(self) -> int:

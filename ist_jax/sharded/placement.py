@@ -12,6 +12,7 @@ through a collective, and what leaves as one value for all devices comes out of 
 the same arithmetic on each (tests: the workers differ between exchanges, every device agrees).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,11 +24,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
 from ist_jax.local import Gradient
-from ist_jax.sharded.chunks import DATA, WORKER
-from ist_jax.sharded.layout import Layout
+from ist_jax.sharded.layout import DATA, WORKER
 
 PyTree = Any
 EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(WORKER)
+shard_map = functools.partial(jax.shard_map, check_vma=False)
 
 
 def mesh(workers: int, devices: Sequence[jax.Device] | int | None = None, *, data: int = 1) -> Mesh:
@@ -89,13 +90,6 @@ def each(work: Callable[..., PyTree]) -> Callable[..., PyTree]:
     return lambda *arguments: lax.map(lambda mine: work(*mine), arguments)
 
 
-def spread(
-    function: Callable[..., Any], over: Mesh, inputs: PyTree, outputs: PyTree
-) -> Callable[..., Any]:
-    """``function`` on every device, with its part of arrays that are spread as the specs say."""
-    return jax.shard_map(function, mesh=over, in_specs=inputs, out_specs=outputs, check_vma=False)
-
-
 def groups(over: Mesh) -> int:
     """D: devices, or groups of them, that hold different workers."""
     return over.shape[WORKER]
@@ -109,11 +103,6 @@ def in_group(over: Mesh) -> int:
 def batch_spec(over: Mesh) -> PartitionSpec:
     """How batches ``[S, J, B, ...]`` are spread."""
     return SPLIT if in_group(over) == 1 else PartitionSpec(WORKER, None, DATA)
-
-
-def specs(layout: Layout) -> PyTree:
-    """How a net is spread between two rounds."""
-    return layout.tree.unflatten(SPLIT if leaf.split else EVERYWHERE for leaf in layout.leaves)
 
 
 def alone(gradient: Gradient, over: Mesh) -> Gradient:
@@ -179,8 +168,3 @@ def place_own(
         return jax.make_array_from_callback((workers, *leaf.shape[1:]), sharding, part)
 
     return jax.tree.map(one, batches)
-
-
-def everywhere(over: Mesh) -> NamedSharding:
-    """Whole on every device."""
-    return NamedSharding(over, EVERYWHERE)

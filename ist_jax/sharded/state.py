@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Int, Key
 
 from ist_jax import validate
@@ -117,7 +117,7 @@ def _copies(tree: PyTree) -> PyTree:
 
 def _shapes(layout: Layout, mesh: Mesh, assignment: PyTree) -> State:
     """What ``unsharded`` gives."""
-    one = placement.everywhere(mesh)
+    one = NamedSharding(mesh, placement.EVERYWHERE)
     shape = lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
     shardings = views.unfolded(layout, mesh)
     params, opt_state = layout.tree.unflatten(map(shape, layout.leaves, shardings))

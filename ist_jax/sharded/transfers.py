@@ -18,8 +18,8 @@ from ist_jax.core import mean
 from ist_jax.core.indexing import lay, read, slot_table
 from ist_jax.partition import Assignment
 from ist_jax.sharded import send_lists
-from ist_jax.sharded.chunks import WORKER, Rows, travel
-from ist_jax.sharded.layout import Layout, LeafLayout, Transfer
+from ist_jax.sharded.chunks import Rows, travel
+from ist_jax.sharded.layout import WORKER, Layout, LeafLayout, Transfer
 
 Moved = tuple[dict[int, Array], Int[Array, ""]]
 

@@ -14,9 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ist_jax.partition import Assignment
 from ist_jax.sharded import exchange
-from ist_jax.sharded.chunks import WORKER
-from ist_jax.sharded.layout import Layout
-from ist_jax.sharded.placement import EVERYWHERE, everywhere, in_group, place, specs, spread
+from ist_jax.sharded.layout import WORKER, Layout
+from ist_jax.sharded.placement import EVERYWHERE, in_group, place, shard_map
 
 PyTree = Any
 
@@ -25,10 +24,12 @@ def lay_out(
     layout: Layout, over: Mesh, make: Callable[[Any], PyTree]
 ) -> Callable[[Any, Assignment], PyTree]:
     """``(start, assignment) -> `` the net ``make(start)`` laid out; a device makes its own part."""
-    spread_out = specs(layout)
-    shardings = jax.tree.map(lambda spec: NamedSharding(over, spec), spread_out)
-    depart = spread(
-        functools.partial(exchange.depart, layout), over, (spread_out, EVERYWHERE), spread_out
+    shardings = jax.tree.map(lambda spec: NamedSharding(over, spec), layout.specs)
+    depart = shard_map(
+        functools.partial(exchange.depart, layout),
+        mesh=over,
+        in_specs=(layout.specs, EVERYWHERE),
+        out_specs=layout.specs,
     )
 
     @jax.jit
@@ -47,10 +48,11 @@ def lay_out(
 
 def bring_home(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyTree]:
     """``(carried, assignment) -> `` the net with all its rows at home."""
-    arrive = functools.partial(exchange.arrive, layout)
     if layout.devices == 1:
         return lambda carried, assignment: carried
-    return jax.jit(spread(arrive, over, (specs(layout), EVERYWHERE), specs(layout)))
+    arrive = functools.partial(exchange.arrive, layout)
+    in_specs = layout.specs, EVERYWHERE
+    return jax.jit(shard_map(arrive, mesh=over, in_specs=in_specs, out_specs=layout.specs))
 
 
 def unfold(layout: Layout, over: Mesh, whole: bool) -> Callable[[PyTree, Assignment], PyTree]:
@@ -59,7 +61,8 @@ def unfold(layout: Layout, over: Mesh, whole: bool) -> Callable[[PyTree, Assignm
         return lambda carried, assignment: jax.tree.map(jnp.copy, carried)
     unfolding = functools.partial(exchange.unfold, layout, everywhere=whole)
     sharding_of = layout.tree.unflatten(sharding.spec for sharding in unfolded(layout, over, whole))
-    return jax.jit(spread(unfolding, over, (specs(layout), EVERYWHERE), sharding_of))
+    in_specs = layout.specs, EVERYWHERE
+    return jax.jit(shard_map(unfolding, mesh=over, in_specs=in_specs, out_specs=sharding_of))
 
 
 def unfolded(layout: Layout, over: Mesh, whole: bool = False) -> list[NamedSharding]:
@@ -91,5 +94,5 @@ def on_params(layout: Layout, devices: Mesh, function: Callable[..., Any]) -> Ca
     several = jax.process_count() > 1
     return jax.jit(
         lambda rows, *arguments: function(unsharded(layout, devices, rows), *arguments),
-        out_shardings=everywhere(devices) if several else None,
+        out_shardings=NamedSharding(devices, EVERYWHERE) if several else None,
     )

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
 from ist_jax.sharded import placement
-from ist_jax.sharded.chunks import WORKER
+from ist_jax.sharded.layout import WORKER
 from ist_jax.sketch import stability, step
 from ist_jax.sketch.matrices import Real
 from ist_jax.sketch.quadratics import Quadratics, UnstableStep
@@ -130,7 +130,7 @@ def _run(setting, measure, times, every, L, b, x, keys, step_size, noise):
     if setting.mesh is not None:
         one, split = placement.EVERYWHERE, placement.SPLIT
         inputs = (split, split, one, one, one, one)
-        whole = placement.spread(whole, setting.mesh, inputs, (one, one))
+        whole = placement.shard_map(whole, mesh=setting.mesh, in_specs=inputs, out_specs=(one, one))
     return whole(L, b, x, keys, step_size, noise)
 
 
