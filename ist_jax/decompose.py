@@ -25,7 +25,7 @@ from ist_jax.core import assignment as assignments
 from ist_jax.core import mean
 from ist_jax.core.assignment import Assignment
 from ist_jax.core.errors import InputError
-from ist_jax.core.indexing import lay, read, slot_table
+from ist_jax.core.indexing import lay, nth, read, slot_table, take
 
 PyTree = Any
 
@@ -160,11 +160,13 @@ def _put_back(leaf: Array, piece: Array, slots: dict[int, Int[Array, "S _"]]) ->
     """One leaf whose entries have at most one holder each; ``slots``: a table for each cut axis."""
     first, ndim = min(slots), max(slots) + 1
     owner = jnp.argmax(slots[first] < piece.shape[first + 1], axis=0)  # of each neuron on that axis
-    own = jnp.take_along_axis(slots[first], owner[None], axis=0)[0]
+    own = take(slots[first], owner, jnp.arange(len(owner)))
     where = [lay(jnp.arange(leaf.shape[axis]), (axis,), ndim) for axis in range(ndim)]
     for axis, table in slots.items():
         where[axis] = (
-            lay(own, (axis,), ndim) if axis == first else lay(table[owner], (first, axis), ndim)
+            lay(own, (axis,), ndim)
+            if axis == first
+            else lay(take(table, owner), (first, axis), ndim)
         )
     value, held = read(piece, where, (lay(owner, (first,), ndim),))
     return jnp.where(held, value, leaf)
@@ -176,7 +178,7 @@ def _average(leaf: Array, piece: Array, slots: dict[int, Int[Array, "S _"]]) -> 
 
     def add(worker, so_far):
         where = [
-            lay(slots[a][worker] if a in slots else jnp.arange(leaf.shape[a]), (a,), ndim)
+            lay(nth(slots[a], worker) if a in slots else jnp.arange(leaf.shape[a]), (a,), ndim)
             for a in range(ndim)
         ]
         return mean.add(so_far, *read(piece, where, (worker,)))
@@ -187,7 +189,7 @@ def _average(leaf: Array, piece: Array, slots: dict[int, Int[Array, "S _"]]) -> 
 
 def _mean_over_workers(leaf: Array, piece: Array, took_part: Bool[Array, " S"]) -> Array:
     """A shared leaf: the mean over those who took part, added up in their order."""
-    add = lambda worker, total: mean.add(total, piece[worker], took_part[worker])
+    add = lambda worker, total: mean.add(total, nth(piece, worker), nth(took_part, worker))
     return mean.over_workers(add, piece.shape[0], leaf, ())
 
 

@@ -27,13 +27,16 @@ def check(loss: Loss, net: Net, subnet: Net, example: PyTree, cut: Collection[st
       loss: as for ``ist_jax.build``.
       net: all of it.
       subnet: what a worker trains.
-      example: what the loss takes as a batch, ``[B, ...]``; shapes will do.
+      example: what the loss takes as a batch, ``[B, ...]``; shapes will do. Nothing is looked at
+        if there is none.
       cut: groups of which a worker holds some neurons.
 
     Raises:
       InputError: it gives something else, or cannot be traced with a subnet's shapes and it is
         found why. What fails for another reason keeps its own error.
     """
+    if example is None:
+        return
     try:
         found = _trace(loss, subnet.shapes, example)
     except Exception as error:  # whatever a stranger's model raises

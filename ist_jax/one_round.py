@@ -1,9 +1,9 @@
 """One round of subnet training, as a device runs it: gather, train, scatter; and the next draw.
 
-Subnets are gathered out of the net (``exchange.out``), each takes J local steps without a word to
-the others (``train_one``), and they are put back (``exchange.back``), laid out for the assignment
-that was drawn for the next round. Where gradients are averaged at every step, all workers train one
-net instead (``train_synchronously``).
+Subnets are gathered out of the net (``exchange.gather``), each takes J local steps without a word
+to the others (``train_one``), and they are put back (``exchange.scatter``), laid out for the
+assignment that was drawn for the next round. Where gradients are averaged at every step, all
+workers train one net instead (``train_synchronously``).
 
 ``compiled`` is the program over all devices. Every other function runs on one of them, with its
 part of every array: of S workers it has S / D.
@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Key
 
 from ist_jax import local
+from ist_jax.core.indexing import take
 from ist_jax.core.keys import fold
 from ist_jax.local import Gradient, Loss
 from ist_jax.optimizer_state.carry import Memory
@@ -129,17 +130,17 @@ def train_locally(
       following: the assignment of the next round.
       drop: leave out workers whose update is not finite.
     """
-    subnets, out_chunks = exchange.out(layout, carried, assignment)
+    subnets, gathering = exchange.gather(layout, carried, assignment)
     nets, states = subnets
     workers = transfers.device_workers(layout)
     keys = jax.vmap(lambda worker: fold(key, worker))(workers)
     states = jax.vmap(learner.memory.resume)(nets, states, *([keys] if layout.workers > 1 else []))
-    neurons = {group: ids[workers] for group, ids in assignment.items()}
+    neurons = {group: take(ids, workers) for group, ids in assignment.items()}
     train = placement.each(functools.partial(train_one, learner))
     *pieces, losses = train(nets, states, batches, keys, neurons)
     if drop:
         losses, took_part = without_nonfinite(layout, pieces, losses, took_part)
-    carried, back_chunks = exchange.back(
+    carried, scattering = exchange.scatter(
         layout,
         carried,
         tuple(pieces),
@@ -149,7 +150,7 @@ def train_locally(
         subnets,
         fold(key, "code"),
     )
-    return carried, losses, out_chunks | back_chunks
+    return carried, losses, gathering | scattering
 
 
 def train_one(

@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     Attributes:
       loss: of a subnet.
       optimizer: of a subnet, with its ``memory``: what is carried of its state between rounds.
-      draw: ``(key, number, previous) -> assignment``.
+      draw: ``(key, number, previous) -> assignment``, compiled.
       synchronous: gradients are averaged at every step, and nothing is cut.
       drop_nonfinite: a worker whose update is not finite is left out.
       mesh: the devices.
@@ -92,8 +92,7 @@ def make(
     policy, synchronous = method.memory or optimizer_state, method.exchange == "step"
     memory = carry.Memory(optimizer, policy)
     checks.check(optimizer, policy, net, subnet, slots, workers, synchronous)
-    if example is not None:
-        loss_check.check(loss, net, subnet, example, slots)
+    loss_check.check(loss, net, subnet, example, slots)
     spread = functools.partial(
         layout.spread_out,
         slots=slots,
@@ -106,13 +105,14 @@ def make(
     )
     with_state = carry.with_state(net, optimizer, memory)
     per_round = traffic.per_round(net, with_state, method, workers, code)
-    held = traffic.neurons_held(net, method, workers, external)
+    draw = jax.jit(functools.partial(_draw, method, drawn, workers))
+    held = traffic.held_in(draw(jax.random.key(0), 0), net.widths, workers, external)
     return Plan(
         loss,
         optimizer,
         memory,
-        draw=functools.partial(_draw, method, drawn, workers),
-        synchronous=synchronous,
+        draw,
+        synchronous,
         drop_nonfinite=on_nonfinite == "drop",
         mesh=mesh,
         net=net,

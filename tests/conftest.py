@@ -29,6 +29,7 @@ def pytest_configure(config):
     With ``IST_JAX_TESTS_CACHE``, a folder, also for the next time that tests run. A program that is
     not the same, or of another jaxlib or with other flags, is never found there.
     """
+    gc.set_threshold(100_000, 50, 100)  # tracing makes many objects that stay: a tenth of the time
     if not hasattr(config, "workerinput"):  # pytest-xdist's processes have it from the first one
         kept = os.environ.get("IST_JAX_TESTS_CACHE")
         folder = tempfile.TemporaryDirectory(prefix="ist_jax_", ignore_cleanup_errors=True)

@@ -120,14 +120,14 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
         exact=True,
     )
     lying, split, all_of_it = spread.specs, placement.SPLIT, placement.EVERYWHERE
-    out = placement.shard_map(
-        functools.partial(exchange.out, spread),
+    gather = placement.shard_map(
+        functools.partial(exchange.gather, spread),
         mesh=mesh,
         in_specs=(lying, all_of_it),
         out_specs=(split, all_of_it),
     )
-    back = placement.shard_map(
-        functools.partial(exchange.back, spread),
+    scatter = placement.shard_map(
+        functools.partial(exchange.scatter, spread),
         mesh=mesh,
         in_specs=(lying, split, *(all_of_it,) * 3),
         out_specs=(lying, all_of_it),
@@ -135,12 +135,12 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
 
     @jax.jit
     def both(rest, who, after, took_part):
-        nets, out_chunks = out(rest, who)
+        nets, gathering = gather(rest, who)
         trained = jax.tree.map(lambda leaf: leaf + (leaf * 3).astype(leaf.dtype), nets)
-        new, back_chunks = back(rest, trained, who, after, took_part)
-        return nets, trained, new, out_chunks | back_chunks
+        new, scattering = scatter(rest, trained, who, after, took_part)
+        return nets, trained, new, gathering | scattering
 
-    again = jax.jit(out)  # as the next round begins
+    again = jax.jit(gather)  # as the next round begins
     rest = views.lay_out(spread, mesh, lambda key: params)(key, who)
     home = views.bring_home(spread, mesh)
     pick_up = jax.jit(

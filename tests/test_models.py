@@ -119,7 +119,7 @@ class Net(nnx.Module):
 def test_an_nnx_module_trains_like_the_same_raw_tree(key):
     with nnx.use_eager_sharding(False):
         model = Net(nnx.Rngs(0))
-    params, names, merge = nnx_models.of(model)
+    params, names, merge = nnx_models.split(model)
     assert names["up"] == {"bias": ("h",), "kernel": (None, "h")}
     assert names["down"] == {"bias": (None,), "kernel": ("h", None)}
     x = np.ones((2, 6), np.float32)
@@ -150,7 +150,7 @@ def test_nnx_running_statistics_are_refused():
             self.norm = nnx.BatchNorm(4, rngs=rngs)
 
     with pytest.raises(InputError, match="state that is not a parameter: norm/mean"):
-        nnx_models.of(WithStatistics(nnx.Rngs(0)))
+        nnx_models.split(WithStatistics(nnx.Rngs(0)))
 
 
 def test_a_raw_tree_learns_without_flax(key):

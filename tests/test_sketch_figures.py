@@ -34,7 +34,7 @@ def test_every_config_measures_writes_and_draws(name, tmp_path):
     data = json.loads((tmp_path / "one" / "data.json").read_text())
     assert config["figure"] == sketching.figure(tiny(name)).__name__.rsplit(".", 1)[1]
     module = sketching.figure(tiny(name))
-    assert told.startswith(module.told(data))  # what is written is all that is needed to say it
+    assert told.startswith(module.summary(data))  # what is written is all that is needed to say it
     sketching.draw(module, data, tmp_path / "again.png")
     docstring = config_files.module(name).__doc__
     assert f"python -m experiments.sketch --config=configs/{name}.py" in docstring

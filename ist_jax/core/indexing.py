@@ -1,10 +1,36 @@
-"""Index arithmetic at the speed of a copy: what ``decompose`` and ``exchange`` are made of."""
+"""Index arithmetic at the speed of a copy: what ``decompose`` and ``exchange`` are made of.
+
+No index here is negative, and what is divided is not either. JAX is told so (``take``, ``nth``,
+``put``, ``lax.div``, ``lax.rem``): it would otherwise look at each, in three instructions an index
+and ten a quotient. Those were half of a round's program on several devices.
+"""
 
 import functools
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Int
+
+
+def take(operand: Array | np.ndarray, *index: Array) -> Array:
+    """``operand[index]``; every index is one of its axis's."""
+    return jnp.asarray(operand).at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def nth(operand: Array, number: Array) -> Array:
+    """``operand[number]``, a slice of memory."""
+    return lax.dynamic_index_in_dim(operand, number, keepdims=False, allow_negative_indices=False)
+
+
+def put(operand: Array, values: Array | int, *index: Array) -> Array:
+    """The operand with ``values`` at ``[index]``; those beyond the end are dropped."""
+    return operand.at[index].set(values, mode="drop", wrap_negative_indices=False)
+
+
+def ceil_div(number: Array, by: int) -> Array:
+    """``ceil(number / by)`` of integers that are not negative."""
+    return lax.div(number + (by - 1), by)
 
 
 def read(
@@ -21,7 +47,7 @@ def read(
     limits = list(zip(where, sizes, strict=False))
     inside = functools.reduce(jnp.logical_and, (ids < size for ids, size in limits))
     index = (*lead, *(jnp.minimum(ids, size - 1) for ids, size in limits))
-    value = operand.at[index].get(mode="promise_in_bounds")
+    value = take(operand, *index)
     return value, jnp.expand_dims(inside, range(inside.ndim, value.ndim))
 
 
@@ -40,8 +66,8 @@ def slot_table(
     workers, m = ids.shape
     ids = jnp.where(took_part[:, None], ids, width)
     table = jnp.full((workers, width + 1), m, jnp.int32)
-    table = table.at[jnp.arange(workers)[:, None], ids].set(jnp.arange(m, dtype=jnp.int32))
-    return table[:, :width]
+    numbers = jnp.arange(m, dtype=jnp.int32)
+    return put(table, numbers, jnp.arange(workers)[:, None], ids)[:, :width]
 
 
 def stable_order(keys: Int[Array, "*lead n"], below: int) -> Int[Array, "*lead n"]:
@@ -53,4 +79,4 @@ def stable_order(keys: Int[Array, "*lead n"], below: int) -> Int[Array, "*lead n
     n = keys.shape[-1]
     if below * n > jnp.iinfo(jnp.int32).max:
         return jnp.argsort(keys, stable=True)
-    return jnp.sort(keys * n + jnp.arange(n, dtype=jnp.int32)) % n
+    return lax.rem(jnp.sort(keys * n + jnp.arange(n, dtype=jnp.int32)), n)

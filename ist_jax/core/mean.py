@@ -23,6 +23,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
+from ist_jax.core.indexing import take
+
 AT_ONCE = 8  # workers whose values are added in one loop
 
 
@@ -85,7 +87,7 @@ def end(so_far: Total, most: int, otherwise: Array) -> Array:
 
 def one_over(count: Int[Array, "..."], most: int, dtype: jnp.dtype) -> Array:
     """1 / count out of a table of all counts up to ``most``; 1 for none."""
-    return jnp.asarray(1 / np.maximum(np.arange(most + 1), 1), dtype)[count]
+    return take(jnp.asarray(1 / np.maximum(np.arange(most + 1), 1), dtype), count)
 
 
 @jax.custom_jvp

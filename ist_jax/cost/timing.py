@@ -88,7 +88,7 @@ def exchanged(
     for number in range(1, DRAWS + 1):
         after = draw(number, assignment)
         chunks = traffic.chunks(spread, assignment, after)
-        transfers = [j for way in ("out", "on", "back") for j in spread.transfers(way)]
+        transfers = [j for way in layout.WAYS for j in spread.transfers(way)]
         waits = ring + sum(chunks[j.name] * len(j.messages) for j in transfers)
         shared = len({leaf.dtype for leaf in spread.leaves if not leaf.split})
         nbytes = traffic.wire(spread, chunks, external=sum(external.values()))

@@ -26,7 +26,7 @@ from ist_jax.axes import Net
 from ist_jax.compress import Code
 from ist_jax.method import Method
 from ist_jax.partition import Assignment, Context
-from ist_jax.sharded.layout import Layout, LeafLayout
+from ist_jax.sharded.layout import TO_HOME, TO_NEXT, WAYS, Layout, LeafLayout
 
 PyTree = Any
 
@@ -82,7 +82,13 @@ def neurons_held(
     external = dict(external or {})
     widths = {group: n for group, n in net.widths.items() if group not in external}
     draw = jax.jit(lambda key: method.draw(key, Context(widths, workers)))
-    assignment = draw(jax.random.key(0))
+    return held_in(draw(jax.random.key(0)), widths, workers, external)
+
+
+def held_in(
+    assignment: Assignment, widths: Mapping[str, int], workers: int, external: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """As ``neurons_held``, of an assignment that is there."""
     drawn = {g: (np.asarray(ids) < widths[g]).sum(axis=1) for g, ids in assignment.items()}
     counts = {group: np.broadcast_to(np.int64(n), workers) for group, n in external.items()}
     return drawn | counts
@@ -105,18 +111,18 @@ def chunks(
     """
     everyone = np.ones(layout.workers, bool) if took_part is None else np.asarray(took_part)
     found = {}
-    for way in ("out", "on", "back"):
+    for way in WAYS:
         for transfer in layout.transfers(way):
             width = layout.widths[transfer.group]
             ids = np.asarray(assignment[transfer.group])
             lies = np.arange(width) // layout.home(transfer.group)  # the device of each neuron
-            if way == "on" and next_assignment is not None:
+            if way == TO_NEXT and next_assignment is not None:
                 holders, slots = np.nonzero(ids < width)
                 lies[ids[holders, slots]] = holders // layout.workers_each
                 ids = np.asarray(next_assignment[transfer.group])
-            if way == "back":
+            if way == TO_HOME:
                 ids = np.where(everyone[:, None], ids, width)
-            ranks = 1 if way != "back" or layout.disjoint else layout.workers
+            ranks = 1 if way != TO_HOME or layout.disjoint else layout.workers
             earlier = np.zeros(width, int)  # holders with a smaller number
             lists = np.zeros((ranks, layout.devices, layout.devices), int)
             for worker, row in enumerate(ids):
@@ -159,7 +165,7 @@ def wire(
     others = layout.devices - 1
     flags = drop_nonfinite * (steps if gradients else 1)
     total = (4.0 + flags + 4 * external) * layout.workers_each * others
-    for way in ("out", "on", "back"):
+    for way in WAYS:
         for transfer in layout.transfers(way):
             for message in transfer.messages:
                 each = -(-message.size // data) * message.itemsize

@@ -19,7 +19,7 @@ from ist_jax.core.errors import InputError
 PyTree = Any
 
 
-def of(model: nnx.Module) -> tuple[PyTree, PyTree, Callable[[PyTree], nnx.Module]]:
+def split(model: nnx.Module) -> tuple[PyTree, PyTree, Callable[[PyTree], nnx.Module]]:
     """``(params, names, merge)``: plain arrays, the names of their axes, and the way back.
 
     ``merge(params)`` is a module with these parameters, of the model's own widths or a subnet's.

@@ -98,8 +98,8 @@ def check_steps(
       InputError: one waits; names the node of the state that holds it.
     """
     net_of_trial = trial.small(net.shapes)
-    state = optimizer.init(net_of_trial)
-    if len(jax.tree.leaves(memory.carry(state))) == len(jax.tree.leaves(state)):
+    state = jax.eval_shape(optimizer.init, net_of_trial)
+    if len(jax.tree.leaves(jax.eval_shape(memory.carry, state))) == len(jax.tree.leaves(state)):
         return  # nothing is renewed
     if trial.waits(optimizer, memory, net_of_trial, steps):
         entries = carry.entries(optimizer, net)

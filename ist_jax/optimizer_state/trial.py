@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 from ist_jax import local
 from ist_jax.optimizer_state.carry import Memory
@@ -40,38 +41,55 @@ def waits(optimizer: optax.GradientTransformation, memory: Memory, net: PyTree, 
     Copies of a net train side by side, the first on all gradients as they are, each other with one
     of the round's gradients turned round.
     """
-    picks = np.unique(np.linspace(0, steps - 1, PICKS).astype(int))
-    step = _steps_of_copies(optimizer, net)
-
-    def run(nets, states, first, last, picks):
-        """Steps ``first`` to ``last``, until all copies have had an update of their own."""
-        changed = np.zeros(len(picks), bool)
-        for number in range(first, last):
-            signs = np.where(picks == number, -1.0, 1.0)
-            nets, states, differs = step(nets, states, number % BANK, np.append(1.0, signs))
-            changed |= np.asarray(differs)
-            if changed.all():
-                break
-        return jax.tree.map(lambda leaf: leaf[0], (nets, states)), changed
-
+    picks = np.unique(np.linspace(0, steps - 1, PICKS).astype(np.int32))
+    train = functools.partial(_train, functools.partial(_step, optimizer, _bank(net)))
     copies = lambda tree: jax.tree.map(lambda leaf: jnp.stack([leaf] * (len(picks) + 1)), tree)
-    begin = jax.jit(lambda net, carried: copies((net, memory.resume(net, carried))))
-    now, carried = net, memory.carry(optimizer.init(net))
+
+    @jax.jit
+    def one_round(net, carried, first):
+        begin = copies((net, memory.resume(net, carried)))
+        (net, state), changed = train(begin, first, first + steps, first + picks)
+        return net, memory.carry(state), changed
+
+    @jax.jit
+    def all_rounds_as_one(net):
+        return train(copies((net, optimizer.init(net))), jnp.int32(0), HORIZON, picks)[1]
+
+    now, carried = net, jax.jit(lambda net: memory.carry(optimizer.init(net)))(net)
+    changed = np.zeros(len(picks), bool)
     for first in range(0, HORIZON, steps):
-        nets, states = begin(now, carried)
-        (now, state), changed = run(nets, states, first, first + steps, first + picks)
-        if changed.all():
+        now, carried, changed = one_round(now, carried, np.int32(first))
+        if np.asarray(changed).all():
             return False
-        carried = memory.carry(state)
-    _, later = run(copies(net), copies(optimizer.init(net)), 0, HORIZON, picks)
-    return bool((later & ~changed).any())
+    return bool((all_rounds_as_one(net) & ~changed).any())
 
 
-def _steps_of_copies(optimizer: optax.GradientTransformation, net: PyTree) -> Callable[..., Any]:
-    """A compiled ``_step``, with gradients in the structure of a net."""
+def _train(
+    step: Callable[..., Any], begin: tuple[PyTree, PyTree], first: Any, last: Any, picks: Any
+) -> tuple[tuple[PyTree, PyTree], jax.Array]:
+    """Steps ``first`` to ``last``, until all copies have had an update of their own.
+
+    Of the first copy the net and its state, and of each other whether it has had one.
+    """
+
+    def more(at):
+        number, _, changed = at
+        return (number < last) & ~changed.all()
+
+    def one(at):
+        number, copies, changed = at
+        signs = jnp.where(picks == number, -1.0, 1.0)
+        *copies, differs = step(*copies, number, jnp.append(1.0, signs))
+        return number + 1, tuple(copies), changed | differs
+
+    _, copies, changed = lax.while_loop(more, one, (first, begin, jnp.zeros(len(picks), bool)))
+    return jax.tree.map(lambda leaf: leaf[0], copies), changed
+
+
+def _bank(net: PyTree) -> PyTree:
+    """Gradients in the structure of a net."""
     draw = np.random.default_rng(1)
-    bank = jax.tree.map(lambda leaf: draw.normal(size=(BANK, *leaf.shape)).astype(leaf.dtype), net)
-    return jax.jit(functools.partial(_step, optimizer, bank))
+    return jax.tree.map(lambda leaf: draw.normal(size=(BANK, *leaf.shape)).astype(leaf.dtype), net)
 
 
 def _step(
@@ -82,14 +100,15 @@ def _step(
     number: Any,
     signs: Any,
 ) -> tuple[PyTree, PyTree, jax.Array]:
-    """A step of copies of a net with gradient ``number`` of a bank, each with a sign of its own.
+    """A step of copies of a net with a gradient of a bank, each with a sign of its own.
 
     Besides the nets and states it gives, for every other copy, whether its update differs from the
     first one's.
     """
-    turn = lambda leaf: jnp.multiply.outer(signs.astype(leaf.dtype), leaf[number])
+    gradient = number % BANK
+    turn = lambda leaf: jnp.multiply.outer(signs.astype(leaf.dtype), leaf[gradient])
     gradients = jax.tree.map(lambda leaf: turn(jnp.asarray(leaf)), bank)
-    value = 1 / (1.0 + number)
+    value = 1 / (1.0 + gradient)
     update = lambda gradient, state, net: local.update(
         optimizer, gradient, state, net, value, lambda net: value
     )
@@ -101,5 +120,5 @@ def _step(
 def small(params: PyTree, seed: int = 0) -> PyTree:
     """Random numbers in the structure of the parameters, axes at most ``SIDE`` long."""
     draw = np.random.default_rng(seed)
-    one = lambda leaf: jnp.asarray(draw.normal(size=[min(n, SIDE) for n in leaf.shape]), leaf.dtype)
-    return jax.tree.map(one, params)
+    one = lambda leaf: draw.normal(size=[min(n, SIDE) for n in leaf.shape])
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(one(leaf), leaf.dtype)), params)

@@ -109,14 +109,14 @@ def build(config: ConfigDict, data: Any, name: str, placed: dict[Mesh, Any]) -> 
 def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) -> Job:
     count = how.workers or config.workers
     number = rounds(config, data)
-    task = tasks.of(config, data, how, number)
+    task = tasks.make(config, data, how, number)
     init = functools.partial(_init, task)
     shapes, names = axes.of(jax.eval_shape(init, jax.random.key(0)))
     widths = axes.widths(shapes, names)
     drawn = {g: n for g, n in widths.items() if g in task.model.widths and g not in task.external}
     slots = {**partition.slot_counts(how.draw, drawn, count), **task.external}
     loss = task.loss(normalise.subnet(task.model, {**drawn, **slots}))
-    optimizer = optimizers.of(config, number * config.local_steps)
+    optimizer = optimizers.make(config, number * config.local_steps)
     mesh = mesh_of(config, count)
     example = loss_check.with_common(task.example, task.common, slots)
     trainer = ist_jax.build(
@@ -134,12 +134,13 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
         code=compress.named(config.compress),
         example=example,
     )
+    first = lambda key: axes.of(init(key))[0]  # one for all seeds, so that it is compiled once
     own = placement.process_workers(mesh, count)
     statistics = task.statistics(trainer.on_params)
     measure = task.measure(trainer.on_params, statistics)
     return Job(
         trainer=trainer,
-        state=lambda seed: trainer.init(lambda key: axes.of(init(key))[0], jax.random.key(seed)),
+        state=lambda seed: trainer.init(first, jax.random.key(seed)),
         batches=lambda seed: task.batches(seed, own),
         own=own,
         place=functools.partial(_place, mesh, count, task.common, placed),

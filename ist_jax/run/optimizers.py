@@ -14,7 +14,7 @@ from ist_jax.core.errors import InputError
 Make = Callable[..., optax.GradientTransformation]
 
 
-def of(config: ConfigDict, steps: int) -> optax.GradientTransformation:
+def make(config: ConfigDict, steps: int) -> optax.GradientTransformation:
     """The optimizer of so many steps.
 
     Raises:

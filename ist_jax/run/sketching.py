@@ -31,13 +31,13 @@ def run(config: ConfigDict, workdir: pathlib.Path, overwrite: bool = False) -> s
         started = time.perf_counter()
         data = module.measure(config)
         seconds = time.perf_counter() - started
-        told = strict_json.dumps(
+        text = strict_json.dumps(
             data, DATA
         )  # a run that diverged ends here, and leaves what was there
         (workdir / CONFIG_FILE).write_text(compare.as_json(config, indent=2) + "\n")
-        (workdir / DATA).write_text(told + "\n")
+        (workdir / DATA).write_text(text + "\n")
         draw(module, data, workdir / FIGURE)
-        return f"{module.told(data)}\n\n{workdir / FIGURE} ({seconds:.0f} s)"
+        return f"{module.summary(data)}\n\n{workdir / FIGURE} ({seconds:.0f} s)"
 
 
 def checked(config: ConfigDict) -> ModuleType:
@@ -72,7 +72,7 @@ def claim(workdir: pathlib.Path, overwrite: bool) -> None:
             raise InputError(
                 f"{workdir} holds a figure. Choose another --workdir, or replace it (--overwrite)."
             )
-        attempt = workdir / f"{DATA}.new"  # what cannot be written is told before it is measured
+        attempt = workdir / f"{DATA}.new"  # refused before anything is measured
         attempt.touch()
         attempt.unlink()
     except OSError as error:

@@ -107,8 +107,8 @@ def summarise(
             "cpus": os.cpu_count(),
         },
     }
-    told = strict_json.dumps(summary, SUMMARY, indent=2, default=str)
-    (workdir / SUMMARY).write_text(told + "\n")
+    text = strict_json.dumps(summary, SUMMARY, indent=2, default=str)
+    (workdir / SUMMARY).write_text(text + "\n")
     print(report.table([workdir]))
     print(f"\nfigure: {curves.figure([workdir], workdir / FIGURE)}")
 
@@ -185,13 +185,13 @@ def dry_run(config: ConfigDict) -> str:
     for name, p in plans.items():
         groups = ", ".join(f"{g} {p.widths[g]} -> {n}" for g, n in p.sub_widths.items())
         lines.append(f"{name}: {groups}")
-    told = "\n".join(lines) + "\n\n" + report.plan_table(plans, rounds)
+    text = "\n".join(lines) + "\n\n" + report.plan_table(plans, rounds)
     if not config.link_gbps:
-        return told
+        return text
     link = timing.Link(config.link_gbps * 1e9 / 8, config.link_latency_ms / 1e3)
     compute = {name: config.local_steps * job.step_s() for name, job in jobs.items()}
     exchanged = {name: job.exchanged() for name, job in jobs.items()}
-    return f"{told}\n\n{report.time_table(compute, exchanged, link)}"
+    return f"{text}\n\n{report.time_table(compute, exchanged, link)}"
 
 
 def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bool) -> None:

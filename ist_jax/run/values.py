@@ -32,7 +32,7 @@ class Bound(NamedTuple):
     below: bool = False
 
     @property
-    def told(self) -> str:
+    def in_words(self) -> str:
         if self.most is None:
             return "positive" if self.above else f"at least {self.least}"
         ends = f"above {self.least}" if self.above else f"from {self.least}"
@@ -240,7 +240,7 @@ def _check_number(key: str, whole: bool, value: Any, bound: Bound) -> None:
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise InputError(f"{key} must be {'a whole number' if whole else 'a number'}{found}")
     if not bound.holds(value):
-        raise InputError(f"{key} must be {bound.told}{found}")
+        raise InputError(f"{key} must be {bound.in_words}{found}")
     least, most = (-INT32 - 1, INT32) if whole else (-LARGE, LARGE)
     if bound.most is None and not least <= value <= most:
         raise InputError(f"{key} must be at most {most}{found}")

@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool
 
 from ist_jax.core import mean
+from ist_jax.core.indexing import nth, take
 from ist_jax.sharded.chunks import over_slow_links
 from ist_jax.sharded.layout import DATA, WORKER
 
@@ -47,7 +48,7 @@ def _summed(took_part: Bool[Array, " S"], flat: Array, old: Array) -> Array:
     """The means ``[L]`` of values ``[S / D, L]``, by how far each is from ``old``."""
     number = lax.axis_index(WORKER) * len(flat) + jnp.arange(len(flat))
     floats = jnp.issubdtype(flat.dtype, jnp.inexact)
-    counts = took_part[number] if floats else number == jnp.argmax(took_part)
+    counts = take(took_part, number) if floats else number == jnp.argmax(took_part)
     values = flat - old if floats else flat.astype(_summable(flat.dtype))
     mine = jnp.where(counts[:, None], values, jnp.zeros((), values.dtype))
     total = over_slow_links(
@@ -66,7 +67,7 @@ def _summable(dtype: jnp.dtype) -> jnp.dtype:
 def _in_order(flat: Array, took_part: Bool[Array, " S"]) -> Array:
     """Means ``[1, L]`` over all workers of values ``[S / D, L]``."""
     parts = lax.all_to_all(flat, WORKER, split_axis=1, concat_axis=0, tiled=True)
-    add = lambda worker, total: mean.add(total, parts[worker], took_part[worker])
+    add = lambda worker, total: mean.add(total, nth(parts, worker), nth(took_part, worker))
     part = mean.over_workers(add, len(parts), parts[0], ())
     return lax.all_gather(part, WORKER, tiled=True)[None]
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
+from ist_jax.core.indexing import ceil_div, nth, take
 from ist_jax.sharded.layout import DATA, WORKER, Transfer
 from ist_jax.sharded.send_lists import SendLists
 
@@ -63,21 +64,24 @@ def _of_rank(
     me, capacity = lax.axis_index(WORKER), transfer.capacity
     rows = functools.partial(_rows, lists, lists.slots.size // transfer.workers, capacity)
     start, count = lists.starts[..., rank], lists.lengths[..., rank]
-    elsewhere = jnp.arange(len(lists.lengths)) != me
-    others, from_others = jnp.where(elsewhere, count[me], 0), jnp.where(elsewhere, count[:, me], 0)
+    elsewhere = jnp.arange(len(count)) != me
+    near_start, near_count = nth(start, me), nth(count, me)  # of slots on this device
+    far_start, far_count = nth(start.T, me), nth(count.T, me)  # of slots elsewhere
+    near_away, far_away = (jnp.where(elsewhere, n, 0) for n in (near_count, far_count))
+    own_start, own_count = nth(near_start, me), nth(near_count, me)
 
     def away(number, carry):
-        near = rows(start[me], others, number * capacity)  # of slots on this device
-        far = rows(start[:, me], from_others, number * capacity)  # of slots elsewhere
+        near = rows(near_start, near_away, number * capacity)
+        far = rows(far_start, far_away, number * capacity)
         here, there = (far, near) if outward else (near, far)
         return receive(carry, there, _swap(transfer, send(here)))
 
     def at_home(number, carry):
-        own = rows(start[me, me][None], count[me, me][None], number * capacity)
+        own = rows(own_start[None], own_count[None], number * capacity)
         return receive(carry, own, send(own))
 
     carry = lax.fori_loop(0, lists.chunks(capacity)[rank], away, carry)
-    return lax.fori_loop(0, -(-count[me, me] // capacity), at_home, carry)
+    return lax.fori_loop(0, ceil_div(own_count, capacity), at_home, carry)
 
 
 def _rows(
@@ -87,12 +91,12 @@ def _rows(
     number = first + jnp.arange(capacity)
     there = number < count[:, None]
     at = jnp.where(there, start[:, None] + number, 0)
-    slot, place = lists.slots[at], lists.places[at]
+    slot, place = take(lists.slots, at), take(lists.places, at)
     beyond = jnp.iinfo(jnp.int32).max
     return Rows(
-        slot=jnp.where(there, slot % lists.device_slots, beyond),
+        slot=jnp.where(there, lax.rem(slot, lists.device_slots), beyond),
         place=place,
-        worker=slot // slots_each,
+        worker=lax.div(slot, slots_each),
         home=jnp.where(there, place, beyond),
     )
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Key
 
 from ist_jax.compress import Code
 from ist_jax.core import mean
+from ist_jax.core.indexing import nth
 from ist_jax.core.keys import fold
 from ist_jax.sharded import transfers
 from ist_jax.sharded.chunks import over_slow_links
@@ -69,8 +70,8 @@ def shared_means(
         flat = old[n].reshape(-1)
 
         def add(worker, total, of_leaf=of_leaf, flat=flat, code=code):
-            change = code.decode([part[worker] for part in of_leaf], len(flat))[0]
-            return mean.add(total, flat + change, took_part[worker])
+            change = code.decode([nth(part, worker) for part in of_leaf], len(flat))[0]
+            return mean.add(total, flat + change, nth(took_part, worker))
 
         found[n] = mean.over_workers(add, layout.workers, flat, ()).reshape(old[n].shape)
     return found

@@ -1,9 +1,9 @@
 """The same gather and scatter when the net is spread over D devices, moving only what must move.
 
-``out`` gives the subnets of ``decompose.gather`` and ``back`` the net of ``decompose.scatter``, to
-the last bit: entries are copied, and means added up in the order of the workers. The functions here
-run on each device of a mesh (inside ``shard_map``), with its part of every array; ``layout`` says
-which that is. Besides what they are asked for they give the chunks that each transfer took.
+``gather`` and ``scatter`` give what those of ``decompose`` give, to the last bit: entries are
+copied, and means added up in the order of the workers. The functions here run on each device of a
+mesh (inside ``shard_map``), with its part of every array; ``layout`` says which that is. Besides
+what they are asked for they give the chunks that each transfer took.
 
 Four places merge: ``decompose.scatter`` on one device, ``transfers`` at home for cut leaves,
 ``all_reduce`` for leaves that all workers share, and ``coded`` for those of them with a code.
@@ -19,26 +19,26 @@ from jaxtyping import Array, Bool, Int, Key
 from ist_jax import decompose
 from ist_jax.partition import Assignment
 from ist_jax.sharded import all_reduce, coded, transfers
-from ist_jax.sharded.layout import WORKER, Layout, LeafLayout
+from ist_jax.sharded.layout import FROM_HOME, TO_HOME, TO_NEXT, WORKER, Layout, LeafLayout
 
 PyTree = Any
 Chunks = dict[str, Int[Array, ""]]  # of each transfer, by its name
 
 
-def out(layout: Layout, carried: PyTree, assignment: Assignment) -> tuple[PyTree, Chunks]:
+def gather(layout: Layout, carried: PyTree, assignment: Assignment) -> tuple[PyTree, Chunks]:
     """The subnets of this device's workers, ``[S / D, ...]``, out of the net."""
     if layout.devices == 1:
         return decompose.gather(carried, layout.names, assignment, layout.workers), {}
     chunks: Chunks = {}
     rows = dict(enumerate(layout.tree.flatten_up_to(carried)))
-    for transfer in layout.transfers("out"):
+    for transfer in layout.transfers(FROM_HOME):
         moved, chunks[transfer.name] = transfers.from_home(layout, transfer, rows, assignment)
         rows |= moved
     nets = [_net_of(layout, leaf, rows[n]) for n, leaf in enumerate(layout.leaves)]
     return layout.tree.unflatten(nets), chunks
 
 
-def back(
+def scatter(
     layout: Layout,
     carried: PyTree,
     nets: PyTree,
@@ -50,7 +50,7 @@ def back(
 ) -> tuple[PyTree, Chunks]:
     """The net with these subnets put back, laid out for the next assignment.
 
-    ``before``, the subnets as they came ``out``, and ``key`` are needed where leaves have codes.
+    ``before``, the subnets as they were gathered, and ``key`` are needed where leaves have codes.
     """
     codes = coded.encode(layout, before, nets, key)
     if layout.devices == 1:
@@ -68,12 +68,12 @@ def back(
         n: [part.reshape(-1, part.shape[-1]) for part in parts] for n, parts in codes.items()
     }
     new: dict[int, Array] = {}
-    for transfer in layout.transfers("on"):
+    for transfer in layout.transfers(TO_NEXT):
         moved, chunks[transfer.name] = transfers.to_next(
             layout, transfer, rows, old, assignment, next_assignment, took_part
         )
         new |= moved
-    for transfer in layout.transfers("back"):
+    for transfer in layout.transfers(TO_HOME):
         moved, chunks[transfer.name] = transfers.to_home(
             layout, transfer, going | rows, old, assignment, took_part
         )
@@ -120,18 +120,18 @@ def of_all_workers(layout: Layout, values: Array) -> Array:
     return values if layout.devices == 1 else lax.all_gather(values, WORKER, tiled=True)
 
 
-def depart(layout: Layout, home: PyTree, assignment: Assignment) -> PyTree:
+def leave_home(layout: Layout, home: PyTree, assignment: Assignment) -> PyTree:
     """From a net that is all at home: rows that stay with their holders go there."""
     rows = dict(enumerate(layout.tree.flatten_up_to(home)))
-    for transfer in layout.transfers("on"):
+    for transfer in layout.transfers(TO_NEXT):
         rows |= transfers.from_home(layout, transfer, rows, assignment)[0]
     return layout.tree.unflatten(rows[n] for n in range(len(rows)))
 
 
-def arrive(layout: Layout, carried: PyTree, assignment: Assignment) -> PyTree:
-    """The net all at home: the inverse of ``depart``."""
+def come_home(layout: Layout, carried: PyTree, assignment: Assignment) -> PyTree:
+    """The net all at home: the inverse of ``leave_home``."""
     rows = dict(enumerate(layout.tree.flatten_up_to(carried)))
-    for transfer in layout.transfers("on"):
+    for transfer in layout.transfers(TO_NEXT):
         empty = {
             n: jnp.zeros((layout.home(transfer.group), *rows[n].shape[1:]), rows[n].dtype)
             for n in transfer.leaves
@@ -142,7 +142,7 @@ def arrive(layout: Layout, carried: PyTree, assignment: Assignment) -> PyTree:
 
 def unfold(layout: Layout, carried: PyTree, assignment: Assignment, *, everywhere: bool) -> PyTree:
     """A copy in natural shapes: this device's part of each leaf that D divides, or all of it."""
-    home = arrive(layout, carried, assignment) if layout.devices > 1 else carried
+    home = come_home(layout, carried, assignment) if layout.devices > 1 else carried
 
     def one(leaf: LeafLayout, rows: Array) -> Array:
         if leaf.axis is None:

@@ -26,6 +26,7 @@ from ist_jax.sharded import send_lists
 
 PyTree = Any
 WORKER, DATA = "worker", "data"  # the axes of a mesh
+FROM_HOME, TO_NEXT, TO_HOME = WAYS = ("from home", "to next", "to home")  # of ``transfers``
 SMALL_BYTES = 1 << 16  # less than that does not travel alone
 
 
@@ -66,7 +67,7 @@ class LeafLayout(NamedTuple):
     def parts(self, sizes: Mapping[str, int], way: str) -> list[Part]:
         """What arrays a row becomes on its way: how many entries each has, and their dtype."""
         length = math.prod(self.row(sizes))
-        if self.code is None or way != "back":
+        if self.code is None or way != TO_HOME:
             return [(length, self.dtype)]
         return [(n, jnp.dtype(dtype)) for n, dtype in self.code.parts(length)]
 
@@ -83,8 +84,7 @@ class Transfer(NamedTuple):
     """Leaves that go the same way in one message: those with rows of one group.
 
     Attributes:
-      name: of the way, ``"out"`` (from home), ``"on"`` (from holder to holder) or ``"back"``, and
-        the group.
+      name: of the way (``WAYS``) and the group.
       leaves: their numbers.
       capacity: rows that a chunk carries from each device to each.
       messages: how they go in a chunk; small leaves of one type together, which saves messages, and
@@ -138,10 +138,10 @@ class Layout(NamedTuple):
         return self.workers_each * self.slots[group]
 
     def transfers(self, way: str) -> list[Transfer]:
-        """All transfers ``"out"``, ``"on"`` or ``"back"``."""
+        """All transfers that go one of the ``WAYS``."""
         found: dict[str, list[int]] = {}
         for number, leaf in enumerate(self.leaves):
-            if leaf.split and leaf.travels == (way == "on"):
+            if leaf.split and leaf.travels == (way == TO_NEXT):
                 found.setdefault(leaf.group, []).append(number)
         return [self._transfer(way, group, found[group]) for group in found]
 

@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Int
 
-from ist_jax.core.indexing import stable_order
+from ist_jax.core.indexing import ceil_div, put, stable_order, take
 
 LEAST_BYTES, MESSAGE_BYTES = 1 << 16, 1 << 20
 CHUNKS = 32  # in which an even share is sent; LEAST_BYTES may make them fewer
@@ -50,7 +51,7 @@ class SendLists(NamedTuple):
     def chunks(self, capacity: int) -> Int[Array, " R"]:
         """Chunks for each rank; what stays on its device does not travel, and does not count."""
         away = jnp.where(jnp.eye(len(self.lengths), dtype=bool)[..., None], 0, self.lengths)
-        return -(-away.max(axis=(0, 1)) // capacity)
+        return ceil_div(away.max(axis=(0, 1)), capacity)
 
 
 def positions_at_home(width: int) -> Int[Array, " N"]:
@@ -62,7 +63,7 @@ def positions_of_holders(ids: Int[Array | np.ndarray, "S m"], width: int) -> Int
     """The position of every neuron of an assignment in which each has exactly one."""
     flat = jnp.asarray(ids).ravel()
     positions = jnp.zeros(width, jnp.int32)
-    return positions.at[flat].set(jnp.arange(flat.size, dtype=jnp.int32), mode="drop")
+    return put(positions, jnp.arange(flat.size, dtype=jnp.int32), flat)
 
 
 def lists_between(
@@ -83,17 +84,18 @@ def lists_between(
     """
     ids = jnp.asarray(ids)
     width, flat, lists = len(positions), ids.ravel(), devices * ranks
-    position = positions[jnp.minimum(flat, width - 1)]
-    key = position // a_device * ranks + _rank(ids, width, ranks)
+    position = take(positions, jnp.minimum(flat, width - 1))
+    key = lax.div(position, a_device) * ranks + _rank(ids, width, ranks)
     key = jnp.where(flat < width, key, lists).reshape(devices, -1)
     holder, held = jnp.arange(devices)[:, None], key.shape[1]
     order = (holder * held + stable_order(key, lists + 1)).ravel().astype(jnp.int32)
-    count = jnp.zeros((devices, lists + 1), jnp.int32).at[holder, key].add(1)
+    count = jnp.zeros((devices, lists + 1), jnp.int32)
+    count = count.at[holder, key].add(1, wrap_negative_indices=False)
     starts = holder * held + jnp.cumsum(count, axis=1) - count
     shape = (devices, devices, ranks)
     return SendLists(
         slots=order,
-        places=(position % a_device)[order],
+        places=take(lax.rem(position, a_device), order),
         starts=starts[:, :-1].reshape(shape),
         lengths=count[:, :-1].reshape(shape),
     )
@@ -115,6 +117,6 @@ def _rank(ids: Int[Array, "S m"], width: int, ranks: int) -> Int[Array, " slots"
     if ranks == 1:
         return jnp.zeros(ids.size, jnp.int32)
     workers = jnp.arange(len(ids))[:, None]
-    holds = jnp.zeros((len(ids), width + 1), jnp.int32).at[workers, ids].set(1)
+    holds = put(jnp.zeros((len(ids), width + 1), jnp.int32), 1, workers, ids)
     earlier = jnp.cumsum(holds, axis=0) - holds
-    return earlier[workers, ids].ravel()
+    return take(earlier, workers, ids).ravel()

@@ -42,7 +42,7 @@ class States:
       layout: how ``(params, opt_state)`` are spread.
       mesh: the devices.
       begin: ``params -> (params, opt_state)`` of a run that begins.
-      draw: ``(key, number) -> `` an assignment.
+      draw: ``(key, number) -> `` an assignment, compiled.
 
     Attributes:
       shapes: what ``unsharded`` gives.
@@ -55,7 +55,7 @@ class States:
         begin: Callable[[PyTree], tuple[PyTree, PyTree]],
         draw: Callable[..., Assignment],
     ):
-        self._mesh, self._draw = mesh, jax.jit(draw)
+        self._mesh, self._draw = mesh, draw
         self.shapes = _shapes(layout, mesh, jax.eval_shape(self._draw, jax.random.key(0), 0))
         lay_out = functools.partial(views.lay_out, layout, mesh)
         # One program for all seeds.

@@ -1,4 +1,4 @@
-"""The three ways rows go: out from home to the slots, on from holder to holder, and back home.
+"""The three ways rows go: from home to the slots, to the next holders, and to home.
 
 Each carries all leaves that have rows of one group, in the chunks of its send lists, and gives the
 leaves by their numbers and the number of chunks.
@@ -15,11 +15,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from ist_jax.core import mean
-from ist_jax.core.indexing import lay, read, slot_table
+from ist_jax.core.indexing import lay, nth, put, read, slot_table, take
 from ist_jax.partition import Assignment
 from ist_jax.sharded import send_lists
 from ist_jax.sharded.chunks import Rows, travel
-from ist_jax.sharded.layout import WORKER, Layout, LeafLayout, Transfer
+from ist_jax.sharded.layout import TO_HOME, WORKER, Layout, LeafLayout, Transfer
 
 Moved = tuple[dict[int, Array], Int[Array, ""]]
 
@@ -63,7 +63,7 @@ def to_next(
     lists = send_lists.lists_between(ids, positions, a_device, layout.devices)
     going = [rows[n] for n in transfer.leaves]
     if took_part is not None:
-        trained = jnp.repeat(took_part[device_workers(layout)], slots_each)
+        trained = jnp.repeat(take(took_part, device_workers(layout)), slots_each)
         # A barrier, because selecting and transposing in one loop takes four times as long.
         going = [lax.optimization_barrier(leaf) for leaf in going]
         going = [
@@ -72,12 +72,12 @@ def to_next(
         ]
 
     def send(at: Rows):
-        return [leaf.at[at.place].get(mode="promise_in_bounds") for leaf in going]
+        return [take(leaf, at.place) for leaf in going]
 
-    # They arrive where the old rows lay: all of those are overwritten, but in empty slots.
+    # They arrive where the old rows were: all of those are overwritten, but in empty slots.
     filled = [before[n] for n in transfer.leaves]
     if layout.workers * slots_each > width:
-        full = ids[device_workers(layout)].ravel() < width
+        full = take(ids, device_workers(layout)).ravel() < width
         filled = [
             jnp.where(lay(full, (0,), leaf.ndim), leaf, jnp.zeros((), leaf.dtype))
             for leaf in filled
@@ -130,7 +130,7 @@ def device_workers(layout: Layout) -> Int[Array, " k"]:
 
 def _fill(slots_filled: list[Array], at: Rows, pieces: list[Array]) -> list[Array]:
     return [
-        value.at[at.slot.ravel()].set(piece.reshape(-1, *value.shape[1:]), mode="drop")
+        put(value, piece.reshape(-1, *value.shape[1:]), at.slot.ravel())
         for value, piece in zip(slots_filled, pieces, strict=True)
     ]
 
@@ -138,12 +138,14 @@ def _fill(slots_filled: list[Array], at: Rows, pieces: list[Array]) -> list[Arra
 def _select(leaf: LeafLayout, rows: Array, at: Rows, assignment: Assignment) -> Array:
     """Rows ``[X, C, ...]`` of those that are here, cut to what each slot's worker holds."""
     if not leaf.others:
-        return rows.at[at.place].get(mode="promise_in_bounds")
+        return take(rows, at.place)
     ndim = max(leaf.others) + 2
     where = [lay(at.place, (0, 1), ndim)]
     for axis in range(1, ndim - 1):
         if axis in leaf.others:
-            where.append(lay(assignment[leaf.others[axis]][at.worker], (0, 1, axis + 1), ndim))
+            where.append(
+                lay(take(assignment[leaf.others[axis]], at.worker), (0, 1, axis + 1), ndim)
+            )
         else:
             where.append(lay(jnp.arange(rows.shape[axis]), (axis + 1,), ndim))
     value, held = read(rows, where)
@@ -158,7 +160,7 @@ def _decoded(
     layout: Layout, leaf: LeafLayout, parts: list[Array], device: Array, home: Array
 ) -> tuple[Array, Array | None]:
     """Rows ``[C, ...]`` that came from a device, and the leaf at home that they are added to."""
-    mine = [part[device] for part in parts]
+    mine = [nth(part, device) for part in parts]
     if leaf.code is None:
         return mine[0], None
     row = leaf.row(layout.slots)
@@ -168,7 +170,7 @@ def _decoded(
 def _read(parts: list[Array], held: int, at: Rows) -> list[Array]:
     """What goes home in a chunk: of every part the rows of its slots; a device has ``held``."""
     near = jnp.minimum(at.slot, held - 1)
-    return [part.at[near].get(mode="promise_in_bounds") for part in parts]
+    return [take(part, near) for part in parts]
 
 
 def _nothing(layout: Layout, leaf: LeafLayout, home: Array) -> tuple[Array] | mean.Total:
@@ -191,11 +193,11 @@ def _receive(
     """Puts the rows ``[X, C, ...]`` of X devices into the leaves at home, one device at a time:
     rows as wide as at home are then few."""
     parts = iter(pieces)
-    counts = [len(leaf.parts(layout.slots, "back")) for leaf in leaves.values()]
+    counts = [len(leaf.parts(layout.slots, TO_HOME)) for leaf in leaves.values()]
     of_leaves = [[next(parts) for _ in range(count)] for count in counts]
 
     def from_device(d, totals):
-        one = Rows(*(value[d] for value in at))
+        one = Rows(*(nth(value, d) for value in at))
         return [
             _settle(layout, leaf, total, one, *_decoded(layout, leaf, mine, d, homes[n]), tables)
             for (n, leaf), total, mine in zip(leaves.items(), totals, of_leaves, strict=True)
@@ -214,19 +216,19 @@ def _settle(
     tables: Mapping[str, Int[Array, "S N"]],
 ) -> tuple[Array] | mean.Total:
     """Puts rows ``[C, ...]`` from one device into those at home, or adds them to it."""
-    old = 0 if home is None else home.at[at.place].get(mode="promise_in_bounds")
+    old = 0 if home is None else take(home, at.place)
     if layout.disjoint and not leaf.others:
         value = piece if home is None else old + piece
-        return (total[0].at[at.home].set(value, mode="drop"),)
+        return (put(total[0], value, at.home),)
     ndim = max(leaf.others, default=0) + 1
     where = [lay(jnp.arange(len(piece)), (0,), ndim)]
     for axis in range(1, ndim):
         if axis in leaf.others:
-            where.append(lay(tables[leaf.others[axis]][at.worker], (0, axis), ndim))
+            where.append(lay(take(tables[leaf.others[axis]], at.worker), (0, axis), ndim))
         else:
             where.append(lay(jnp.arange(piece.shape[axis]), (axis,), ndim))
     value, held = read(piece, where)
     value = value if home is None else old + value
-    near: Any = jax.tree.map(lambda t: t.at[at.place].get(mode="promise_in_bounds"), total)
+    near: Any = jax.tree.map(lambda t: take(t, at.place), total)
     rows = (jnp.where(held, value, near[0]),) if layout.disjoint else mean.add(near, value, held)
-    return jax.tree.map(lambda t, r: t.at[at.home].set(r, mode="drop"), total, rows)
+    return jax.tree.map(lambda t, r: put(t, r, at.home), total, rows)

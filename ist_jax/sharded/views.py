@@ -25,8 +25,8 @@ def lay_out(
 ) -> Callable[[Any, Assignment], PyTree]:
     """``(start, assignment) -> `` the net ``make(start)`` laid out; a device makes its own part."""
     shardings = jax.tree.map(lambda spec: NamedSharding(over, spec), layout.specs)
-    depart = shard_map(
-        functools.partial(exchange.depart, layout),
+    leave_home = shard_map(
+        functools.partial(exchange.leave_home, layout),
         mesh=over,
         in_specs=(layout.specs, EVERYWHERE),
         out_specs=layout.specs,
@@ -35,7 +35,7 @@ def lay_out(
     @jax.jit
     def compiled(start, assignment):
         home = lax.with_sharding_constraint(exchange.to_rows(layout, make(start)), shardings)
-        return depart(home, assignment)
+        return leave_home(home, assignment)
 
     def on_the_mesh(leaf):
         there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == set(over.devices.flat)
@@ -50,9 +50,9 @@ def bring_home(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyT
     """``(carried, assignment) -> `` the net with all its rows at home."""
     if layout.devices == 1:
         return lambda carried, assignment: carried
-    arrive = functools.partial(exchange.arrive, layout)
+    come_home = functools.partial(exchange.come_home, layout)
     in_specs = layout.specs, EVERYWHERE
-    return jax.jit(shard_map(arrive, mesh=over, in_specs=in_specs, out_specs=layout.specs))
+    return jax.jit(shard_map(come_home, mesh=over, in_specs=in_specs, out_specs=layout.specs))
 
 
 def unfold(layout: Layout, over: Mesh, whole: bool) -> Callable[[PyTree, Assignment], PyTree]:

@@ -52,7 +52,7 @@ def _rows(lines: list[bytes], kind: Any) -> np.ndarray | None:
 def _complaint(file: Path, lines: list[bytes], first: int, kind: Any, columns: int | None) -> str:
     """What is wrong with the first of these lines that is no row."""
     number, line = first, lines[0]
-    for number, line in enumerate(lines, start=first):  # noqa: B007
+    for number, line in enumerate(lines, start=first):  # noqa: B007 (they are said below)
         row = _rows([line], kind)
         if row is None or row.shape[1] != (columns or row.shape[1]):
             break

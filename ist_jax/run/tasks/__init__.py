@@ -18,7 +18,7 @@ from ist_jax.run.tasks.task import Task, method_of
 OTHERS = {MultiLabel: "xmc", Nodes: "graph"}  # the model of a data set that is no Dataset
 
 
-def of(config: ConfigDict, data: Any, how: Method, rounds: int) -> Task:
+def make(config: ConfigDict, data: Any, how: Method, rounds: int) -> Task:
     """The task that a data set is for.
 
     Raises:

@@ -105,7 +105,7 @@ def _band(panel, x, values, color, label):
     panel.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
 
 
-def told(data: dict) -> str:
+def summary(data: dict) -> str:
     lines = ["share   bias (median) by heterogeneity " + ", ".join(data["by_share"])]
     for number, share in enumerate(data["share"]):
         medians = [np.median(values[number]) for values in data["by_share"].values()]

@@ -98,7 +98,7 @@ def draw(data: dict, figure: "Figure") -> None:
     )
 
 
-def told(data: dict) -> str:
+def summary(data: dict) -> str:
     lines = []
     for name, curves in data["panels"].items():
         lines.append(f"{name}: excess at the end (median), lowest on the way, step size")

@@ -74,7 +74,7 @@ def draw(data: dict, figure: "Figure") -> None:
     )
 
 
-def told(data: dict) -> str:
+def summary(data: dict) -> str:
     lines = [f"predicted |x_inf - x*|^2 / |x0 - x*|^2: {data['predicted']:.4g}"]
     for step_size, curve in data["curves"].items():
         last = {name: np.array(values)[-1] for name, values in curve.items()}

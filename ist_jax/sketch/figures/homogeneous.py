@@ -56,7 +56,7 @@ def draw(data: dict, figure: "Figure") -> None:
     )
 
 
-def told(data: dict) -> str:
+def summary(data: dict) -> str:
     steps = np.array(data["steps"])
     lines = [f"|x_inf - x*| / |x*|: {data['bias']:.4g}"]
     for step_size, (low, high) in data["curves"].items():

@@ -163,7 +163,7 @@ def _draw_kernels(panel: Any, kernels_of: dict) -> None:
     panel.set_ylim(0, 1.5 * panel.get_ylim()[1])
 
 
-def told(data: dict) -> str:
+def summary(data: dict) -> str:
     """The medians, and the bounds beside them, a line each value."""
     lines = [f"{'':24}{'error (median)':>16}{'bound':>12}"]
     for name, sweep in data["sweeps"].items():

@@ -64,7 +64,7 @@ def draw(data: dict, figure: "Figure") -> None:
     panel.set_title(f"preconditioned Perm-1, n = d = {data['n']}", fontsize=11)
 
 
-def told(data: dict) -> str:
+def summary(data: dict) -> str:
     lines = [f"|h|^2 {data['bias']:.4g}, sigma^2 {data['sigma2']:.4g}"]
     rows = zip(data["step_sizes"], data["closed"], data["measured"], data["error"], strict=True)
     for step_size, closed, measured, error in rows:

@@ -76,7 +76,7 @@ def draw(data: dict, figure: "Figure") -> None:
     )
 
 
-def told(data: dict) -> str:
+def summary(data: dict) -> str:
     lines = []
     for name, curves in data["panels"].items():
         for label, curve in curves.items():
