@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ist_jax import axes, decompose, partition
 from ist_jax.core.errors import InputError
 
-pytestmark = pytest.mark.usefixtures("strict_types")
+pytestmark = [pytest.mark.optimized, pytest.mark.usefixtures("strict_types")]
 
 GROUPS = ("a", "b", "c")
 

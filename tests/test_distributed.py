@@ -121,6 +121,7 @@ def digests(count, devices=4, pinned=(), **changes):
     return found[0]
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_same_bits_in_1_2_and_4_processes(count):
     """Where every process has as many threads (NPROC is how XLA on CPU counts them)."""
@@ -159,6 +160,7 @@ def metrics(folder):
     return re.sub(r'"time/train_s": [\d.e-]+', "", text), {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.optimized
 def test_a_team_of_processes_gives_what_one_gives_and_only_the_first_writes(tmp_path):
     flags = [*TINY, "--deterministic"]
     results = run_all([["-m", "experiments.main", *flags, f"--workdir={tmp_path / 'alone'}"]])

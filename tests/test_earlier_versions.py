@@ -22,6 +22,8 @@ from conftest import ROOT
 from ist_jax.checkpoint import Checkpoints, about
 from ist_jax.run import compare, report, schema, training
 
+pytestmark = pytest.mark.optimized
+
 FORMATS = ("format_1", "format_2")
 
 

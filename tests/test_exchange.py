@@ -15,6 +15,8 @@ from ist_jax.cost import traffic
 from ist_jax.partition import Context
 from ist_jax.sharded import exchange, layout, placement, send_lists, views
 
+pytestmark = pytest.mark.optimized
+
 WIDTHS = {"a": 12, "b": 9}
 
 

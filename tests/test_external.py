@@ -19,6 +19,8 @@ from ist_jax.optimizer_state import carry
 from ist_jax.sharded import layout, placement
 from ist_jax.tasks import many_labels
 
+pytestmark = pytest.mark.optimized
+
 FEATURES, HIDDEN, LABELS, S, J, B = 60, 16, 11, 4, 3, 4
 WIDTHS = {"features": FEATURES, "hidden0": HIDDEN, "labels": LABELS}
 

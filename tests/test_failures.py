@@ -93,6 +93,7 @@ def test_with_every_update_lost_the_net_stays_as_it_was():
             assert same_bits(state.params, PARAMS)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("net", "how"),
     [

@@ -84,6 +84,7 @@ def test_the_same_command_gives_the_same_metrics(finished, tmp_path):
     assert timeless(lines(tmp_path / "again")) == timeless(first)
 
 
+@pytest.mark.optimized
 def test_two_devices_give_the_same_metrics(finished, tmp_path):
     folder, _ = finished
     training.run(tiny(**{"mesh.workers": 2}), tmp_path / "two")
@@ -91,6 +92,7 @@ def test_two_devices_give_the_same_metrics(finished, tmp_path):
     assert timeless(lines(tmp_path / "two")) == timeless(first)
 
 
+@pytest.mark.optimized
 def test_one_worker_is_ordinary_training(tmp_path):
     training.run(tiny(methods=("ist", "single"), workers=1), tmp_path / "one")
     rows = [{k: v for k, v in r.items() if k != "method"} for r in lines(tmp_path / "one")]

@@ -12,6 +12,8 @@ import ist_jax
 from ist_jax import decompose, method
 from ist_jax.sharded import placement as devices
 
+pytestmark = pytest.mark.optimized
+
 
 def awkward(dtype, size=999):
     """Numbers whose sum of three times a third is not the number; zeros of both signs, infinity."""

@@ -11,6 +11,8 @@ import ist_jax
 from ist_jax import method
 from ist_jax.sharded import placement
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.parametrize(
     ("dims", "subnets", "shards"),

@@ -99,6 +99,7 @@ def test_the_loss_is_the_mean_over_nodes_that_have_a_label():
     )
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("how", "devices"),
     [
@@ -139,6 +140,7 @@ def test_features_that_all_have_in_common_are_as_if_batches_held_them(how, devic
     assert bool(moved[0]) == (devices > 1)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     "kind", ["sage", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gcn", "gat"))]
 )

@@ -21,6 +21,8 @@ from ist_jax.models import normalise
 from ist_jax.models.mlp import MLP
 from ist_jax.tasks import classification
 
+pytestmark = pytest.mark.optimized
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EARLY = 5  # rounds; later, rounding has grown too much to compare weight by weight
 KEEP = """

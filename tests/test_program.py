@@ -13,6 +13,8 @@ from ist_jax.models.cnn import CNN
 from ist_jax.models.convolution import Convolution
 from ist_jax.tasks import classification
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_flops_of_a_step_are_the_closed_form(workers):

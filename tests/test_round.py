@@ -20,6 +20,8 @@ from ist_jax.models import normalise
 from ist_jax.models.mlp import MLP
 from ist_jax.tasks import classification
 
+pytestmark = pytest.mark.optimized
+
 DIMS = (6, 12, 8, 3)
 KEY = jax.random.key(0)
 

@@ -13,6 +13,8 @@ from ist_jax import method, validate
 from ist_jax.core.errors import InputError
 from ist_jax.sharded import placement as devices
 
+pytestmark = pytest.mark.optimized
+
 DIMS = (6, 12, 8, 3)
 
 

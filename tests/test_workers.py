@@ -13,6 +13,8 @@ from ist_jax import decompose, local, method, partition
 from ist_jax.core.errors import InputError
 from ist_jax.sharded import placement
 
+pytestmark = pytest.mark.optimized
+
 DIMS = (6, 16, 8, 3)
 
 
