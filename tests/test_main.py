@@ -5,12 +5,14 @@ import subprocess
 import sys
 
 import forked
+import jax
+import numpy as np
 import pytest
 from conftest import ROOT, tiny
 
 from ist_jax import data
 from ist_jax.core.errors import InputError
-from ist_jax.run import config_files, training
+from ist_jax.run import assemble, config_files, training
 
 QUICKSTART = "--config=configs/quickstart.py:tiny"
 
@@ -82,6 +84,17 @@ def test_the_same_command_gives_the_same_metrics(finished, tmp_path):
     assert done.returncode == 0, done.stderr
     first = [r for r in lines(folder) if (r["method"], r["seed"]) == ("ist", 0)]
     assert timeless(lines(tmp_path / "again")) == timeless(first)
+
+
+def test_seeds_begin_with_nets_of_their_own_that_one_program_makes(compilations):
+    config = tiny()
+    job = assemble.jobs(config, training.load(config))["ist"]
+    first = job.state(0)
+    compilations()
+    second = job.state(1)
+    assert compilations() == 0
+    kernels = [jax.tree.leaves(state.params)[0] for state in (first, second)]
+    assert not np.array_equal(*kernels)
 
 
 @pytest.mark.optimized
