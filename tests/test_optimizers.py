@@ -9,6 +9,7 @@ not by the library's rule.
 import functools
 import inspect
 import zlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -473,6 +474,20 @@ def test_noise_differs_from_worker_to_worker_and_from_round_to_round(policy):
     assert np.std(moves) == pytest.approx(0.5, rel=0.05)
     alike = np.corrcoef([move.ravel() for move in moves]) - np.eye(4)
     assert np.abs(alike).max() < 0.15
+
+
+def test_a_key_beside_moments_goes_on_though_they_are_renewed():
+    class Noisy(NamedTuple):
+        mu: dict
+        key: jax.Array
+
+    begin = lambda params: Noisy(jax.tree.map(jnp.zeros_like, params), jax.random.key(3))
+    optimizer = optax.GradientTransformation(begin, lambda updates, state, params: (updates, state))
+    memory, params = carry.Memory(optimizer, "reset"), {"w": jnp.ones(4)}
+    used = Noisy({"w": jnp.ones(4)}, jax.random.key(7))
+    state = memory.resume(params, memory.carry(used))
+    assert state.mu["w"].tolist() == [0, 0, 0, 0]
+    assert same_bits(jax.random.key_data(state.key), jax.random.key_data(used.key))
 
 
 @pytest.mark.parametrize("policy", ["reset", "keep"])
