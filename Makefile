@@ -7,14 +7,15 @@ train: .venv/.done
 
 # Compiled with less care, in a third of the time: for tests that do not ask how something is compiled.
 QUICKLY := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: .venv/.done
 	$(PYTEST) -m "optimized and not slow"
 	XLA_FLAGS="$$XLA_FLAGS $(QUICKLY)" $(PYTEST) -m "not optimized and not slow"
 
 test-slow: .venv/.done
-	$(PYTEST) -m slow
+	$(PYTEST) -m "optimized and slow"
+	XLA_FLAGS="$$XLA_FLAGS $(QUICKLY)" $(PYTEST) -m "not optimized and slow"
 
 lint: .venv/.done
 	$(BIN)/ruff check .

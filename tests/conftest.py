@@ -3,6 +3,7 @@
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # no lines of source in what is compiled
 
 import contextlib
 import ctypes
@@ -42,9 +43,10 @@ def pytest_configure(config):
 
 # Files that take longest, longest first: those that share the rest end at about the same time.
 LONGEST = (
-    *("resume", "optimizers", "resume_teams", "resist", "distributed", "failures", "nodes"),
-    *("notebooks", "readme", "configs", "iterate", "main", "checkpoint", "partition", "exchange"),
-    *("mean", "round", "external", "decompose", "compress", "lottery", "conv_nets"),
+    *("notebooks", "workers", "resume_teams", "distributed", "optimizers", "exchange", "mean"),
+    *("configs", "resume", "failures", "nodes", "saved_nets", "checkpoint", "main", "state"),
+    *("iterate", "decompose", "partition", "resist", "lottery", "sketch_figures", "conv_nets"),
+    *("theory", "wire", "warm_up", "meeting", "fuzz", "readme", "round", "pages", "slow_links"),
 )
 
 
@@ -53,10 +55,24 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))  # else as it was
 
 
+MOST_BYTES = 3 * 2**29
+
+
+def memory():
+    """Bytes of this process that lie in memory; without Linux, as if there were many."""
+    try:
+        pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return MOST_BYTES
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _give_back():
-    """What a file has compiled goes when it ends: of the whole suite it would be gigabytes."""
+    """What files have compiled goes where it is much: of the whole suite it would be gigabytes."""
     yield
+    if memory() < MOST_BYTES:
+        return
     jax.clear_caches()
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):  # where there is no glibc

@@ -15,8 +15,6 @@ from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
 from ist_jax.sharded import placement
 
-pytestmark = pytest.mark.optimized
-
 ROWS = jax.random.normal(jax.random.key(0), (3, 101)) * jnp.array([[1.0], [1e-3], [0.0]])
 CODES = {name: compress.named(name) for name in ("8bit", "4bit", "top0.1")}
 DIMS = (6, 16, 8, 3)
@@ -63,6 +61,7 @@ def test_a_row_is_as_long_as_its_code_says_and_never_longer_than_it_was(name, le
     assert code.decode(parts, length).shape == rows.shape
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("how", "net", "code", "devices"),
     [

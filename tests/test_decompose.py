@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ist_jax import axes, decompose, partition
 from ist_jax.core.errors import InputError
 
-pytestmark = [pytest.mark.optimized, pytest.mark.usefixtures("strict_types")]
+pytestmark = pytest.mark.usefixtures("strict_types")
 
 GROUPS = ("a", "b", "c")
 
@@ -87,6 +87,7 @@ def compiled(names, workers, disjoint):
     )
 
 
+@pytest.mark.optimized
 @given(problems())
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -82,8 +82,10 @@ def strangers(address, says, hold=300, pause=0.001):
             one.close()
 
 
-def start_command(*command, **changes):
-    """Python with this command line, and an environment with these changes."""
+def start_command(*command, anew=False, **changes):
+    """Python with this command line, and an environment with these changes; its imports anew?"""
+    if not anew:
+        return forked.start(command, environment(**changes))
     return subprocess.Popen(
         [sys.executable, *command],
         cwd=ROOT,
@@ -94,9 +96,9 @@ def start_command(*command, **changes):
     )
 
 
-def run_all(commands, timeout=120, **changes):
+def run_all(commands, timeout=120, anew=False, **changes):
     """(exit code, output) of commands that run side by side; all are gone afterwards."""
-    processes = [start_command(*command, **changes) for command in commands]
+    processes = [start_command(*command, anew=anew, **changes) for command in commands]
     try:
         outputs = [process.communicate(timeout=timeout)[0] for process in processes]
     finally:
@@ -113,6 +115,7 @@ def digests(count, devices=4, pinned=(), **changes):
     start = [["-c", pin] if n in pinned else ["tests/one_process.py"] for n in range(count)]
     results = run_all(
         [[*how, address, str(count), str(n), str(devices)] for n, how in enumerate(start)],
+        anew=True,
         **changes,
     )
     found = [re.findall(r"^\w+ [0-9a-f]{64}$", text, re.M) for _, text in results]
@@ -223,7 +226,7 @@ def test_deterministic_is_the_same_on_unequal_machines(tmp_path):
     wide += ["--config.methods=('local_sgd',)"]  # which adds to what TINY says
     results = run_all([main(f"--workdir={tmp_path / 'alone'}", *wide)])
     pinned, free = ([*command, *wide] for command in team(tmp_path))
-    results += run_all([["-c", PIN + MAIN, *pinned[2:]], free])
+    results += run_all([["-c", PIN + MAIN, *pinned[2:]], free], anew=True)
     assert [code for code, _ in results] == [0, 0, 0], results
     assert metrics(tmp_path / "run") == metrics(tmp_path / "alone")
 

@@ -19,8 +19,6 @@ from ist_jax.optimizer_state import carry
 from ist_jax.sharded import layout, placement
 from ist_jax.tasks import many_labels
 
-pytestmark = pytest.mark.optimized
-
 FEATURES, HIDDEN, LABELS, S, J, B = 60, 16, 11, 4, 3, 4
 WIDTHS = {"features": FEATURES, "hidden0": HIDDEN, "labels": LABELS}
 
@@ -89,6 +87,7 @@ def train(groups, number=3, devices=1, took_part=None, **options):
     return on_host(trainer.whole(state)), reports, slots
 
 
+@pytest.mark.optimized
 def test_touched_rows_give_what_all_rows_give_to_the_last_bit():
     """Rows that no example of a worker has get no gradient: leaving them out changes nothing."""
     touched, reports, slots = train(("features",))
@@ -100,6 +99,7 @@ def test_touched_rows_give_what_all_rows_give_to_the_last_bit():
         assert (one.bytes_sent < other.bytes_sent).all()
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("groups", "policy"), [(("features",), "reset"), (("features", "labels"), "keep")], ids=str
 )

@@ -20,8 +20,6 @@ from ist_jax.models import normalise
 from ist_jax.models.mlp import MLP
 from ist_jax.tasks import classification
 
-pytestmark = pytest.mark.optimized
-
 DIMS = (6, 12, 8, 3)
 KEY = jax.random.key(0)
 
@@ -92,6 +90,7 @@ def as_flax(net):
     return out
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("optimizer", [optax.sgd(0.1), optax.sgd(0.1, 0.9), optax.adam(1e-2)])
 @pytest.mark.parametrize("how", [method.ist(), method.ist(partition.balanced), method.single()])
 def test_one_worker_is_ordinary_training_bit_for_bit(optimizer, how):
@@ -158,6 +157,7 @@ def test_steps_trained_are_steps_kept(steps_per_epoch, local_steps):
         assert sorted(np.concatenate(per_epoch)) == list(range(n)), "an epoch is every example once"
 
 
+@pytest.mark.optimized
 def test_who_did_not_take_part_changes_nothing_and_the_rest_are_as_if_alone():
     """By hand: an entry is the absent worker's if it holds its neuron on every cut axis."""
     params, names = mlp_tree(DIMS)

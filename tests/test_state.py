@@ -13,8 +13,6 @@ from ist_jax import method, validate
 from ist_jax.core.errors import InputError
 from ist_jax.sharded import placement as devices
 
-pytestmark = pytest.mark.optimized
-
 DIMS = (6, 12, 8, 3)
 
 
@@ -75,6 +73,7 @@ def test_a_state_that_is_used_up_says_which_call_took_it(many):
     trainer.round(state, batch)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("how", [method.ist(), method.local_sgd(), method.resist(2)])
 def test_a_function_of_leaves_gives_the_same_net_on_any_number_of_devices(how):
     """Functions that see more than an entry: of its place, and of the leaf's shape."""

@@ -13,11 +13,10 @@ from ist_jax import decompose, local, method, partition
 from ist_jax.core.errors import InputError
 from ist_jax.sharded import placement
 
-pytestmark = pytest.mark.optimized
-
 DIMS = (6, 16, 8, 3)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize(
     ("how", "net", "devices"),
     [
@@ -155,6 +154,7 @@ def test_devices_of_a_group_drop_out_neurons_of_their_own():
     assert found[1].any()
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("how", [method.ist(), method.local_sgd()], ids=lambda m: m.name)
 def test_what_all_devices_have_is_the_same_in_all(how):
     params, names, loss_of, _ = nets.recurrent()
