@@ -38,6 +38,7 @@ def become(words, environment, out, err):
         sys.argv = ["-c", *words[2:]]
         exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
     else:
+        assert words[0] == "-m", words
         sys.argv = words[1:]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
 
@@ -115,8 +116,13 @@ def _server(imports):
         stdout=subprocess.PIPE,
         text=True,
     )
-    atexit.register(server.kill)
+    atexit.register(_end, server)
     return server
+
+
+def _end(server):
+    server.kill()
+    server.communicate()
 
 
 def start(words, environment, *, apart=False, imports=IMPORTS["experiments.main"]) -> Process:

@@ -38,7 +38,7 @@ def test_evaluation_where_the_net_lies_is_the_dense_nets_and_gathers_no_weight(n
         workers=4,
         mesh=placement.mesh(4, 4),
     )
-    lying = trainer.sharded_params(trainer.init(params, key))
+    sharded = trainer.sharded_params(trainer.init(params, key))
 
     def logits(net, x):
         statistics = normalise.statistics(model, net, x)
@@ -46,13 +46,13 @@ def test_evaluation_where_the_net_lies_is_the_dense_nets_and_gathers_no_weight(n
 
     spread = trainer.on_params(logits)
     dense = np.asarray(jax.jit(logits)(params, x))
-    np.testing.assert_allclose(np.asarray(spread(lying, x)), dense, atol=1e-5)
-    program = spread.lower(lying, x).compile().as_text()
+    np.testing.assert_allclose(np.asarray(spread(sharded, x)), dense, atol=1e-5)
+    program = spread.lower(sharded, x).compile().as_text()
     assert re.search("all-reduce", program), "sums over the devices' neurons, and nothing else"
     assert not re.search("all-gather|all-to-all|collective-permute|reduce-scatter", program)
 
     evaluate = classification.accuracy(model, x, compiled=trainer.on_params)
     y = y.astype(np.int32)
-    assert evaluate(lying, x, y) == pytest.approx(
+    assert evaluate(sharded, x, y) == pytest.approx(
         classification.accuracy(model, x)(params, x, y), abs=0.01
     )

@@ -121,18 +121,18 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
         disjoint=disjoint,
         exact=True,
     )
-    lying, split, all_of_it = spread.specs, placement.SPLIT, placement.EVERYWHERE
+    spread_as, split, all_of_it = spread.specs, placement.SPLIT, placement.EVERYWHERE
     gather = placement.shard_map(
         functools.partial(exchange.gather, spread),
         mesh=mesh,
-        in_specs=(lying, all_of_it),
+        in_specs=(spread_as, all_of_it),
         out_specs=(split, all_of_it),
     )
     scatter = placement.shard_map(
         functools.partial(exchange.scatter, spread),
         mesh=mesh,
-        in_specs=(lying, split, *(all_of_it,) * 3),
-        out_specs=(lying, all_of_it),
+        in_specs=(spread_as, split, *(all_of_it,) * 3),
+        out_specs=(spread_as, all_of_it),
     )
 
     @jax.jit

@@ -58,7 +58,7 @@ def test_processes_train_a_net_that_none_of_them_could_hold():
     """2.42 GB of parameters; each of 4 processes has an address space of 2.35 GB in all."""
     address = f"127.0.0.1:{free_port()}"
     commands = [["tests/big_net.py", address, "4", str(n), "2350000000"] for n in range(4)]
-    results = run_all(commands, timeout=240, NPROC="1", MALLOC_ARENA_MAX="1")
+    results = run_all(commands, timeout=240, anew=True, NPROC="1", MALLOC_ARENA_MAX="1")
     for code, text in results:
         assert code == 0, text
         assert "net 2422210560 limit 2350000000" in text

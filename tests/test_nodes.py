@@ -249,8 +249,8 @@ def test_a_net_is_looked_at_where_it_lies_and_no_weight_is_gathered(kind):
 
         return call
 
-    lying = trainer.sharded_params(trainer.init(params, jax.random.key(0)))
-    found = nodes.logits(model, GRAPH, 13, over)(lying)
+    sharded = trainer.sharded_params(trainer.init(params, jax.random.key(0)))
+    found = nodes.logits(model, GRAPH, 13, over)(sharded)
     np.testing.assert_allclose(found, nodes.logits(model, GRAPH, 13)(params), atol=1e-4)
     assert any("all-reduce" in program for program in programs)
     moved = "all-gather|all-to-all|collective-permute"
@@ -264,11 +264,11 @@ def test_what_a_net_says_is_whole_in_every_process(monkeypatch):
         lambda *_: 0.0, optax.sgd(0.1), params, names, method=method.ist(), workers=4,
         mesh=placement.mesh(4, 4),
     )  # fmt: skip
-    lying = trainer.sharded_params(trainer.init(params, jax.random.key(0)))
+    sharded = trainer.sharded_params(trainer.init(params, jax.random.key(0)))
     layer = lambda net, h: h @ net["w"]
     for processes, whole in ((1, False), (2, True)):
         monkeypatch.setattr(jax, "process_count", lambda processes=processes: processes)
-        found = trainer.on_params(layer)(lying, np.ones((2, 3), np.float32))
+        found = trainer.on_params(layer)(sharded, np.ones((2, 3), np.float32))
         assert found.sharding.is_fully_replicated == whole
 
 
