@@ -10,16 +10,17 @@ do: the names of a tree of parameters are a tree of the same shape with a tuple 
 leaf.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
+from ist_jax.core import probes
 from ist_jax.core.errors import InputError
+from ist_jax.core.probes import ONLY_LEAF
 
 PyTree = Any
 AxisNames = tuple[str | None, ...]
-ONLY_LEAF = "(the only leaf)"  # the path of a net that is one array
 
 
 class Leaf(NamedTuple):
@@ -107,6 +108,35 @@ def of(variables: PyTree) -> tuple[PyTree, PyTree]:
         tuple(leaf.names) if _is_box(leaf) else (None,) * jax.numpy.ndim(leaf) for leaf in leaves
     ]
     return tree.unflatten(arrays), tree.unflatten(names)
+
+
+def infer(make: Callable[[dict[str, int]], Any], widths: Mapping[str, int]) -> PyTree:
+    """Finds the names of a model's axes: those that change with a group's width.
+
+    One group at a time is given other widths (twice, half, one more, where ``make`` takes them), so
+    that groups of equal width are told apart. An axis is a group's if it is as long as the group is
+    wide each time. Nothing is computed: only shapes are looked at.
+
+    Args:
+      make: ``widths -> `` parameters, in any tree; or ``init(key) -> `` parameters; or a pair
+        ``(init, apply)``. Leaves that are no arrays get no names.
+      widths: neurons of every group that may be cut, ``{"hidden0": 4096}``.
+
+    Returns:
+      The names of the axes, a tuple for each parameter.
+
+    Raises:
+      InputError: a group that changes nothing, or more or fewer leaves; two groups that change one
+        axis; an axis that holds several entries for each neuron, or others beside them (the leaf is
+        named); a width that is the only one ``make`` takes.
+
+    Example:
+      >>> zeros = jax.numpy.zeros
+      >>> make = lambda widths: {"up": zeros((3, widths["h"])), "down": zeros((widths["h"], 2))}
+      >>> infer(make, {"h": 8})
+      {'down': ('h', None), 'up': (None, 'h')}
+    """
+    return probes.names_of_axes(make, widths)
 
 
 def widths(params: PyTree, names: PyTree) -> dict[str, int]:
