@@ -110,17 +110,24 @@ def of(variables: PyTree) -> tuple[PyTree, PyTree]:
     return tree.unflatten(arrays), tree.unflatten(names)
 
 
-def infer(make: Callable[[dict[str, int]], Any], widths: Mapping[str, int]) -> PyTree:
+def infer(
+    make: Callable[[dict[str, int]], Any],
+    widths: Mapping[str, int],
+    *,
+    check: Callable[[PyTree], Any] | None = None,
+) -> PyTree:
     """Finds the names of a model's axes: those that change with a group's width.
 
     One group at a time is given other widths (twice, half, one more, where ``make`` takes them), so
     that groups of equal width are told apart. An axis is a group's if it is as long as the group is
-    wide each time. Nothing is computed: only shapes are looked at.
+    wide each time. Only shapes are looked at, but for ``check``.
 
     Args:
       make: ``widths -> `` parameters, in any tree; or ``init(key) -> `` parameters; or a pair
         ``(init, apply)``. Leaves that are no arrays get no names.
       widths: neurons of every group that may be cut, ``{"hidden0": 4096}``.
+      check: ``params -> `` what the model says of some input. It is asked with random parameters,
+        and again with each group permuted in all leaves that name it, which must change nothing.
 
     Returns:
       The names of the axes, a tuple for each parameter.
@@ -128,7 +135,8 @@ def infer(make: Callable[[dict[str, int]], Any], widths: Mapping[str, int]) -> P
     Raises:
       InputError: a group that changes nothing, or more or fewer leaves; two groups that change one
         axis; an axis that holds several entries for each neuron, or others beside them (the leaf is
-        named); a width that is the only one ``make`` takes.
+        named); a width that is the only one ``make`` takes; a group that ``check`` knows by its
+        order.
 
     Example:
       >>> zeros = jax.numpy.zeros
@@ -136,7 +144,7 @@ def infer(make: Callable[[dict[str, int]], Any], widths: Mapping[str, int]) -> P
       >>> infer(make, {"h": 8})
       {'down': ('h', None), 'up': (None, 'h')}
     """
-    return probes.names_of_axes(make, widths)
+    return probes.names_of_axes(make, widths, check)
 
 
 def widths(params: PyTree, names: PyTree) -> dict[str, int]:

@@ -170,3 +170,56 @@ def test_two_groups_that_are_one_axis_are_told():
     make = lambda w: {"w": zeros((3, w["a"] if w["a"] != 8 else w["b"]))}
     with pytest.raises(InputError, match=r"groups 'a' and 'b' are both axis 1 of leaf \['w'\]"):
         axes.infer(make, {"a": 8, "b": 8})
+
+
+X = jax.random.normal(jax.random.key(1), (5, 3))
+
+
+def forward(params):
+    """An MLP of two hidden layers, with a norm of the first."""
+    h = jax.nn.relu(X @ params["in"])
+    h = (h - h.mean(axis=-1, keepdims=True)) / (h.std(axis=-1, keepdims=True) + 1)
+    return jnp.tanh(h @ params["inner"] + params["bias"]) @ params["out"]
+
+
+def test_a_model_that_does_not_know_its_neurons_apart_passes_the_check():
+    assert axes.infer(mlp, {"a": 8, "b": 8}, check=forward) == NAMES
+
+
+def by_position(params):
+    return forward(params | {"in": params["in"] * jnp.arange(8)})
+
+
+def group_norm(params):
+    """Of two groups of neurons that lie side by side."""
+    h = (X @ params["in"]).reshape(5, 2, -1)
+    return (h / (1 + h.std(axis=-1, keepdims=True))).reshape(5, -1) @ params["inner"]
+
+
+def mixes_axes(params):
+    return forward(params | {"inner": params["inner"].T.reshape(8, 8)[:, ::-1]})
+
+
+@pytest.mark.parametrize("check", [by_position, group_norm])
+def test_a_group_whose_neurons_have_an_order_is_told(check):
+    with pytest.raises(InputError, match="permuting the neurons of group 'a' in all its leaves"):
+        axes.infer(mlp, {"a": 8, "b": 8}, check=check)
+
+
+def test_axes_that_are_taken_one_for_the_other_are_told():
+    """Shapes do not tell that the model uses an inner matrix the other way round."""
+    with pytest.raises(InputError, match="permuting the neurons of group 'a'"):
+        axes.infer(mlp, {"a": 8, "b": 8}, check=mixes_axes)
+
+
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        (lambda params: X, "check gives the same for all parameters"),
+        (lambda params: jnp.log(-jnp.abs(params["in"])), "must give finite numbers, found .nan"),
+        (lambda params: (), "must give finite numbers"),
+    ],
+)
+def test_a_check_that_checks_nothing_is_refused(check, message):
+    with pytest.raises(InputError, match=message):
+        axes.infer(mlp, {"a": 8, "b": 8}, check=check)
