@@ -23,8 +23,8 @@ from typing import NamedTuple
 from conftest import ROOT
 
 IMPORTS = {
-    "experiments.main": "ist_jax.commands.train",
-    "experiments.sketch": "ist_jax.commands.sketch",
+    "experiments.main": "ist_jax.commands.training",
+    "experiments.sketch": "ist_jax.run.sketching",
 }
 SERVE = """
 import importlib, json, os, pathlib, runpy, sys

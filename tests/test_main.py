@@ -229,6 +229,39 @@ def test_a_wrong_command_exits_with_2_and_one_line(arguments, message):
     assert done.stdout == ""
 
 
+BEFORE_JAX = """
+import resource, runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_module("ist_jax.commands.cli", run_name="__main__")
+except SystemExit as end:
+    assert end.code == 2, end.code
+assert "jax" not in sys.modules
+print("seconds", resource.getrusage(resource.RUSAGE_SELF).ru_utime)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train --config=quickstart:tiny --dry_rum", "Did you mean: dry_run"),
+        ("train --config=quickstart:tiny --config.workerz=3", 'Did you mean "workers"'),
+        ("train --config=quickstar", "there are "),
+        ("sketch --config=sketch_bias --workdri=x", "Did you mean: workdir"),
+        ("lottery", "--config is missing"),
+        ("report", "required: FOLDER"),
+    ],
+)
+def test_a_wrong_flag_or_key_is_told_before_jax_is_imported(words, said):
+    command = [sys.executable, "-c", BEFORE_JAX, "ist-jax", *words.split()]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert said in done.stderr
+    assert float(done.stdout.split("seconds")[1]) < 0.5
+
+
 @pytest.mark.parametrize("arguments", [(), (QUICKSTART, "--dry_rum"), (QUICKSTART, "--dry_run")])
 def test_a_command_that_shares_its_imports_is_as_one_that_does_not(arguments):
     done = call(*arguments)

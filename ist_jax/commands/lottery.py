@@ -11,15 +11,11 @@ All of it goes to lottery.jsonl in that folder; nets that are there already are 
 Source: Dun et al., LoFT.
 """
 
-import sys
-
 from absl import flags, logging
 
 from ist_jax.commands import shared_flags
 from ist_jax.commands.shared_flags import CONFIG, mistake
 from ist_jax.core.errors import InputError
-from ist_jax.run import lock
-from ist_jax.run import lottery as tickets
 
 PROGRAM = "ist-jax lottery"
 flags.adopt_module_key_flags(shared_flags)
@@ -29,15 +25,15 @@ def main(argv: list[str]) -> int:
     logging.set_verbosity(logging.FATAL)
     if wrong := shared_flags.unasked(argv, "fashion_loft"):
         return mistake(wrong)
+    from ist_jax.run import lock  # with JAX, a second of CPU: flags are right by now
+    from ist_jax.run import lottery as tickets
+
     try:
         workdir = shared_flags.workdir("runs/fashion_loft")
         with lock.held(workdir):
             print(tickets.table(tickets.run(CONFIG.value, workdir)))
     except InputError as error:
         return mistake(str(error))
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
     return 0
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from ist_jax.core import paths
 from ist_jax.core.errors import InputError
-from ist_jax.run import curves, report
 
 PROGRAM = "ist-jax report"
 Page = Callable[[list[Path], Path], str]  # folders, and the file that it is for, to its text
@@ -21,6 +20,8 @@ Page = Callable[[list[Path], Path], str]  # folders, and the file that it is for
 
 def main(program: str = PROGRAM, doc: str = "", pages: Mapping[str, Page] | None = None) -> int:
     options = _options(program, doc or (__doc__ or ""), pages or {})
+    from ist_jax.run import curves, report  # with JAX, a second of CPU: flags are right by now
+
     try:
         folders = [paths.expanded(folder, "FOLDER") for folder in options.folders]
         out = options.out and paths.expanded(options.out, "--out")

@@ -1,6 +1,7 @@
 """What the commands share: --config, --workdir, --overwrite, and one line for every mistake."""
 
 import ast
+import functools
 import os
 import pathlib
 import re
@@ -83,7 +84,17 @@ def start(main: Callable[[list[str]], int], module: str, program: str, doc: str 
     sys.modules["__main__"].__doc__ = doc or sys.modules[module].__doc__
     for flag in flags.FLAGS.get_key_flags_for_module(module):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(main, flags_parser=parse)
+    app.run(functools.partial(_interrupted, main), flags_parser=parse)
+
+
+def _interrupted(main: Callable[[list[str]], int], argv: list[str]) -> int:
+    """The command's exit code; 130 after Ctrl-C, at once, as XLA's threads may still run."""
+    try:
+        return main(argv)
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        print("\ninterrupted", file=sys.stderr, flush=True)
+        os._exit(130)
 
 
 def command() -> str:

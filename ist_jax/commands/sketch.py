@@ -9,7 +9,6 @@ set, as --config.condition=100. Exit codes: 0 done, 2 a mistake in what was aske
 interrupted, anything else a failure.
 """
 
-import os
 import sys
 import warnings
 
@@ -18,7 +17,6 @@ from absl import flags, logging
 from ist_jax.commands import shared_flags
 from ist_jax.commands.shared_flags import CONFIG, OVERWRITE, mistake
 from ist_jax.core.errors import InputError
-from ist_jax.run import sketching
 
 PROGRAM = "ist-jax sketch"
 flags.adopt_module_key_flags(shared_flags)
@@ -28,15 +26,14 @@ def main(argv: list[str]) -> int:
     logging.set_verbosity(logging.FATAL)  # what fails raises
     if wrong := shared_flags.unasked(argv, "sketch_bias"):
         return mistake(wrong)
+    from ist_jax.run import sketching  # with JAX, a second of CPU: flags are right by now
+
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
         workdir = shared_flags.workdir("runs/sketch")
         print(sketching.run(CONFIG.value, workdir, OVERWRITE.value))
     except InputError as error:
         return mistake(str(error))
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr, flush=True)
-        os._exit(130)
     return 0
 
 

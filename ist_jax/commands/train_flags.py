@@ -1,0 +1,24 @@
+"""The flags of ``train``, beside those that the commands share."""
+
+from absl import flags
+
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be trained, and train nothing.")
+RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in --workdir, if there is one.")
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "One of several processes. Slurm, Open MPI and Kubernetes say which; elsewhere give "
+    "--coordinator, --processes and --process.",
+)
+COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port where process 0 can be reached.")
+PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
+PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
+PATIENCE = flags.DEFINE_integer(
+    "patience", 60, "Seconds to wait for the other processes.", 1, 7 * 24 * 3600
+)
+DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic",
+    False,
+    "The same bits for every config.mesh.workers and every number of processes and CPUs: means "
+    "over workers in a fixed order, and on CPU as many threads as workers in every process.",
+)
