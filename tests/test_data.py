@@ -1,4 +1,5 @@
 import gzip
+import importlib.util
 import os
 import struct
 import tracemalloc
@@ -14,6 +15,7 @@ from ist_jax import data
 from ist_jax.core.errors import InputError
 from ist_jax.data import Batches, batches
 from ist_jax.data.dataset import Dataset
+from ist_jax.data.sources import digits as digits_source
 from ist_jax.data.sources import fashion_mnist, idx
 from ist_jax.tasks import classification
 
@@ -37,6 +39,16 @@ def folder(tmp_path):
         labels = idx_bytes(np.arange(n) % 10)
         (tmp_path / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
     return tmp_path
+
+
+def test_digits_are_scikit_learns_wherever_it_keeps_them(monkeypatch):
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    assert (digits_source._table() == np.column_stack([x, y])).all()
+    read = data.load("digits").sha256
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert data.load("digits").sha256 == read
 
 
 def test_digits():

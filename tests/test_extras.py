@@ -19,6 +19,6 @@ def test_a_checkouts_requirements_are_the_core_and_two_extras():
 
 
 def test_what_a_missing_library_is_in_is_said(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(InputError, match=r"sklearn.*: pip install 'ist_jax\[commands\]'"):
         data.load("digits")
