@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))  # else as it was
 
 
-MOST_BYTES = 3 * 2**29
+MOST_BYTES = 3 * 2**29  # of one process of pytest, when a file ends
 
 
 def memory():

@@ -27,7 +27,7 @@ IMPORTS = {
     "experiments.sketch": "ist_jax.run.sketching",
 }
 SERVE = """
-import importlib, json, os, pathlib, runpy, sys
+import contextlib, importlib, json, os, pathlib, runpy, sys
 
 def become(words, environment, out, err):
     os.environ.clear()
@@ -55,6 +55,9 @@ def watch(words, environment, out, err, ended):
 
 importlib.import_module(sys.argv[1])
 for line in sys.stdin:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
     if not os.fork():
         watch(*json.loads(line))
 """
@@ -90,8 +93,9 @@ class Process:
         return tuple(p.read_text() if p.exists() else "" for p in (self._out, self._err))
 
     def send_signal(self, number):
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and its code is not yet here
+            if self.poll() is None:
+                os.kill(self.pid, number)
 
     def kill(self):
         self.send_signal(signal.SIGKILL)
