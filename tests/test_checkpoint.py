@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import pathlib
 import re
 import shutil
 import subprocess
@@ -362,6 +363,29 @@ def test_a_save_that_failed_and_still_writes_does_not_take_the_next_with_it(tmp_
     again.close()
     assert again.rounds() == [4, 3]
     assert not remains.parent.exists()  # the next to open the folder removed them
+
+
+def test_a_checkpoint_whose_removal_is_cut_short_is_none(tmp_path, monkeypatch):
+    net, kept = trainer(), Checkpoints(tmp_path, Keep(last=1))
+    state = net.init(PARAMS, jax.random.key(1))
+    remove, cut_short = shutil.rmtree, []
+
+    def half(path, *args, **kwargs):
+        """As if the process were killed meanwhile."""
+        (pathlib.Path(path) / "state" / "manifest.ocdbt").unlink()
+        cut_short.append(path)
+        raise OSError("no more")
+
+    monkeypatch.setattr(shutil, "rmtree", half)
+    for number in range(3):
+        state = go_on(net, state, range(number, number + 1))
+        kept.save(net.unsharded(state), {}, wait=True)
+        for number in kept.rounds():
+            kept.check(number)
+    assert len(cut_short) == 1, "of round 1, when round 3 was saved"
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    kept.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["3"], "nothing stays"
 
 
 def test_the_reader_in_the_documentation_reads_one_without_jax(three, tmp_path):

@@ -1,9 +1,11 @@
 """The figures of the README, run again: minutes each, by hand with ``pytest -m slow``."""
 
 import json
+import pathlib
 
 import pytest
 
+from ist_jax.data.sources.fashion_mnist import DEBIAN
 from ist_jax.run import config_files, training
 
 pytestmark = pytest.mark.slow
@@ -24,6 +26,9 @@ def test_digits(tmp_path):
     assert reached["ensemble"] < reached["ist"] - 1
 
 
+@pytest.mark.skipif(
+    not pathlib.Path(DEBIAN).is_dir(), reason="apt-get install dataset-fashion-mnist"
+)
 def test_fashion_mnist(tmp_path):
     """The order of the README's table, where it loses too."""
     reached = accuracies("fashion_mnist", tmp_path / "run")

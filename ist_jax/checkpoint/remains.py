@@ -1,4 +1,8 @@
-"""What saves that failed leave on a local disk, which may be full of it."""
+"""What saves that failed leave on a local disk, which may be full of it; and checkpoints that go.
+
+One that goes is renamed first, and no checkpoint from then on: whoever is killed while it removes
+the files leaves none that is half there.
+"""
 
 import contextlib
 
@@ -6,10 +10,11 @@ import jax
 from etils import epath
 
 UNFINISHED = "*.orbax-checkpoint-tmp"
+GOING = "removed"  # the folder they are renamed into
 
 
 def remove(folder: epath.Path) -> None:
-    """Removes it, by process 0, as far as that is possible.
+    """Removes it all, by process 0, as far as that is possible; where nothing is being saved.
 
     A thread of a save that failed just now may still write, so that a folder fills while it is
     emptied. It is no checkpoint, and is left for the next time then; Orbax, asked to clean up,
@@ -17,6 +22,15 @@ def remove(folder: epath.Path) -> None:
     """
     if jax.process_index() or not folder.exists():
         return
-    for unfinished in folder.glob(UNFINISHED):
+    for remain in (*folder.glob(UNFINISHED), folder / GOING):
         with contextlib.suppress(OSError):
-            unfinished.rmtree(missing_ok=True)
+            remain.rmtree(missing_ok=True)
+
+
+def clear(folder: epath.Path) -> None:
+    """Removes checkpoints that go, by process 0, also beside a save that renames another."""
+    if jax.process_index() or not (folder / GOING).exists():
+        return
+    for going in (folder / GOING).iterdir():
+        with contextlib.suppress(OSError):
+            going.rmtree(missing_ok=True)

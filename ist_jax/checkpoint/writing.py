@@ -142,6 +142,7 @@ class Checkpoints:
         }
         with self._as_checkpoint_error(LATE.format(number)):
             manager = self._open()
+            remains.clear(self.folder)
             manager.save(
                 number,
                 args=ocp.args.Composite(about=ocp.args.JsonSave(description), **items),
@@ -193,6 +194,7 @@ class Checkpoints:
                 self._manager.wait_until_finished()
                 self._manager.close()
                 self._manager = None
+            remains.remove(self.folder)
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
@@ -215,6 +217,7 @@ class Checkpoints:
                     preservation_policy=keeping.AnyPreservationPolicy(policies),
                     save_decision_policy=deciding.ContinuousCheckpointingPolicy(),
                     cleanup_tmp_directories="://" in str(self.folder),
+                    todelete_subdir=None if "://" in str(self.folder) else remains.GOING,
                 ),
             )
         return self._manager
