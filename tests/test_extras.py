@@ -19,6 +19,7 @@ def test_a_checkouts_requirements_are_the_core_and_two_extras():
 
 
 def test_what_a_missing_library_is_in_is_said(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+    for module in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=r"sklearn.*: pip install 'ist_jax\[commands\]'"):
         data.load("digits")

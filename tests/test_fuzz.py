@@ -1,7 +1,6 @@
 """What others may have damaged, or made to harm: read, or refused with a clear error.
 
-Thousands of changes to a good input, most of them small. A hundred thousand each by hand:
-``pytest -m slow tests/test_fuzz.py``.
+A thousand changes to a good input, most of them small; twenty thousand where tests may be slow.
 """
 
 import gzip
@@ -150,7 +149,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("reader", GOOD)
-@pytest.mark.parametrize("count", [1000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_any_input_is_read_or_refused_with_a_clear_error(tmp_path, reader, count):
     """In 16 MB more than it is itself."""
     read, refused = getattr(Readers(tmp_path), reader), []
@@ -198,7 +197,7 @@ def build(monkeypatch):
 
 
 SETS = pytest.mark.parametrize("name", fields.KINDS)
-COUNT = pytest.mark.parametrize("count", [60, pytest.param(20_000, marks=pytest.mark.slow)])
+COUNT = pytest.mark.parametrize("count", [60, pytest.param(5_000, marks=pytest.mark.slow)])
 
 
 @SETS
