@@ -419,6 +419,28 @@ def planetoid_with(**parts):
     return make
 
 
+def short(matrix):
+    """One whose last row ends before its last entry, which SciPy would leave out."""
+    matrix = scipy.sparse.csr_matrix(matrix)
+    matrix.indptr[-1] -= 1
+    return matrix
+
+
+@pytest.mark.parametrize("kind", ["planetoid", "reddit"])
+def test_entries_that_are_in_no_row_are_not_left_out_in_silence(tmp_path, kind):
+    load, make = KINDS[kind]
+    make(tmp_path / "in")
+    if kind == "planetoid":
+        matrix = short(FEATURES[:6])
+        (tmp_path / "in" / "ind.toy.x").write_bytes(pickle.dumps(matrix, protocol=2))
+    else:
+        matrix = short(scipy.sparse.coo_matrix((np.ones(ENDS.shape[1]), ENDS), (N, N)))
+        parts = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
+        np.savez(tmp_path / "in" / "reddit_graph.npz", format=b"csr", shape=matrix.shape, **parts)
+    with pytest.raises(InputError, match="entries that are in no row"):
+        load(str(tmp_path / "in"))
+
+
 def wide(rows):
     matrix = scipy.sparse.csr_matrix(FEATURES[:rows])
     matrix._shape = (rows, 2**30)

@@ -97,6 +97,8 @@ def _read_reddit(data: Path, edges: Path) -> Graph:
             for name in PLACES & {*parts.files}:
                 if parts[name].dtype.kind not in "iu":
                     raise ValueError(f"{name} must be whole numbers, not {parts[name].dtype}")
+            if "indptr" in parts and [len(parts["data"])] != [*parts["indptr"][-1:]]:
+                raise ValueError("entries that are in no row, or rows without theirs")
         opened.seek(0)
         matrix = scipy.sparse.load_npz(opened)
         if hasattr(matrix, "check_format"):  # which looks at indices that it will write to

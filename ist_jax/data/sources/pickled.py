@@ -93,6 +93,8 @@ class _Rows:
         parts = [fields[what].made() for what in ("data", "indices", "indptr")]
         if any(part.dtype.kind not in "iu" for part in parts[1:]):
             raise ValueError("places in the matrix that are no whole numbers")
+        if [*map(len, parts[:2])] != [*parts[2][-1:]] * 2:  # SciPy would leave the rest out
+            raise ValueError("the matrix has entries that are in no row, or rows without theirs")
         with np.errstate(over="ignore"):
             if not np.isfinite(parts[0].astype(np.float32)).all():
                 raise ValueError("a number in the matrix is not finite")
