@@ -17,7 +17,7 @@ import jax
 
 from ist_jax.core import probes
 from ist_jax.core.errors import InputError
-from ist_jax.core.probes import ONLY_LEAF
+from ist_jax.core.probes import is_box, path_name
 
 PyTree = Any
 AxisNames = tuple[str | None, ...]
@@ -102,10 +102,10 @@ def of(variables: PyTree) -> tuple[PyTree, PyTree]:
             f"the model has variables that are no parameters: {', '.join(others)}. Use layers "
             "without running statistics (ist_jax.models.normalise), or pass {'params': ...} alone."
         )
-    leaves, tree = jax.tree.flatten(variables, is_leaf=_is_box)
-    arrays = [leaf.unbox() if _is_box(leaf) else leaf for leaf in leaves]
+    leaves, tree = jax.tree.flatten(variables, is_leaf=is_box)
+    arrays = [leaf.unbox() if is_box(leaf) else leaf for leaf in leaves]
     names = [
-        tuple(leaf.names) if _is_box(leaf) else (None,) * jax.numpy.ndim(leaf) for leaf in leaves
+        tuple(leaf.names) if is_box(leaf) else (None,) * jax.numpy.ndim(leaf) for leaf in leaves
     ]
     return tree.unflatten(arrays), tree.unflatten(names)
 
@@ -215,11 +215,6 @@ def _leaves(params: PyTree, names: PyTree) -> tuple[tuple[Leaf, ...], Any]:
     return tuple(found), tree
 
 
-def path_name(path: Any) -> str:
-    """A leaf's path as errors name it; ``path`` is JAX's, of ``tree_leaves_with_path``."""
-    return jax.tree_util.keystr(path) or ONLY_LEAF
-
-
 def same_structure(a: PyTree, b: PyTree) -> bool:
     """Whether two trees differ in nothing but their leaves."""
     left: Any = jax.tree.structure(a)
@@ -235,7 +230,3 @@ def _as_names(path: str, names: Any, ndim: int) -> AxisNames:
         f"the names of leaf {path} must be a tuple of strings and None, one for each axis; found "
         f"{names!r}"
     )
-
-
-def _is_box(leaf: Any) -> bool:
-    return hasattr(leaf, "unbox") and hasattr(leaf, "names")

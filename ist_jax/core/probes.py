@@ -19,8 +19,6 @@ from ist_jax.core.errors import InputError
 PyTree = Any
 Shape = tuple[int, ...]
 ONLY_LEAF = "(the only leaf)"  # the path of a net that is one array
-
-
 TOLERANCE = 1e-3  # of the largest output: more than rounding, less than a permutation does
 
 
@@ -72,15 +70,13 @@ def look(make: Callable[[dict[str, int]], Any], widths: dict[str, int]) -> Look:
         made = make(widths)
         init = made[0] if isinstance(made, tuple) and len(made) == 2 else made
         params = init(key) if _is_function(init) else made
-        paths, tree = jax.tree_util.tree_flatten_with_path(params, is_leaf=_is_box)
-        leaves = [leaf.unbox() if _is_box(leaf) else leaf for _, leaf in paths]
+        paths, tree = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_box)
+        leaves = [leaf.unbox() if is_box(leaf) else leaf for _, leaf in paths]
         is_array = [hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves]
         marks = [object() if one else None for one in is_array]
         seen["tree"] = jax.tree.structure(tree.unflatten(marks))
         both = list(zip(paths, leaves, is_array, strict=True))
-        seen["paths"] = [
-            jax.tree_util.keystr(path) or ONLY_LEAF for (path, _), _, one in both if one
-        ]
+        seen["paths"] = [path_name(path) for (path, _), _, one in both if one]
         return [leaf for _, leaf, one in both if one]
 
     leaves = jax.eval_shape(arrays, jax.random.key(0))
@@ -142,8 +138,14 @@ def _is_function(made: Any) -> bool:
     return callable(made) and jax.tree_util.all_leaves([made])
 
 
-def _is_box(leaf: Any) -> bool:
+def is_box(leaf: Any) -> bool:
+    """Whether it is a leaf of Flax that carries the names of its axes."""
     return hasattr(leaf, "unbox") and hasattr(leaf, "names")
+
+
+def path_name(path: Any) -> str:
+    """A leaf's path as errors name it; ``path`` is JAX's, of ``tree_leaves_with_path``."""
+    return jax.tree_util.keystr(path) or ONLY_LEAF
 
 
 def _size(found: Shape, axis: int, shape: Shape, path: str) -> int:
