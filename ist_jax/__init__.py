@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time ``__getattr__`` 
         trainer,
     )
     from ist_jax.core.errors import CheckpointError, InputError
+    from ist_jax.one_call import fit, load
+    from ist_jax.run.trained import Run
     from ist_jax.sharded.placement import mesh
     from ist_jax.sharded.state import State
     from ist_jax.trainer import Report, Trainer, build
@@ -41,15 +43,19 @@ _OF_MODULES = {
     "CheckpointError": "core.errors",
     "InputError": "core.errors",
     "Report": "trainer",
+    "Run": "run.trained",
     "State": "sharded.state",
     "Trainer": "trainer",
     "build": "trainer",
+    "fit": "one_call",
+    "load": "one_call",
     "mesh": "sharded.placement",
 }
 __all__ = [
     "CheckpointError",
     "InputError",
     "Report",
+    "Run",
     "State",
     "Trainer",
     "axes",
@@ -60,6 +66,8 @@ __all__ = [
     "data",
     "decompose",
     "depth",
+    "fit",
+    "load",
     "local",
     "mesh",
     "method",

@@ -28,6 +28,7 @@ FLOORS = (
     "trainer",
     "__init__",
     "run",
+    "one_call",
     "commands",
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts.split()}
@@ -35,6 +36,12 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts.s
 
 def functions(tree):
     return [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def lines_of_code(function):
+    """Without what is said of it: a public function says its arguments, shapes and errors."""
+    said = function.body[0] if ast.get_docstring(function) else None
+    return function.end_lineno - function.lineno - (said.end_lineno - said.lineno if said else 0)
 
 
 def nested(function):
@@ -46,7 +53,7 @@ def test_a_module_is_one_idea_and_a_function_fits_on_a_screen(path):
     source = path.read_text()
     assert len(source.splitlines()) <= 250
     for function in functions(ast.parse(source)):
-        assert function.end_lineno - function.lineno < 60, function.name
+        assert lines_of_code(function) < 60, function.name
         assert len(nested(function)) <= 3, function.name
 
 

@@ -215,7 +215,7 @@ def test_axes_that_are_taken_one_for_the_other_are_told():
 @pytest.mark.parametrize(
     ("check", "message"),
     [
-        (lambda params: X, "check gives the same for all parameters"),
+        (lambda params: X, "is the same for all parameters"),
         (lambda params: jnp.log(-jnp.abs(params["in"])), "must give finite numbers, found .nan"),
         (lambda params: (), "must give finite numbers"),
     ],

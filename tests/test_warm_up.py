@@ -18,7 +18,7 @@ from ist_jax.models.ensemble import MEMBERS, Ensemble
 from ist_jax.models.mlp import MLP
 from ist_jax.models.resnet import ResNet
 from ist_jax.run import training
-from ist_jax.run.assemble import Job
+from ist_jax.run.job import Job
 from ist_jax.run.schedule import Schedule
 from ist_jax.sharded.state import State
 from ist_jax.tasks import classification

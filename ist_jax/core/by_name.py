@@ -1,7 +1,8 @@
 """What a config names: one of ours, or anyone's as ``"their_package.module:function"``."""
 
+import difflib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ist_jax.core.errors import InputError, first_line
@@ -10,6 +11,25 @@ from ist_jax.core.errors import InputError, first_line
 def is_theirs(name: Any) -> bool:
     """Whether a name is of the form ``module:function``."""
     return isinstance(name, str) and ":" in name
+
+
+def hint(name: Any, known: Iterable[str], all_of_them: str = "known:") -> str:
+    """What is said behind an unknown name: the nearest known ones, or else all of them.
+
+    Example:
+      >>> hint("adma", ["sgd", "adam"]), hint("x", ["sgd", "adam"]), hint("x", [], "it has")
+      ("; did you mean 'adam'?", '; known: adam, sgd', '; it has none')
+    """
+    names = sorted(map(str, known))
+    return near(name, names) or f"; {all_of_them} {', '.join(names) or 'none'}"
+
+
+def near(name: Any, known: Iterable[str]) -> str:
+    """The same, but nothing where none is near."""
+    lower = {word.lower(): word for word in known}
+    close = difflib.get_close_matches(str(name)[:100].lower(), list(lower), n=3)
+    asked = " or ".join(repr(lower[word]) for word in close)
+    return f"; did you mean {asked}?" if close else ""
 
 
 def found(name: str, ours: Mapping[str, Callable[..., Any]], key: str) -> Callable[..., Any]:

@@ -38,6 +38,17 @@ def check(config: ConfigDict) -> None:
         check_topic(config)
 
 
+def check_numbers(config: ConfigDict) -> None:
+    """As ``check``, of what names neither a model nor data: those are given in Python.
+
+    Raises:
+      InputError: as ``check``.
+    """
+    values.check(schema.default(), config)
+    for check_topic in (_choices, _compress, _faults, _batch):
+        check_topic(config)
+
+
 def devices(config: ConfigDict, processes: int) -> None:
     """Has this process provide its part of the mesh's devices, where they are CPUs.
 
@@ -70,6 +81,14 @@ def _choices(config: ConfigDict) -> None:
             raise InputError(
                 f"config.{key} must be {' or '.join(map(repr, known))}, found {_at(config, key)!r}"
             )
+
+
+def _compress(config: ConfigDict) -> None:
+    compress.named(config.compress)
+
+
+def _faults(config: ConfigDict) -> None:
+    faults.parse(config.faults, config.workers, 0)
 
 
 def _propensity(config: ConfigDict) -> None:
@@ -176,8 +195,8 @@ CHECKS: tuple[Callable[[ConfigDict], Any], ...] = (  # in this order: each may r
     _choices,
     _propensity,
     _pruned,
-    lambda config: compress.named(config.compress),
-    lambda config: faults.parse(config.faults, config.workers, 0),
+    _compress,
+    _faults,
     _different_runs,
     _equal_blocks,
     _batch,

@@ -53,6 +53,19 @@ def held(folder: pathlib.Path, make: bool = False) -> Iterator[None]:
                 path.unlink()  # while it is held: who opens it from now on makes a new one
 
 
+def owner(folder: pathlib.Path) -> str:
+    """Who has the folder: the process and its host; empty if nobody."""
+    try:
+        with (folder / NAME).open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read(200).strip() or "another command"
+    except OSError:  # no such file, or a file system without locks
+        return ""
+    return ""
+
+
 def _taken(path: pathlib.Path) -> TextIO:
     while True:
         file = path.open("a+")

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from ist_jax.checkpoint import reading
 from ist_jax.core.errors import InputError
 from ist_jax.run import faults, metrics
-from ist_jax.run.assemble import Job
+from ist_jax.run.job import Job
 from ist_jax.run.saving import RunCheckpoints
 from ist_jax.run.schedule import Schedule
 from ist_jax.run.signals import Stop, Stopped
@@ -21,6 +21,14 @@ from ist_jax.run.team import Team
 from ist_jax.run.watchdog import Watchdog
 from ist_jax.sharded.state import State
 from ist_jax.trainer import Report
+
+
+class Measurement(NamedTuple):
+    """A line of metrics, and what was measured: valid until the next round takes the state."""
+
+    line: dict[str, Any]
+    job: Job
+    state: State
 
 
 class RunContext(NamedTuple):
@@ -38,15 +46,16 @@ def run(
     seed: int,
     rounds: int,
     context: RunContext,
-    checkpoints: RunCheckpoints,
+    checkpoints: RunCheckpoints | None,
     found: dict[str, Any] | None,
-) -> Iterator[dict[str, Any]]:
-    """A line of metrics at round 0, every few rounds, and at the end.
+) -> Iterator[Measurement]:
+    """A measurement at round 0, every few rounds, and at the end.
 
     ``time/train_s`` is training alone, without evaluation and saving, and without compilation if
     the job's program was compiled before.
 
     Args:
+      checkpoints: where it is saved; nowhere if None.
       found: what ``RunCheckpoints.find`` found, to go on from; None to begin.
 
     Raises:
@@ -68,17 +77,18 @@ def run(
         new, active = done > begun or found is None, schedule.active_job(done)
         measuring = done % config.eval_every == 0 or done == rounds
         stopping = context.stop.asked() and done < rounds  # every process asks after every round
-        saving = new and (checkpoints.due(done) or stopping)
-        measured = None
+        saving = new and checkpoints and (checkpoints.due(done) or stopping)
+        accuracy = None
         if measuring or saving:
             loss = ledger.settle(state, done)
         if measuring and new:
-            measured = active.evaluate(state)
+            measured = loss | metrics.existing(active.evaluate(state))
             place = name, seed, done, done * batches.local_steps
             last_bytes = job.costs.bytes_once if done == rounds else 0
-            yield metrics_line(place, loss, measured, tally, schedule.flops(done), last_bytes)
-        if saving:
-            accuracy = measured["accuracy/test"] if measured else None
+            line = metrics_line(place, measured, tally, schedule.flops(done), last_bytes)
+            accuracy = line.get(metrics.ACCURACY)
+            yield Measurement(line, active, state)
+        if saving and checkpoints:
             checkpoints.save(active, state, tally.stored(), accuracy, last=stopping)
         if stopping:
             raise Stopped(f"{title} is saved after round {done}")
@@ -95,11 +105,11 @@ def run(
 
 
 def begin(
-    schedule: Schedule, seed: int, checkpoints: RunCheckpoints, found: dict[str, Any] | None
+    schedule: Schedule, seed: int, checkpoints: RunCheckpoints | None, found: dict[str, Any] | None
 ) -> tuple[State, Tally]:
     """The state and the sums that a run begins with, or goes on from."""
     active = schedule.active_job(found["round"] if found else 0)
-    if found is None:
+    if checkpoints is None or found is None:
         return active.state(seed), Tally()
     state = checkpoints.restore(found, active.trainer)
     return state, Tally.from_stored(found["about"]["tally"])
@@ -107,8 +117,7 @@ def begin(
 
 def metrics_line(
     place: tuple[str, int, int, int],
-    loss: dict[str, Any],
-    measured: dict[str, float],
+    measured: dict[str, Any],
     tally: Tally,
     flops: int,
     last_bytes: int,
@@ -117,12 +126,12 @@ def metrics_line(
 
     Args:
       place: method, seed, round and step.
+      measured: loss and measures.
       last_bytes: what is sent once, after the last round.
     """
     return {
         **dict(zip(("method", "seed", "round", "step"), place, strict=True)),
-        **loss,
-        **metrics.existing(measured),
+        **measured,
         "comm/bytes_sent": tally.sent + last_bytes,
         "comm/bytes_received": tally.received,
         "compute/flops": flops,

@@ -22,7 +22,8 @@ from ist_jax.checkpoint import Checkpoints
 from ist_jax.core import strict_json
 from ist_jax.core.errors import CheckpointError, InputError
 from ist_jax.models.gcn import ENDS
-from ist_jax.run import assemble, checks, compare, same_data, saving, training
+from ist_jax.run import assemble, checks, compare, folder, same_data, saving, training
+from ist_jax.run.job import Job
 from ist_jax.run.markdown import aligned, spread
 from ist_jax.run.schedule import Schedule
 
@@ -42,10 +43,10 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     """
     checks.check(config)
     try:
-        compare.same(config, (workdir / training.CONFIG).read_text(), str(workdir))
+        compare.same(config, (workdir / folder.CONFIG).read_text(), str(workdir))
     except OSError:
         raise InputError(f"{workdir} holds no run. Train one there first") from None
-    if not (workdir / training.SUMMARY).exists():
+    if not (workdir / folder.SUMMARY).exists():
         raise InputError(f"{workdir} holds a run that is not finished: train on with --resume")
     runs = [(name, seed) for name in config.methods for seed in config.seeds]
     kept = {(name, seed): _kept(config, workdir, f"{name}_{seed}") for name, seed in runs}
@@ -60,7 +61,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     for share in config.lottery.pruned:
         for job in jobs.values():
             tickets.widths(job.costs.widths, share)
-    path = workdir / training.LOTTERY
+    path = workdir / folder.LOTTERY
     before = [line for line in _known(path) if "method" in line]
     others = [line for line in before if (line["method"], line.get("seed")) not in runs]
     known = {tuple(map(line.get, KEY)): line for line in before if "pruned" in line}
@@ -97,7 +98,7 @@ class Tickets:
 
     def __init__(self, config: ConfigDict, data: Any, placed: dict[Mesh, Any]):
         self._config, self._data, self._placed = config, data, placed
-        self._jobs: dict[tuple[int, ...], assemble.Job] = {}
+        self._jobs: dict[tuple[int, ...], Job] = {}
 
     def asked(self, name: str, seed: int) -> list[tuple]:
         """The ``KEY`` of each small net of a method and seed."""
@@ -114,9 +115,7 @@ class Tickets:
         stay = pruning.at_random(jax.random.key(0), whole, dict.fromkeys(whole, share))
         return {group: ids.shape[-1] for group, ids in stay.items()}
 
-    def trained_on(
-        self, net: Any, job: assemble.Job, seed: int, share: float, by: str
-    ) -> dict[str, Any]:
+    def trained_on(self, net: Any, job: Job, seed: int, share: float, by: str) -> dict[str, Any]:
         """What a net comes to that is pruned, and what it comes to once it is trained on."""
         shares = dict.fromkeys(job.costs.widths, share)
         if by == "norms":
@@ -144,7 +143,7 @@ class Tickets:
         for share, job, seconds in zip(shares, jobs, zip(*turns, strict=True), strict=True):
             yield {"timed": share, "parameters": job.costs.net_parameters, "step_s": list(seconds)}
 
-    def _job(self, widths: dict[str, int]) -> assemble.Job:
+    def _job(self, widths: dict[str, int]) -> Job:
         size = tuple(widths.values())
         if size not in self._jobs:
             self._jobs[size] = assemble.build(
@@ -185,9 +184,7 @@ def _kept(config: ConfigDict, workdir: pathlib.Path, name: str) -> Checkpoints:
     return kept
 
 
-def _nets(
-    job: assemble.Job, kept: Checkpoints, seed: int, config: ConfigDict
-) -> Iterator[tuple[int, Any]]:
+def _nets(job: Job, kept: Checkpoints, seed: int, config: ConfigDict) -> Iterator[tuple[int, Any]]:
     """The net as it began and in each checkpoint, and the rounds it was trained for."""
     schedule = Schedule(job, config.warm_up)
     first = schedule.active_job(0)

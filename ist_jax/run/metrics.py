@@ -12,7 +12,8 @@ from ist_jax.core import strict_json
 Line = dict[str, Any]
 UNWRITTEN = "metrics.new"  # lines that are about to take the file's place
 WHOLE = ("seed", "round", "step")
-NUMBERS = (*WHOLE, "accuracy/test", "comm/bytes_sent", "compute/flops", "time/train_s")
+NUMBERS = (*WHOLE, "comm/bytes_sent", "compute/flops", "time/train_s")
+ACCURACY = "accuracy/test"  # absent where nothing is classified
 
 
 def parse(text: str) -> Line:
@@ -27,7 +28,7 @@ def parse(text: str) -> Line:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(line, dict) or not isinstance(line.get("method"), str):
         raise ValueError("it names no method")
-    for key in NUMBERS:
+    for key in (*NUMBERS, *([ACCURACY] if ACCURACY in line else [])):
         value = line.get(key)
         if type(value) is not int and (key in WHOLE or type(value) is not float):
             raise ValueError(f"{key} is missing, or no number")

@@ -28,7 +28,7 @@ class Progress:
         left = f"{gone * (1 - share) / share:4.0f} s left" if share > 0.01 else "   ? s left"
         text = (
             f"{share:4.0%} {left}  {line['method']:<14} seed {line['seed']}  "
-            f"round {line['round']:>4}  accuracy {line['accuracy/test']:.4f}"
+            f"round {line['round']:>4}  {_measured(line)}"
         )
         if self._live:
             print(f"\r{text}", end="", file=sys.stderr, flush=True)
@@ -40,6 +40,14 @@ class Progress:
             print(file=sys.stderr)
         if effort.begun:
             print(effort.in_words(time.monotonic() - self._started), file=sys.stderr)
+
+
+def _measured(line: dict) -> str:
+    """The first of these that there is."""
+    for key in ("accuracy/test", "loss/test", "loss/train"):
+        if key in line:
+            return f"{key.removesuffix('/test')} {line[key]:.4f}"
+    return ""
 
 
 def tensorboards(folder: pathlib.Path, wanted: bool) -> Boards:

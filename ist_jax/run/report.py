@@ -100,7 +100,7 @@ def table(folders: list[pathlib.Path]) -> str:
 
 
 def plan_table(plans: dict, rounds: int) -> str:
-    """What each method will cost, as a Markdown table; ``plans`` are ``assemble.Costs``."""
+    """What each method will cost, as a Markdown table; ``plans`` are ``job.Costs``."""
     rows = [
         [
             "method",

@@ -15,7 +15,7 @@ from ist_jax.checkpoint import Checkpoints, reading
 from ist_jax.core import paths
 from ist_jax.core.errors import CheckpointError, InputError
 from ist_jax.run import compare
-from ist_jax.run.assemble import Job
+from ist_jax.run.job import Job
 from ist_jax.run.team import Team
 from ist_jax.sharded.state import State
 from ist_jax.trainer import Trainer

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ist_jax.run.assemble import Job
+from ist_jax.run.job import Job
 from ist_jax.sharded.state import State
 
 

@@ -4,7 +4,6 @@ import contextlib
 import os
 import pathlib
 import platform
-import shutil
 import time
 from typing import Any
 
@@ -15,18 +14,26 @@ from ist_jax import data as datasets
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
 from ist_jax.cost import timing
-from ist_jax.run import assemble, checks, compare, curves, lock, loop, report, same_data, saving
+from ist_jax.run import (
+    assemble,
+    checks,
+    curves,
+    folder,
+    lock,
+    loop,
+    report,
+    same_data,
+    saving,
+)
+from ist_jax.run.folder import FIGURE, METRICS, SUMMARY, TENSORBOARD
+from ist_jax.run.job import Job
 from ist_jax.run.loop import RunContext
-from ist_jax.run.metrics import UNWRITTEN, Metrics
+from ist_jax.run.metrics import Metrics
 from ist_jax.run.progress import Boards, Progress, tensorboards
 from ist_jax.run.signals import Stop
 from ist_jax.run.team import Team
 from ist_jax.run.watchdog import Watchdog
 
-CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
-LOTTERY = "lottery.jsonl"  # of the command lottery, about the run
-FIGURE, TENSORBOARD = report.FIGURES[0], "tensorboard"
-FILES = (CONFIG, METRICS, UNWRITTEN, SUMMARY, LOTTERY, *report.FIGURES)  # of a run folder
 A_DAY = 24 * 3600  # seconds to wait for a process that reads data or checks a checkpoint
 ALONE = Team()
 
@@ -68,23 +75,23 @@ def run(
                     until_the_end.enter_context(lock.held(workdir, make=True))
                 if resume:
                     same_data.check_data(config, workdir, data.sha256)
-                claim(workdir, config, overwrite, resume)
-        with Stop(team.size > 1) as stop, Watchdog(config.round_timeout_s, team) as watchdog:
-            context = RunContext(config, team, stop, watchdog)
-            rounds = assemble.rounds(config, data)
-            train(jobs, rounds, workdir, data.sha256, context, boards, overwrite, resume)
+                folder.claim(workdir, config, overwrite, resume)
+        rounds = assemble.rounds(config, data)
+        train(config, jobs, rounds, workdir, data.sha256, team, boards, overwrite, resume)
         if team.first:
             summarise(config, data, jobs, workdir, command)
+            print(report.table([workdir]))
+            print(f"\nfigure: {curves.figure([workdir], workdir / FIGURE)}")
 
 
 def summarise(
     config: ConfigDict,
     data: Any,
-    jobs: dict[str, assemble.Job],
+    jobs: dict[str, Job],
     workdir: pathlib.Path,
     command: str = "",
 ) -> None:
-    """Writes and prints what a finished run came to."""
+    """Writes what a finished run came to."""
     summary = {
         "config": config.to_dict(),
         "plans": {name: job.costs._asdict() for name, job in jobs.items()},
@@ -96,6 +103,7 @@ def summarise(
             "train": data.examples,
             "test": len(data.test_x),
             "classes": data.classes,
+            **_example(data.train_x),
             "skipped": data.skipped,
             "sha256": data.sha256,
         },
@@ -109,21 +117,42 @@ def summarise(
     }
     text = strict_json.dumps(summary, SUMMARY, indent=2, default=str)
     (workdir / SUMMARY).write_text(text + "\n")
-    print(report.table([workdir]))
-    print(f"\nfigure: {curves.figure([workdir], workdir / FIGURE)}")
+
+
+def _example(x: Any) -> dict[str, Any]:
+    """Shape and dtype of an input, where it is an array."""
+    if not hasattr(x, "shape"):
+        return {}
+    return {"shape": list(x.shape[1:]), "dtype": str(x.dtype)}
 
 
 def train(
-    jobs: dict[str, assemble.Job],
+    config: ConfigDict,
+    jobs: dict[str, Job],
     rounds: int,
     workdir: pathlib.Path,
     data: str,
-    context: RunContext,
+    team: Team,
     boards: Boards,
     overwrite: bool,
     resume: bool,
 ) -> None:
     """Every method with every seed, one after another; ``data`` is the digest of what they see."""
+    with Stop(team.size > 1) as stop, Watchdog(config.round_timeout_s, team) as watchdog:
+        context = RunContext(config, team, stop, watchdog)
+        _train(context, jobs, rounds, workdir, data, boards, overwrite, resume)
+
+
+def _train(
+    context: RunContext,
+    jobs: dict[str, Job],
+    rounds: int,
+    workdir: pathlib.Path,
+    data: str,
+    boards: Boards,
+    overwrite: bool,
+    resume: bool,
+) -> None:
     config, team = context.config, context.team
     for name, job in jobs.items():  # a round each, thrown away: no clock below sees a compilation
         loop.try_out(job, name, config, team)
@@ -140,7 +169,7 @@ def train(
             continue
         metrics.cut(name, seed, found["round"] if found else -1)
         board = boards(f"{name}_{seed}")
-        for line in loop.run(jobs[name], name, seed, rounds, context, checkpoints, found):
+        for line, *_ in loop.run(jobs[name], name, seed, rounds, context, checkpoints, found):
             with checkpoints.stop_or_go_on():
                 metrics.write(line)
             board(line)
@@ -192,56 +221,3 @@ def dry_run(config: ConfigDict) -> str:
     compute = {name: config.local_steps * job.step_s() for name, job in jobs.items()}
     exchanged = {name: job.exchanged() for name, job in jobs.items()}
     return f"{text}\n\n{report.time_table(compute, exchanged, link)}"
-
-
-def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bool) -> None:
-    """Takes the run folder; a run that is in it already goes on, or is replaced, if asked.
-
-    Raises:
-      InputError: the folder holds a run, or another one than is to go on, or something else; or it
-        cannot be written.
-    """
-    metrics = workdir / METRICS
-    try:
-        _look(workdir, overwrite, resume)
-        if resume and (workdir / CONFIG).exists():
-            compare.same(config, (workdir / CONFIG).read_text(errors="replace"), str(workdir))
-        for old in (SUMMARY, FIGURE):
-            (workdir / old).unlink(missing_ok=True)
-        if not resume:
-            for folder in (TENSORBOARD, saving.FOLDER):
-                shutil.rmtree(workdir / folder, ignore_errors=True)
-            (workdir / LOTTERY).unlink(missing_ok=True)
-            metrics.write_text("")
-        metrics.touch()
-        (workdir / CONFIG).write_text(compare.as_json(config, indent=2) + "\n")
-    except OSError as error:
-        raise InputError(f"--workdir={workdir} cannot be written: {error}") from None
-
-
-def _look(workdir: pathlib.Path, overwrite: bool, resume: bool) -> None:
-    """Complains about what a folder holds."""
-    folders = {TENSORBOARD, saving.FOLDER}
-    ours = {*FILES, *folders}
-    names = {path.name for path in workdir.iterdir()} - {lock.NAME}
-    strangers = sorted(names if CONFIG not in names else names - ours)
-    if METRICS not in names and strangers:
-        raise InputError(f"{workdir} holds {strangers[0]} and no run. Choose a new --workdir.")
-    for name in sorted(names & ours):
-        if (workdir / name).is_dir() != (name in folders):
-            raise InputError(
-                f"{workdir / name} must be a {'folder' if name in folders else 'file'}"
-            )
-    measured = METRICS in names and (workdir / METRICS).stat().st_size > 0
-    saved = saving.FOLDER in names and any((workdir / saving.FOLDER).iterdir())
-    if resume and saved and not measured:
-        raise InputError(
-            f"{workdir} holds checkpoints, but {METRICS} is empty or missing: a run cannot go on "
-            f"without its measurements. Put {METRICS} back, or start again (--overwrite)."
-        )
-    if (measured or saved or SUMMARY in names) and not (overwrite or resume):
-        kind = "a finished" if SUMMARY in names else "an interrupted"
-        raise InputError(
-            f"{workdir} holds {kind} run. Choose another --workdir, go on with it (--resume), "
-            "or replace it (--overwrite)."
-        )

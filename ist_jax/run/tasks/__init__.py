@@ -12,8 +12,9 @@ from ist_jax.core.errors import InputError
 from ist_jax.data.clusters import Nodes
 from ist_jax.data.sources.xmc import MultiLabel
 from ist_jax.method import Method
+from ist_jax.run.job import Task
 from ist_jax.run.tasks import classification, many_labels, nodes
-from ist_jax.run.tasks.task import Task, method_of
+from ist_jax.run.tasks.task import method_of
 
 OTHERS = {MultiLabel: "xmc", Nodes: "graph"}  # the model of a data set that is no Dataset
 

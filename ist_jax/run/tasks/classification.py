@@ -1,24 +1,18 @@
 """Examples with one label each."""
 
+import functools
 from typing import Any
 
-import flax.linen as nn
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from ist_jax import depth
 from ist_jax.core import by_name
-from ist_jax.cost import program
 from ist_jax.data import Dataset
 from ist_jax.method import Method
-from ist_jax.models import MODELS, normalise
-from ist_jax.models.ensemble import MEMBERS, Ensemble
+from ist_jax.models import MODELS
+from ist_jax.run.job import Compiled, OfNet, Task
+from ist_jax.run.tasks import labelled
 from ist_jax.run.tasks import task as parts
-from ist_jax.run.tasks.task import WIDEST, Compiled, OfNet, Task
 from ist_jax.tasks import classification
-
-EVALUATED = 2000  # examples that are evaluated together, at most
 
 
 def task(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
@@ -32,37 +26,20 @@ def task(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
         affine=config.model.affine,
         logits=config.model.logits,
     )
-    if how.meant.members:
-        model = Ensemble(model, {MEMBERS: count}, config.normalise)
-    shape = data.train_x.shape[1:]
-    some = data.train_x[: config.statistics_examples]
-    whole = model
-    scales = config.normalise == "scale"  # while it trains
-    if how.meant.scaled and count > 1 and not scales:
-        whole = model.clone(gains=depth.mean_shares(how.draw, model.widths, count))
-
-    def measure(compiled: Compiled, statistics: OfNet) -> OfNet:
-        batch = _at_once(model, data.train_x[:1])
-        return _accuracies(whole, statistics, config.top, batch, compiled, data)
-
-    return Task(
-        model=model,
-        first=data.train_x[:1],
-        external={},
-        loss=classification.cross_entropy,
-        batches=lambda seed, own: parts.batches(config, data, count, seed, own),
-        statistics=lambda compiled: normalise.recompute(whole, some, compiled),
-        measure=measure,
-        gains=getattr(whole, "gains", {}),
-        example={
-            "x": jax.ShapeDtypeStruct((config.data.batch, *shape), data.train_x.dtype),
-            "y": jax.ShapeDtypeStruct((config.data.batch,), np.int32),
-        },
+    return labelled.task(
+        how,
+        count,
+        model,
+        classification.cross_entropy,
+        lambda seed, own: parts.batches(config, data, count, seed, own),
+        data.train_x[: config.statistics_examples],
+        labelled.shapes(data.train_x, data.train_y, config.data.batch),
+        functools.partial(_accuracies, config.top, data),
     )
 
 
 def _accuracies(
-    model: nn.Module, statistics: OfNet, top: int, batch: int, compiled: Compiled, data: Dataset
+    top: int, data: Dataset, model: Any, statistics: OfNet, batch: int, compiled: Compiled
 ) -> OfNet:
     """Of a net: the share of test examples whose label is the likeliest, and among the ``top``."""
     tops = sorted({1, top})
@@ -71,12 +48,3 @@ def _accuracies(
     return lambda net: {
         names[k]: share for k, share in evaluate(net, data.test_x, data.test_y).items()
     }
-
-
-def _at_once(model: nn.Module, first: np.ndarray) -> int:
-    """How many examples like the first may be evaluated together."""
-    key = jax.random.key(0)
-    params = jax.eval_shape(lambda: model.init(key, first, train=True))
-    many = jax.ShapeDtypeStruct((EVALUATED, *first.shape[1:]), first.dtype)
-    forward: Any = lambda params, x: model.apply(params, x, train=True, rngs={"dropout": key})
-    return max(1, min(EVALUATED, EVALUATED * WIDEST // program.widest(forward, params, many)))

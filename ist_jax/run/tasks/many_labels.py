@@ -14,8 +14,8 @@ from ist_jax.data.sources.xmc import MultiLabel
 from ist_jax.method import Method
 from ist_jax.models import normalise
 from ist_jax.models.xmc import XMC
+from ist_jax.run.job import WIDEST, Compiled, OfNet, Task
 from ist_jax.run.tasks import task as parts
-from ist_jax.run.tasks.task import WIDEST, Compiled, OfNet, Task
 from ist_jax.tasks import many_labels
 
 AT_ONCE = 500  # examples that are evaluated together, at most

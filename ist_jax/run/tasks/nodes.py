@@ -11,8 +11,8 @@ from ist_jax.data.clusters import Nodes
 from ist_jax.method import Method
 from ist_jax.models import message_passing
 from ist_jax.models.gcn import ENDS, GraphNet
+from ist_jax.run.job import Task
 from ist_jax.run.tasks import task as parts
-from ist_jax.run.tasks.task import Task
 from ist_jax.tasks import nodes
 
 

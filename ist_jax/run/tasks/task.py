@@ -1,53 +1,18 @@
 """What a method trains, and what every kind of task makes it of: the config's net and batches."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
-from flax.core import FrozenDict
 from ml_collections import ConfigDict
 
 from ist_jax import method, partition
 from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.data import Batches
-from ist_jax.local import Loss
 from ist_jax.method import Method
 from ist_jax.models.gcn import ENDS
-
-WIDEST = 2**26  # numbers in an array that an evaluation computes, 256 MiB
-
-Compiled = Callable[..., Any]
-OfNet = Callable[[Any], dict[str, Any]]
-
-
-class Task(NamedTuple):
-    """What a method trains.
-
-    Attributes:
-      model: the whole net.
-      first: what it is initialised with.
-      external: the groups whose neurons come with the batches, and a worker's slots of each.
-      loss: of a subnet's model.
-      batches: of a seed and the workers wanted.
-      statistics: with a way to compile, a net's that it is evaluated with; none of some nets.
-      measure: with a way to compile and the net's statistics, what is measured of a net.
-      example: shapes of one local step's batch.
-      common: what every step sees beside its batch (``ist_jax.build``), or None.
-      gains: of the model where it is evaluated.
-    """
-
-    model: nn.Module
-    first: Any
-    external: Mapping[str, int]
-    loss: Callable[[nn.Module], Loss]
-    batches: Callable[[int, Sequence[int]], Any]
-    statistics: Callable[[Compiled], OfNet]
-    measure: Callable[[Compiled, OfNet], OfNet]
-    example: Any
-    common: Any = None
-    gains: Mapping[str, float] = FrozenDict()
 
 
 def method_of(config: ConfigDict, name: str) -> Method:

@@ -1,0 +1,87 @@
+"""A stranger's model, of whatever framework, made ready for the library."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.nnx as nnx
+import jax
+
+from ist_jax import axes
+from ist_jax.core import probes
+from ist_jax.core.errors import InputError
+from ist_jax.models import nnx as our_nnx
+from ist_jax.models.functions import Functions, keywords
+
+
+def of(
+    model: Any, example: Any, widths: Mapping[str, int] | None = None, normalise: str | None = None
+) -> Any:
+    """A stranger's model, ready to be asked.
+
+    Args:
+      model: a module of Linen or NNX with an attribute ``widths``, or a function of the widths.
+      example: inputs ``[B, ...]``, or their shapes.
+      widths: of each group, for a function; of a module they are its own.
+      normalise: how it is to normalise, if it takes ``normalise``; as it does if None.
+
+    Raises:
+      InputError: no model, no widths, or a policy that the model does not know.
+    """
+    if isinstance(model, nn.Module):
+        return _linen(model, example, widths, normalise)
+    if isinstance(model, nnx.Module):
+        _check_normalise(False, normalise, model)
+        return _nnx(model)
+    if not callable(model):
+        raise InputError(
+            "a model is a module of Linen or NNX, or a function of the widths that returns (init, "
+            f"apply); found {type(model).__name__}"
+        )
+    if not widths:
+        raise InputError('a function of the widths needs widths={"group": neurons, ...}')
+    _check_normalise("normalise" in keywords(model), normalise, model)
+    more = {} if normalise is None else {"normalise": normalise}
+    return Functions(model, widths, example, **more)
+
+
+def _linen(
+    model: nn.Module, example: Any, widths: Mapping[str, int] | None, normalise: str | None
+) -> Any:
+    _check_normalise(hasattr(model, "normalise"), normalise, model)
+    if not hasattr(model, "widths"):
+        raise InputError(
+            f"{type(model).__name__} has no attribute widths, {{group: neurons}}, to take other "
+            "widths by. Give it one, or give a function of the widths that returns the module"
+        )
+    changed: dict[str, Any] = {"normalise": normalise, "widths": widths and dict(widths)}
+    model = model.clone(**{key: value for key, value in changed.items() if value is not None})
+    if "train" in keywords(model.__call__):
+        variables = jax.eval_shape(
+            lambda key: model.init({"params": key, "dropout": key}, example, train=True),
+            jax.random.key(0),
+        )
+        if any(map(probes.is_box, jax.tree.leaves(variables, is_leaf=probes.is_box))):
+            return model
+    return Functions(lambda widths: model.clone(widths=widths), model.widths, example)
+
+
+def _nnx(model: nnx.Module) -> Functions:
+    params, names, merge = our_nnx.split(model)
+    widths = axes.widths(params, names)
+    if not widths:
+        raise InputError(
+            f"no axis of {type(model).__name__} has a name. Name them (nnx.with_partitioning), or "
+            "give a function of the widths"
+        )
+    init, apply = lambda key: params, lambda params, x: merge(params)(x)
+    return Functions(lambda widths: (init, apply), widths, names=names)
+
+
+def _check_normalise(takes: bool, normalise: str | None, model: Any) -> None:
+    if normalise is not None and not takes:
+        name = getattr(model, "__name__", type(model).__name__)
+        raise InputError(
+            f"normalise={normalise!r}, but {name} takes no normalise, so it would stay as it is. "
+            "Leave normalise out, or have the model take it"
+        )

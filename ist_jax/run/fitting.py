@@ -1,0 +1,71 @@
+"""One job, trained in memory or in a run folder."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ist_jax.checkpoint import Checkpoints
+from ist_jax.data.dataset import Dataset
+from ist_jax.run import folder, lock, loop, report, same_data, saving, training
+from ist_jax.run.job import Job
+from ist_jax.run.loop import RunContext
+from ist_jax.run.progress import Progress
+from ist_jax.run.signals import Stop
+from ist_jax.run.team import Team
+from ist_jax.run.watchdog import Watchdog
+from ist_jax.sharded.state import State
+
+Line = dict[str, Any]
+See = Callable[[Line], Any]
+ALONE = Team()
+
+
+def in_memory(config: ConfigDict, job: Job, see: See, progress: bool) -> tuple[State, list[Line]]:
+    """The state after the last round, and all measurements; each of them is seen at once."""
+    name, seed, rounds = config.methods[0], config.seeds[0], config.rounds
+    watchdog = Watchdog(config.round_timeout_s, ALONE)
+    shown, lines = Progress([1]), []
+    loop.try_out(job, name, config, ALONE)
+    with watchdog:
+        context = RunContext(config, ALONE, Stop(), watchdog)
+        for measured in loop.run(job, name, seed, rounds, context, None, None):
+            lines.append(measured.line)
+            see(measured.line)
+            if progress:
+                shown.show(0, measured.line["round"] / rounds, measured.line)
+    return measured.state, lines
+
+
+def in_folder(
+    config: ConfigDict,
+    job: Job,
+    see: See,
+    data: Dataset,
+    workdir: pathlib.Path,
+    overwrite: bool,
+    resume: bool,
+) -> tuple[State, list[Line]]:
+    """The same, saved as the command line does, and read back from the last checkpoint.
+
+    Raises:
+      InputError: the folder is in use, or holds something else.
+      Stopped: a signal asked for it, and the run is saved.
+    """
+    name, seed, there = config.methods[0], config.seeds[0], os.path.isdir(workdir)
+    with contextlib.ExitStack() as until_the_end:
+        until_the_end.enter_context(lock.held(workdir, make=not there))
+        if resume:
+            same_data.check_data(config, workdir, data.sha256)
+        folder.claim(workdir, config, overwrite, resume)
+        jobs, boards = {name: job}, lambda run: see
+        training.train(
+            config, jobs, config.rounds, workdir, data.sha256, ALONE, boards, overwrite, resume
+        )
+        training.summarise(config, data, jobs, workdir)
+    kept = Checkpoints(f"{saving.folder(config, workdir)}/{name}_{seed}")
+    state = kept.restore(kept.check(config.rounds), job.trainer.shapes)
+    return job.trainer.resume(state), report.read(workdir / folder.METRICS)[name, seed]

@@ -1,0 +1,98 @@
+"""A model and examples of one's own: what ``ist_jax.fit`` learns."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ist_jax import method, partition
+from ist_jax.data import arrays
+from ist_jax.data.dataset import Dataset
+from ist_jax.method import Method
+from ist_jax.run.job import Compiled, OfNet, Task
+from ist_jax.run.tasks import labelled
+from ist_jax.run.tasks import task as parts
+from ist_jax.tasks import supervised
+from ist_jax.tasks.supervised import Kind
+
+
+class Examples(NamedTuple):
+    """What is learnt from, and measured on.
+
+    Attributes:
+      x, y: some training examples, for shapes and for the statistics of the whole net.
+      batches: of a seed and the workers wanted.
+      batch: B, examples in each.
+      about: the data set; its test examples are measured on, if there are any.
+    """
+
+    x: Any
+    y: Any
+    batches: Callable[[int, Sequence[int]], Any]
+    batch: int
+    about: Dataset
+
+
+def examples(config: ConfigDict, train: Any, test: Any, count: int) -> Examples:
+    """Of a data set, arrays ``(x, y)``, or a function of (worker, step).
+
+    Raises:
+      InputError: as ``arrays.dataset`` and ``Batches``.
+    """
+    if callable(train):
+        return _of_function(config, train, test, count)
+    data = train
+    if not isinstance(train, Dataset):
+        data = arrays.dataset(train, test)
+    elif test is not None:
+        test_x, test_y = arrays.dataset(test)[1:3]
+        data = train._replace(test_x=test_x, test_y=test_y, sha256="").checked()
+    some = slice(config.statistics_examples)
+    batches = lambda seed, own: parts.batches(config, data, count, seed, own)
+    return Examples(data.train_x[some], data.train_y[some], batches, config.data.batch, data)
+
+
+def _of_function(config: ConfigDict, draw: Any, test: Any, count: int) -> Examples:
+    first = arrays.drawn(draw, 0, 0)
+    steps = -(-config.statistics_examples // (count * len(first["x"])))
+    some = [arrays.drawn(draw, worker, step) for step in range(steps) for worker in range(count)]
+    x, y = (np.concatenate([one[name] for one in some]) for name in ("x", "y"))
+    data = arrays.dataset((x, y), test)._replace(name="function", sha256="")
+    batches = lambda seed, own: arrays.FromFunction(draw, config.local_steps, own)
+    return Examples(x, y, batches, len(first["x"]), data)
+
+
+def narrow(model: Any, how: Method, workers: int) -> Any:
+    """The net that a method is meant for: as it is, or as wide as a subnet."""
+    if not how.meant.narrow:
+        return model
+    cut = method.named(how.meant.narrow).draw
+    widths = partition.sub_widths(cut, dict(model.widths), workers)
+    return model.clone(widths=widths)
+
+
+def task(how: Method, count: int, model: Any, kind: Kind, given: Examples) -> Task:
+    """The task of ``count`` workers."""
+    return labelled.task(
+        how,
+        count,
+        model,
+        functools.partial(supervised.loss_of, kind=kind),
+        given.batches,
+        given.x,
+        labelled.shapes(given.x, given.y, given.batch),
+        functools.partial(_measure, kind, given.about),
+    )
+
+
+def _measure(
+    kind: Kind, data: Dataset, model: Any, statistics: OfNet, batch: int, compiled: Compiled
+) -> OfNet:
+    if not len(data.test_x):
+        return lambda net: {}
+    evaluate = supervised.measures(model, statistics, kind, batch, compiled)
+    return lambda net: {
+        f"{name}/test": value for name, value in evaluate(net, data.test_x, data.test_y).items()
+    }
