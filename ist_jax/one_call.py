@@ -65,6 +65,7 @@ def fit(
     widths: Mapping[str, int] | None = None,
     normalise: str | None = None,
     sequences: Collection[str] = (),
+    took_part: Callable[[int], Any] | None = None,
     seed: int = 0,
     mesh: Mesh | None = None,
     workdir: str | pathlib.Path | None = None,
@@ -92,6 +93,7 @@ def fit(
       normalise: ``"standardise"``, ``"scale"`` or ``"none"``, for a model that takes it; as the
         model does if None.
       sequences: groups whose members have an order, as the blocks of a stage.
+      took_part: ``number of a round -> bool[S]``; the others are as if they were not there.
       seed: of the first net, the draws and the batches.
       mesh: devices (``ist_jax.mesh``); one if None.
       workdir: a run folder, for checkpoints and metrics; nothing is written if None. ``resume``
@@ -116,6 +118,9 @@ def fit(
         config = _config(how, seed, batch, settings)
         count = how.workers or workers
         given = own.examples(config, train, test, count)
+        if took_part is not None:
+            given = own.with_absent(given, took_part)
+            config.on_worker_failure = "drop"
         net = own.narrow(frameworks.of(model, given.x[:1], widths, normalise), how, workers)
         kind = supervised.kind_of(given.y) if loss is None else Kind(loss)
         rule = optimizer or optax.sgd(0.1)

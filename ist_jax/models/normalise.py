@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 from ist_jax.core.errors import InputError
 
 PyTree = Any
+Model = Any  # a module of Linen, or ``functions.Functions`` in its place
 POLICIES = ("standardise", "scale", "none")
 FEWEST_EXAMPLES = 256
 
@@ -74,7 +75,7 @@ class Standardise(nn.Module):
         return (x - mean) * factor
 
 
-def statistics(model: nn.Module, params: PyTree, x: PyTree) -> PyTree:
+def statistics(model: Model, params: PyTree, x: PyTree) -> PyTree:
     """The whole net's statistics over training examples, to evaluate it with.
 
     One forward pass over all of ``x`` at once: each layer's statistics are exactly those that the
@@ -95,7 +96,7 @@ def statistics(model: nn.Module, params: PyTree, x: PyTree) -> PyTree:
 
 
 def recompute(
-    model: nn.Module, statistics_from: Any, compiled: Callable[..., Any] = jax.jit
+    model: Model, statistics_from: Any, compiled: Callable[..., Any] = jax.jit
 ) -> Callable[[PyTree], PyTree]:
     """``params -> statistics(model, params, statistics_from)``, in a program of its own.
 
@@ -109,7 +110,7 @@ def recompute(
     return lambda params: found(params, statistics_from)
 
 
-def subnet(model: nn.Module, widths: Mapping[str, int]) -> nn.Module:
+def subnet(model: Model, widths: Mapping[str, int]) -> Model:
     """The model of a subnet: the same layers, narrower, and under ``scale`` their gains.
 
     Args:

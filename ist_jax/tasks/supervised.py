@@ -91,17 +91,17 @@ def measures(
     def sums(params, statistics, x, y):
         outputs: Any = model.apply({**params, **statistics}, x, train=False)
         y = jnp.asarray(y)
-        found = {"loss": kind.loss(outputs, y).mean()}
+        found = {"loss": kind.loss(outputs, y).mean() * len(x)}
         if kind.right is not None:
-            found["accuracy"] = kind.right(outputs, y).mean()
-        return {name: value * len(x) for name, value in found.items()}
+            right = kind.right(outputs, y)
+            found["accuracy"] = right.sum() / (right.size // len(x))
+        return found
 
     def evaluate(params: PyTree, x: Any, y: Any) -> dict[str, float]:
         statistics = recompute(params)
         starts = range(0, len(x), batch)
         found = [sums(params, statistics, x[i : i + batch], y[i : i + batch]) for i in starts]
-        names = found[0]
-        return {name: float(sum(np.float64(one[name]) for one in found)) / len(x) for name in names}
+        return {key: sum(float(part[key]) for part in found) / len(x) for key in found[0]}
 
     return evaluate
 

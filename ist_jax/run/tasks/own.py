@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ist_jax import method, partition
+from ist_jax.core.errors import InputError
 from ist_jax.data import arrays
 from ist_jax.data.dataset import Dataset
 from ist_jax.method import Method
@@ -62,6 +63,35 @@ def _of_function(config: ConfigDict, draw: Any, test: Any, count: int) -> Exampl
     data = arrays.dataset((x, y), test)._replace(name="function", sha256="")
     batches = lambda seed, own: arrays.FromFunction(draw, config.local_steps, own)
     return Examples(x, y, batches, len(first["x"]), data)
+
+
+class TookPart:
+    """Batches of which some workers' are as if they could not be read: those do not take part.
+
+    Args:
+      batches: of the workers wanted.
+      present: ``number of the round -> bool[S]``.
+    """
+
+    def __init__(self, batches: Any, present: Callable[[int], Any]):
+        self._batches, self._present = batches, present
+        self.local_steps, self.of = batches.local_steps, batches.of
+
+    def __call__(self, number: int, lost: dict[int, str]) -> dict[str, Any]:
+        """As ``Batches``; ``lost`` takes those who do not take part."""
+        present = np.asarray(self._present(number))
+        if present.dtype != bool or present.shape != (len(self.of),):
+            raise InputError(
+                f"took_part({number}) must be bool[{len(self.of)}], found {present.dtype}"
+                f"{list(present.shape)}"
+            )
+        lost |= {self.of[n]: "took_part" for n in np.flatnonzero(~present)}
+        return self._batches(number, lost)
+
+
+def with_absent(given: Examples, present: Callable[[int], Any]) -> Examples:
+    """The same, of which in a round only those workers take part that are present."""
+    return given._replace(batches=lambda seed, own: TookPart(given.batches(seed, own), present))
 
 
 def narrow(model: Any, how: Method, workers: int) -> Any:
