@@ -14,15 +14,14 @@ from typing import Any
 import jax
 import optax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from ist_jax import method as methods
-from ist_jax.core import by_name, order, paths
+from ist_jax.core import order, paths
 from ist_jax.core.errors import InputError
 from ist_jax.method import Method
 from ist_jax.models import frameworks
 from ist_jax.models import normalise as normalisation
-from ist_jax.run import checks, fitting, job, saved_run, schema
+from ist_jax.run import fitting, job, saved_run
 from ist_jax.run.job import Job
 from ist_jax.run.tasks import labelled, own
 from ist_jax.run.trained import Run
@@ -32,21 +31,6 @@ from ist_jax.tasks.supervised import Kind
 
 PyTree = Any
 Line = dict[str, Any]
-SETTINGS = (  # top-level keys of a config that are arguments too
-    "workers",
-    "local_steps",
-    "rounds",
-    "warm_up",
-    "compress",
-    "optimizer_state",
-    "on_worker_failure",
-    "on_nonfinite",
-    "faults",
-    "round_timeout_s",
-    "eval_every",
-    "statistics_examples",
-)
-OF_DATA = ("split", "skew")  # those that a config keeps under ``data``
 FEW = 8  # examples that the order of neurons is looked at with
 
 
@@ -112,43 +96,32 @@ def fit(
         run = ist_jax.fit(MLP({"hidden0": 256}, classes=10), (x, y), (test_x, test_y), workers=4)
         run.predict(x[:1]).argmax(-1)
     """
+    how = methods.named(method) if isinstance(method, str) else method
+    settings |= {"workers": workers, "rounds": rounds, "local_steps": local_steps}
+    tell = lambda line: [callback(line) for callback in callbacks]
     with _in_words_of_arguments():
-        how = methods.named(method) if isinstance(method, str) else method
-        settings |= {"workers": workers, "rounds": rounds, "local_steps": local_steps}
-        config = _config(how, seed, batch, settings)
+        config = fitting.config(how, seed, batch, settings)
         count = how.workers or workers
-        given = own.examples(config, train, test, count)
-        if took_part is not None:
-            given = own.with_absent(given, took_part)
-            config.on_worker_failure = "drop"
+        given = own.examples(config, train, test, count, took_part)
         net = own.narrow(frameworks.of(model, given.x[:1], widths, normalise), how, workers)
         kind = supervised.kind_of(given.y) if loss is None else Kind(loss)
-        rule = optimizer or optax.sgd(0.1)
         devices = mesh or placement.mesh(count, jax.local_devices()[:1])
 
         def make(how: Method) -> Job:
             task = own.task(how, count, net, kind, given)
-            return job.make(config, task, how, rule, devices, {})
+            return job.make(config, task, how, optimizer or optax.sgd(0.1), devices, {})
 
         made = job.with_warm_up(config, make, how, rounds)
         check_order(net, given.x[:FEW], made, sequences)
-        tell = lambda line: [callback(line) for callback in callbacks]
         if workdir is None:
             state, lines = fitting.in_memory(config, made, tell, progress)
         else:
             place, about = paths.expanded(str(workdir), "workdir"), given.about
             state, lines = fitting.in_folder(config, made, tell, about, place, overwrite, resume)
-    return Run(
-        how.name,
-        seed,
-        made.whole,
-        lambda: (made.trainer.whole(state).params, made.statistics(state)),
-        lines,
-        (given.x.shape[1:], given.x.dtype),
-        labelled.at_once(net, given.x[:1]),
-        made.trainer,
-        state,
-    )
+    found = lambda: (made.trainer.whole(state).params, made.statistics(state))
+    example = given.x.shape[1:], given.x.dtype
+    batch = labelled.at_once(made.whole, given.x[:1])
+    return Run(how.name, seed, made.whole, found, lines, example, batch, made.trainer, state)
 
 
 def load(
@@ -196,23 +169,6 @@ def check_order(net: Any, x: Any, made: Job, sequences: Collection[str]) -> None
     rest = {*sequences, *getattr(net, "sequences", ()), *(set(made.costs.widths) - cut)}
     whole = made.trainer.plan.net
     order.check(answer, whole.shapes, whole.names, rest)
-
-
-def _config(how: Method, seed: int, batch: int, settings: Mapping[str, Any]) -> ConfigDict:
-    """What the loop and the checkpoints look at; the model and the data are not in it."""
-    config = schema.default()
-    config.methods, config.seeds, config.data.batch = (how.name,), (seed,), batch
-    config.model.name = config.data.name = config.optimizer.name = saved_run.PYTHON
-    for key, value in settings.items():
-        if key in OF_DATA:
-            config.data[key] = value
-        elif key in SETTINGS:
-            config[key] = value
-        else:
-            near = by_name.hint(key, (*SETTINGS, *OF_DATA))
-            raise InputError(f"fit has no argument {key!r}{near}")
-    checks.check_numbers(config)
-    return config
 
 
 @contextlib.contextmanager

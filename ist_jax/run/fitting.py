@@ -3,17 +3,31 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from ist_jax.checkpoint import Checkpoints
+from ist_jax.core import by_name
+from ist_jax.core.errors import InputError
 from ist_jax.data.dataset import Dataset
-from ist_jax.run import folder, lock, loop, report, same_data, saving, training
+from ist_jax.method import Method
+from ist_jax.run import (
+    checks,
+    folder,
+    lock,
+    loop,
+    report,
+    same_data,
+    saving,
+    schema,
+    training,
+)
 from ist_jax.run.job import Job
 from ist_jax.run.loop import RunContext
 from ist_jax.run.progress import Progress
+from ist_jax.run.saved_run import PYTHON
 from ist_jax.run.signals import Stop
 from ist_jax.run.team import Team
 from ist_jax.run.watchdog import Watchdog
@@ -22,6 +36,42 @@ from ist_jax.sharded.state import State
 Line = dict[str, Any]
 See = Callable[[Line], Any]
 ALONE = Team()
+SETTINGS = (  # top-level keys of a config that are arguments too
+    "workers",
+    "local_steps",
+    "rounds",
+    "warm_up",
+    "compress",
+    "optimizer_state",
+    "on_worker_failure",
+    "on_nonfinite",
+    "faults",
+    "round_timeout_s",
+    "eval_every",
+    "statistics_examples",
+)
+OF_DATA = ("split", "skew")  # those that a config keeps under ``data``
+
+
+def config(how: Method, seed: int, batch: int, settings: Mapping[str, Any]) -> ConfigDict:
+    """What the loop and the checkpoints look at; the model and the data are not in it.
+
+    Raises:
+      InputError: a setting that is none, or a value that it cannot have.
+    """
+    made = schema.default()
+    made.methods, made.seeds, made.data.batch = (how.name,), (seed,), batch
+    made.model.name = made.data.name = made.optimizer.name = PYTHON
+    for key, value in settings.items():
+        if key in OF_DATA:
+            made.data[key] = value
+        elif key in SETTINGS:
+            made[key] = value
+        else:
+            near = by_name.hint(key, (*SETTINGS, *OF_DATA))
+            raise InputError(f"fit has no argument {key!r}{near}")
+    checks.check_numbers(made)
+    return made
 
 
 def in_memory(config: ConfigDict, job: Job, see: See, progress: bool) -> tuple[State, list[Line]]:

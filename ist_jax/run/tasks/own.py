@@ -18,6 +18,8 @@ from ist_jax.run.tasks import task as parts
 from ist_jax.tasks import supervised
 from ist_jax.tasks.supervised import Kind
 
+Present = Callable[[int], Any]
+
 
 class Examples(NamedTuple):
     """What is learnt from, and measured on.
@@ -36,14 +38,26 @@ class Examples(NamedTuple):
     about: Dataset
 
 
-def examples(config: ConfigDict, train: Any, test: Any, count: int) -> Examples:
+def examples(
+    config: ConfigDict, train: Any, test: Any, count: int, present: Present | None
+) -> Examples:
     """Of a data set, arrays ``(x, y)``, or a function of (worker, step).
+
+    Args:
+      present: who takes part in a round, ``number -> bool[S]``; everyone if None.
 
     Raises:
       InputError: as ``arrays.dataset`` and ``Batches``.
     """
-    if callable(train):
-        return _of_function(config, train, test, count)
+    found = _of_function if callable(train) else _of_arrays
+    given = found(config, train, test, count)
+    if present is None:
+        return given
+    config.on_worker_failure = "drop"
+    return given._replace(batches=lambda seed, own: TookPart(given.batches(seed, own), present))
+
+
+def _of_arrays(config: ConfigDict, train: Any, test: Any, count: int) -> Examples:
     data = train
     if not isinstance(train, Dataset):
         data = arrays.dataset(train, test)
@@ -73,7 +87,7 @@ class TookPart:
       present: ``number of the round -> bool[S]``.
     """
 
-    def __init__(self, batches: Any, present: Callable[[int], Any]):
+    def __init__(self, batches: Any, present: Present):
         self._batches, self._present = batches, present
         self.local_steps, self.of = batches.local_steps, batches.of
 
@@ -87,11 +101,6 @@ class TookPart:
             )
         lost |= {self.of[n]: "took_part" for n in np.flatnonzero(~present)}
         return self._batches(number, lost)
-
-
-def with_absent(given: Examples, present: Callable[[int], Any]) -> Examples:
-    """The same, of which in a round only those workers take part that are present."""
-    return given._replace(batches=lambda seed, own: TookPart(given.batches(seed, own), present))
 
 
 def narrow(model: Any, how: Method, workers: int) -> Any:
