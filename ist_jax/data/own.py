@@ -80,7 +80,7 @@ def labels(train: np.ndarray, test: np.ndarray, where: Any) -> tuple[np.ndarray,
             raise InputError(f"{where}: {wrong} is no label; number the classes from 0")
         classes = high + 1
     elif kinds <= set("f"):
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return train.astype(np.float32), test.astype(np.float32), 0
     else:
         raise InputError(

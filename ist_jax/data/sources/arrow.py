@@ -5,6 +5,7 @@ checked before it is used.
 """
 
 import json
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ist_jax.core.errors import InputError, first_line
 from ist_jax.data import files, own
 
 DICT, STATE = "dataset_dict.json", "state.json"
-AT_ONCE = 1024  # rows of a Parquet file
+AT_ONCE = 128  # rows of a Parquet file
 
 
 def tables(place: Path, how: str) -> tuple[dict[str, Any], list[Path]]:
@@ -96,7 +97,9 @@ def _table(file: Path) -> Any:
                         "own size: it is damaged"
                     )
                 kept.append(batch)
-        return pyarrow.Table.from_batches(kept, schema)
+        table = pyarrow.Table.from_batches(kept, schema)
+        _ = table.column_names  # fails, here, if a name is not UTF-8
+        return table
     except InputError:
         raise
     except Exception as error:  # a damaged file can fail in any way
@@ -109,9 +112,38 @@ def _batches(file: Path, opened: Any) -> tuple[Any, Iterator[Any]]:
 
     if file.suffix == ".parquet":
         found = pyarrow.parquet.ParquetFile(opened)
+        groups = (found.metadata.row_group(i) for i in range(found.metadata.num_row_groups))
+        if sum(group.total_byte_size for group in groups) > files.most(file):
+            raise InputError(f"{file} declares more than {files.SPREAD} times its own size")
         return found.schema_arrow, found.iter_batches(AT_ONCE, use_threads=False)
-    reader = pyarrow.ipc.open_stream(pyarrow.memory_map(str(file)))
+    mapped = pyarrow.memory_map(str(file))
+    for message in pyarrow.ipc.MessageReader.open_stream(mapped):
+        if message.type == "dictionary" or _is_packed(message.metadata.to_pybytes()):
+            raise InputError(
+                f"{file} is compressed inside, which save_to_disk does not do. Load it with "
+                "datasets and save it again"
+            )
+    mapped.seek(0)
+    reader = pyarrow.ipc.open_stream(mapped)
     return reader.schema, iter(reader)
+
+
+def _is_packed(message: bytes) -> bool:
+    """Whether a message of Arrow's format has a body that is compressed, which could be any size.
+
+    It is a table of FlatBuffers, ``Message``; its third field is the header, a ``RecordBatch``,
+    whose fourth field is there if the body is compressed (Message.fbs of Apache Arrow).
+    """
+
+    def field(table: int, number: int) -> int:
+        fields = table - struct.unpack_from("<i", message, table)[0]
+        if 4 + 2 * number >= struct.unpack_from("<H", message, fields)[0]:
+            return 0
+        return int(struct.unpack_from("<H", message, fields + 4 + 2 * number)[0])
+
+    table = struct.unpack_from("<I", message)[0]
+    place = table + field(table, 2)
+    return field(place + struct.unpack_from("<I", message, place)[0], 3) > 0
 
 
 def _joined(parts: list[Any], place: Path) -> Any:
@@ -173,7 +205,9 @@ def numbers(values: Any, where: str) -> np.ndarray:
     """``float32 [n, ...]`` of numbers, or of lists of one length."""
     found = _array(values, where)
     own.check_size(found.shape, where, "Prepare a reader that maps its arrays from files")
-    with np.errstate(over="ignore"):  # what becomes infinite is refused with its number
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # what becomes infinite is refused with its number
         found = found.astype(np.float32)
     return found[:, None] if found.ndim == 1 else found
 

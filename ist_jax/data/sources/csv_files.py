@@ -155,11 +155,12 @@ def _read(file: Path, columns: Columns, skip_bad: bool) -> Table:
     rows = _rows(file)
     _, header = next(rows, (0, []))
     header = [name.strip() for name in header]
-    if sorted(header) != sorted(columns.header):
-        odd = sorted(set(header) ^ set(columns.header)) or header
+    used = {columns.label, *columns.features}
+    odd = sorted((set(header) ^ set(columns.header)) - (set(columns.header) - used))
+    if odd or len(set(header)) != len(header):
         raise InputError(
-            f"{file}, line 1: its columns are not those of the training part; {odd[0]!r} is in "
-            "one alone"
+            f"{file}, line 1: its columns are not those of the training part; {(odd or header)[0]!r}"
+            " is in one alone, or twice"
         )
     where = header.index(columns.label)
     places = [(header.index(name), name) for name in columns.features]

@@ -105,5 +105,7 @@ def _inputs(x: np.ndarray, y: np.ndarray, file: Path) -> np.ndarray:
         if x.size and not -(2**31) <= int(x.min()) <= int(x.max()) < 2**31:
             raise InputError(f"{file}: a token of x does not fit int32")
         return x.astype(np.int32)
-    with np.errstate(over="ignore"):  # what becomes infinite is refused with its number
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # what becomes infinite is refused with its number
         return x.astype(np.float32)
