@@ -11,6 +11,8 @@ from PIL import Image
 from test_own_data import refused
 
 from ist_jax import data
+from ist_jax.core.errors import InputError
+from ist_jax.data import Dataset
 from ist_jax.data.sources import image_sets
 from ist_jax.run import training
 
@@ -43,9 +45,8 @@ def test_a_folder_of_images_is_split_and_its_folders_are_the_classes(tmp_path):
         np.testing.assert_allclose(x[:, 4, 4].max(-1), 0.8, atol=0.02)
     grey = data.load("image_folder", str(tmp_path / "pets"), size=8, test=0.25, grey=True)
     assert grey.train_x.shape == (9, 8, 8, 1)
-    np.testing.assert_allclose(
-        grey.train_x[:, 4, 4, 0], np.array([61, 120, 23])[grey.train_y] / 255, atol=0.02
-    )
+    light = np.array([61, 120, 23])[grey.train_y] / 255  # of .299 R + .587 G + .114 B
+    np.testing.assert_allclose(grey.train_x[:, 4, 4, 0], light, atol=0.02)
 
 
 @pytest.mark.parametrize("held", ["test", "validation", "val"])
@@ -106,6 +107,7 @@ def test_bad_folders_of_images(tmp_path):
     refused("image_folder", tmp_path / "all", "no image can be used.*cannot be", skip_bad=True)
 
 
+@pytest.mark.slow
 def test_images_train_from_a_config(tmp_path):
     config = tiny(
         **{
@@ -196,3 +198,23 @@ def test_options_of_texts_are_checked(tmp_path):
     refused("text", tmp_path / "lines.tsv", r"bytes are fewer than the 1001", tokens=1000)
     refused("text", tmp_path / "lines.tsv", "is one example of 40 bytes", tokens=40)
     refused("text", tmp_path / "folders", r"holds no \.txt file", tokens=4)
+
+
+def test_a_registered_reader_is_found_by_its_name(monkeypatch):
+    monkeypatch.setattr(data, "SOURCES", dict(data.SOURCES))
+
+    def load(path="", *, n=8):
+        """Of a notebook."""
+        x = np.eye(n, dtype=np.float32)
+        return Dataset("eye", x, np.arange(n) % 2, x, np.arange(n) % 2, classes=2)
+
+    data.register("eye", load)
+    assert data.load("eye", n=6).train_x.shape == (6, 6)
+    data.register("eye", load)  # the cell runs again
+    for taken, reader in (("eye", lambda path: None), ("digits", load)):
+        with pytest.raises(InputError, match=f"the name '{taken}' of a data set is taken"):
+            data.register(taken, reader)
+    with pytest.raises(InputError, match="registered under a name such as 'mine'"):
+        data.register("my:load", load)
+    with pytest.raises(InputError, match=r"unknown data set 'eie'.*Did you mean 'eye'\?"):
+        data.load("eie")

@@ -159,8 +159,8 @@ def _read(file: Path, columns: Columns, skip_bad: bool) -> Table:
     odd = sorted((set(header) ^ set(columns.header)) - (set(columns.header) - used))
     if odd or len(set(header)) != len(header):
         raise InputError(
-            f"{file}, line 1: its columns are not those of the training part; {(odd or header)[0]!r}"
-            " is in one alone, or twice"
+            f"{file}, line 1: its columns are not those of the training part; "
+            f"{(odd or header)[0]!r} is in one alone, or twice"
         )
     where = header.index(columns.label)
     places = [(header.index(name), name) for name in columns.features]
