@@ -206,15 +206,15 @@ def test_a_registered_reader_is_found_by_its_name(monkeypatch):
     def load(path="", *, n=8):
         """Of a notebook."""
         x = np.eye(n, dtype=np.float32)
-        return Dataset("eye", x, np.arange(n) % 2, x, np.arange(n) % 2, classes=2)
+        return Dataset("mine", x, np.arange(n) % 2, x, np.arange(n) % 2, classes=2)
 
-    data.register("eye", load)
-    assert data.load("eye", n=6).train_x.shape == (6, 6)
-    data.register("eye", load)  # the cell runs again
-    for taken, reader in (("eye", lambda path: None), ("digits", load)):
+    data.register("mine", load)
+    assert data.load("mine", n=6).train_x.shape == (6, 6)
+    data.register("mine", load)  # the cell runs again
+    for taken, reader in (("mine", lambda path: None), ("digits", load)):
         with pytest.raises(InputError, match=f"the name '{taken}' of a data set is taken"):
             data.register(taken, reader)
     with pytest.raises(InputError, match="registered under a name such as 'mine'"):
         data.register("my:load", load)
-    with pytest.raises(InputError, match=r"unknown data set 'eie'.*Did you mean 'eye'\?"):
-        data.load("eie")
+    with pytest.raises(InputError, match=r"unknown data set 'mien'.*Did you mean 'mine'\?"):
+        data.load("mien")

@@ -97,7 +97,7 @@ def test_folders_that_hold_no_prepared_set_or_several(prepared, tmp_path):
     refused("tfds", prepared / "grey", "size must be a whole number", size=-3)
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "dataset_info.json").write_text("{")
-    refused("tfds", tmp_path, "TensorFlow Datasets could not read set from .*: ")
+    refused("tfds", tmp_path, "TensorFlow Datasets could not read the set from .*/set: ")
     os.mkfifo(tmp_path / "set" / "features.json")
     refused("tfds", tmp_path, r"features\.json is no regular file")
 
@@ -168,7 +168,10 @@ def test_saved_texts_are_words_or_bytes(tmp_path):
     [
         ({"a": [1, 2], "label": [0, 1]}, "no column is known as the input .*'a', 'label'"),
         ({"x": [1.0, 2.0]}, "no column is known as the label"),
-        ({"x": [[1]] * 3 + [[1, 2]] * 3, "y": [0, 1] * 3}, "a list of .* all must be of one length"),
+        (
+            {"x": [[1]] * 3 + [[1, 2]] * 3, "y": [0, 1] * 3},
+            "a list of .* all must be of one length",
+        ),
         ({"x": [1.0, None], "y": [0, 1]}, "value . is missing"),
         ({"x": [1.0, 2.0], "y": [0, None]}, "value . is missing"),
         ({"x": [{"a": 1}] * 2, "y": [0, 1]}, "must hold numbers, found struct"),

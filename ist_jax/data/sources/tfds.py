@@ -52,7 +52,7 @@ def load(
     """
     size = size if size == 0 and type(size) is int else image_sets.check_size(size)
     folder = _found(own.place(path or USUAL, "tfds", LAYOUT))
-    builder = tfds_folder.builder_of(folder.parent.name, folder, f"tfds reads {LAYOUT}.")
+    builder = tfds_folder.builder_of("the set", folder, f"tfds reads {LAYOUT}.")
     features = builder.info.features
     name = builder.info.name
     known = list(features) if hasattr(features, "keys") else []
@@ -118,7 +118,7 @@ def _parts(
     try:
         sources = {part: packed(builder, part, feature) for part in ("train", held) if part}
     except Exception as error:
-        raise tfds_folder.unreadable(name, folder, error, f"tfds reads {LAYOUT}.") from None
+        raise tfds_folder.unreadable("the set", folder, error, f"tfds reads {LAYOUT}.") from None
     where = {part: f"{name}, {part} part" for part in sources}
     if held:
         return {"train": (where["train"], sources["train"]), "test": (where[held], sources[held])}
