@@ -8,15 +8,17 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from conftest import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ist_jax import data
+from ist_jax import data, method
 from ist_jax.core.errors import InputError
 from ist_jax.data import Batches, batches
 from ist_jax.data.dataset import Dataset
 from ist_jax.data.sources import digits as digits_source
 from ist_jax.data.sources import fashion_mnist, idx
+from ist_jax.run import tasks
 from ist_jax.tasks import classification
 
 
@@ -344,12 +346,65 @@ def test_bad_input_of_batches(options, message):
         of(**options)
 
 
-@pytest.mark.parametrize(
-    "labels", [Y[:400], Y[:, None], Y.astype(np.float32), np.eye(10, dtype=np.int32)[Y]]
-)
-def test_labels_are_one_integer_for_each_example(labels):
+def test_labels_are_one_for_each_example():
     with pytest.raises(InputError, match=r"labels must be int\[500\]"):
-        Batches(X, labels, workers=4, batch=8, local_steps=3, seed=1)
+        Batches(X, Y[:400], workers=4, batch=8, local_steps=3, seed=1)
+
+
+TOKENS = np.stack([Y, Y[::-1]], 1)
+TARGETS = X.astype(np.float32) / 7
+
+
+@pytest.mark.parametrize(
+    "labels", [TOKENS, TARGETS, TARGETS[:, 0]], ids=["several", "[n, 1]", "[n]"]
+)
+def test_batches_hold_labels_of_any_kind(labels):
+    found = Batches(X, labels, workers=4, batch=8, local_steps=3, seed=1)
+    batch = found(0)["y"]
+    assert (batch.dtype, batch.shape) == (labels.dtype, (4, 3, 8, *labels.shape[1:]))
+    assert (batch[2, 1] == labels[found.indices(2, 1)]).all()
+    with pytest.raises(InputError, match=r"data\.skew needs one label for each example"):
+        Batches(X, labels, workers=4, batch=8, local_steps=3, seed=1, skew=1.0)
+
+
+def test_a_label_at_each_place_is_below_the_classes_and_targets_are_not_asked():
+    wrong = TOKENS.copy()
+    wrong[17, 1] = 10
+    settings = {"workers": 4, "batch": 8, "local_steps": 3, "seed": 1}
+    with pytest.raises(InputError, match="example 17 has label 10, expected 0 to 9"):
+        Batches(X, wrong, classes=10, **settings)
+    with pytest.raises(InputError, match="training part: example 17 has label 10, expected 0 to 9"):
+        Dataset("mine", X, wrong, X, TOKENS, 10).checked()
+    assert Dataset("mine", X, TOKENS, X, TOKENS, 10).checked().sha256
+    assert Dataset("mine", X, -TOKENS, X, -TOKENS, 0).checked().sha256
+    Batches(X, -TOKENS, classes=0, **settings)
+    with pytest.raises(InputError, match="test part: example 0 holds a target that is not finite"):
+        Dataset("mine", X, TARGETS, X, TARGETS * np.nan, 0).checked()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [Y[:, None], Y.astype(np.float32), np.eye(10, dtype=np.int32)[Y]],
+    ids=lambda y: f"{y.dtype}{y.shape}",
+)
+def test_classification_takes_one_integer_for_each_example(labels):
+    net = Logits()
+    params = net.init(jax.random.key(0), X[:1], False)
+    with pytest.raises(InputError, match=r"labels must be int\[500\], .* loss of your own"):
+        classification.accuracy(net, X[:1])(params, X, labels)
+    with pytest.raises(InputError, match=r"labels must be int\[8\], one for each"):
+        classification.cross_entropy(net)(params, {"x": X[:8], "y": labels[:8]}, jax.random.key(1))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [(TOKENS, 10), (TARGETS, 0), (Y, 0)],
+    ids=["several", "targets", "integers"],
+)
+def test_a_config_that_classifies_refuses_other_labels_before_it_trains(labels, classes):
+    found = Dataset("mine", X, labels, X, labels, classes)
+    with pytest.raises(InputError, match=r"mine: .*Classification takes one class"):
+        tasks.make(tiny(), found, method.ist(), 60)
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.int32, np.int64])

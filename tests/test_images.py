@@ -13,7 +13,8 @@ from PIL import Image
 from ist_jax import data
 from ist_jax.core.errors import InputError
 from ist_jax.data import Batches
-from ist_jax.data.sources import decoding, images
+from ist_jax.data.sources import decoding, image_sets
+from ist_jax.data.sources import tfds as tfds_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of tensorflow_datasets without TensorFlow
 
@@ -79,14 +80,14 @@ def test_opening_a_set_decodes_no_image(folder, tmp_path, monkeypatch):
 def test_the_second_start_reads_no_example(folder, tmp_path, monkeypatch):
     first = data.load("imagenet", folder, size=8, cache=str(tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr(images, "_look", lambda *_: pytest.fail("looked again"))
+        patch.setattr(image_sets, "_look", lambda *_: pytest.fail("looked again"))
         again = data.load("imagenet", folder, size=16, cache=str(tmp_path))
     np.testing.assert_array_equal(again.train_y, first.train_y)
     changed = Path(folder) / "features.json"
     changed.touch()
     looked = []
-    look = images._look
-    monkeypatch.setattr(images, "_look", lambda *given: looked.append(given[1]) or look(*given))
+    look = image_sets._look
+    monkeypatch.setattr(image_sets, "_look", lambda *given: looked.append(given[1]) or look(*given))
     data.load("imagenet", folder, size=8, cache=str(tmp_path))
     assert looked == ["train", "test"], "the set has changed"
 
@@ -108,7 +109,7 @@ def test_the_digest_of_images_that_are_decoded_later_covers_each_of_them(
         image, label = example(source, number, where, decode)
         return (image + b"!", label) if change in (where, label) else (image, label)
 
-    monkeypatch.setattr(images, "example", changed)
+    monkeypatch.setattr(image_sets, "example", changed)
     for change in ("imagenet2012, train part", "imagenet2012, validation part", 2):
         found.add(load(f"of {change}"))
     assert len(found) == 4
@@ -139,8 +140,8 @@ def given(monkeypatch, *examples, side=32):
         part: (f"cifar10, {part} part", Source(its))
         for part, its in (("train", examples), ("test", examples[:1]))
     }
-    opened = images.Opened("cifar10", Path(), 3, (side, side, 3), parts)
-    monkeypatch.setattr(images, "_open", lambda *_: opened)
+    opened = image_sets.Opened("cifar10", Path(), 3, (side, side, 3), parts)
+    monkeypatch.setattr(tfds_folder, "opened", lambda *_: opened)
 
 
 GREY = np.full((9, 9, 1), 51, np.uint8)

@@ -8,21 +8,34 @@ import numpy as np
 
 from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
+from ist_jax.data import options as options_of
 from ist_jax.data.batches import Batches
 from ist_jax.data.clusters import clustered
 from ist_jax.data.dataset import Dataset
 from ist_jax.data.sources import (
+    csv_files,
     debian_graph,
     digits,
     fashion_mnist,
     graph_files,
+    huggingface,
+    image_folder,
     images,
+    npz,
     speech,
+    text,
+    tfds,
     wordnet,
     xmc,
 )
 
-SOURCES: Mapping[str, Callable[..., Any]] = {
+SOURCES: dict[str, Callable[..., Any]] = {
+    "npz": npz.load,
+    "csv": csv_files.load,
+    "image_folder": image_folder.load,
+    "text": text.load,
+    "tfds": tfds.load,
+    "huggingface": huggingface.load,
     "digits": digits.load,
     "fashion_mnist": fashion_mnist.load,
     "cifar10": images.cifar10,
@@ -67,7 +80,10 @@ def load(name: str, path: str = "", **options: Any) -> Any:
         damaged, or not finite.
     """
     if name not in SOURCES and not by_name.is_theirs(name):
-        raise InputError(f"unknown data set {name!r}; known: {', '.join(sorted(SOURCES))}")
+        raise InputError(
+            f"unknown data set {name!r}; known: {', '.join(sorted(SOURCES))}"
+            f"{options_of.near(name, SOURCES)}"
+        )
     source = by_name.found(name, SOURCES, "config.data.name")
     known = [*inspect.signature(source).parameters][1:]
     for option, value in options.items():
@@ -75,8 +91,36 @@ def load(name: str, path: str = "", **options: Any) -> Any:
         if option not in known and not idle:
             raise InputError(
                 f"data set {name!r} has no option {option!r}; it has {', '.join(known) or 'none'}"
+                f"{options_of.near(option, known)}"
             )
     return source(path, **{k: v for k, v in options.items() if k in known}).checked()
+
+
+def register(name: str, load: Callable[..., Any]) -> None:
+    """Lets ``data.load(name)`` and ``config.data.name=name`` find a reader, in this process.
+
+    For notebooks: there the function is in no module that could be imported. On the command line,
+    name it where it is, ``"my_module:load"``. This is the library's only registry.
+
+    Args:
+      load: of a path (first) and options; returns a ``Dataset``.
+
+    Raises:
+      InputError: a name that is taken. A function that is defined again, as when a cell runs twice,
+        takes its own place.
+
+    Example:
+      >>> def load(path="", *, n=8):
+      ...     x = np.eye(n, dtype=np.float32)
+      ...     return Dataset("eye", x, np.arange(n) % 2, x, np.arange(n) % 2, classes=2)
+      >>> register("eye", load)
+    """
+    if not name.isidentifier():
+        raise InputError(f"a data set is registered under a name such as 'mine', found {name!r}")
+    where = lambda f: (getattr(f, "__module__", ""), getattr(f, "__qualname__", ""))
+    if name in SOURCES and where(SOURCES[name]) != where(load):
+        raise InputError(f"the name {name!r} of a data set is taken; choose another")
+    SOURCES[name] = load
 
 
 def outline(name: str, size: int | None = None) -> Dataset | None:
@@ -94,4 +138,4 @@ def outline(name: str, size: int | None = None) -> Dataset | None:
     return Dataset(name, *of(train), *of(test), classes, origin="published sizes")
 
 
-__all__ = ["PUBLISHED", "SOURCES", "Batches", "Dataset", "load", "outline"]
+__all__ = ["PUBLISHED", "SOURCES", "Batches", "Dataset", "load", "outline", "register"]

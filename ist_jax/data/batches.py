@@ -17,12 +17,12 @@ from ist_jax.data.dataset import check_labels
 
 
 class Batches:
-    """The examples of S workers, ``batches(number) -> {"x": [S, J, B, ...], "y": [S, J, B]}``.
+    """The examples of S workers, ``batches(number) -> {"x": [S, J, B, ...], "y": [S, J, B, ...]}``.
 
     Args:
       x: all examples, ``[n, ...]``: an array, or what is indexed like one and gives arrays, or
         dictionaries of arrays (``sparse.Rows``).
-      y: their labels, ``int [n]``, or ``sparse.Rows`` of them.
+      y: their labels, ``[n, ...]`` of any kind (the task checks what it needs), or ``sparse.Rows``.
       workers: S.
       batch: B, examples a worker sees in a local step.
       local_steps: J.
@@ -32,15 +32,15 @@ class Batches:
       skew: 0 for shards that are alike; otherwise the concentration of the Dirichlet law from which
         each class draws its shares of the workers, so that a small value means few classes a worker
         (Hsu et al., 2019). Shards then differ in size.
-      classes: how many labels there are. Without it, a label that is too large is not found here;
-        ``classify.cross_entropy`` is NaN then.
+      classes: how many labels there are; 0 where integers are no classes. Without it, a label that
+        is too large is not found here; ``classification.cross_entropy`` is NaN then.
       of: the workers whose batches are wanted, in place of all; of ``x``, only their examples are
         read (it may lie in a file: ``numpy.memmap``).
 
     Raises:
-      InputError: labels that are not ``int [n]`` from 0 to classes - 1, numbers below one, an
-        unknown split, fewer examples than workers, or a skew so strong that a worker is left with
-        nothing.
+      InputError: not one label for each example, integers that are not from 0 to classes - 1,
+        numbers below one, an unknown split, fewer examples than workers, a skew of labels that are
+        not one integer each, or one so strong that a worker is left with nothing.
     """
 
     def __init__(
@@ -122,8 +122,8 @@ def shards(
         return [np.arange(len(y))] * workers
     if len(y) < workers:
         raise InputError(f"{len(y)} examples cannot be split between {workers} workers")
-    if skew and not isinstance(y, np.ndarray):
-        raise InputError("data.skew needs one label for each example")
+    if skew and not (isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "iu"):
+        raise InputError("data.skew needs one label for each example, an integer. Set it to 0.")
     draw = np.random.default_rng((seed, _SHARDS))
     if not skew:
         return [np.sort(part) for part in np.array_split(draw.permutation(len(y)), workers)]

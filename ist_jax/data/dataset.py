@@ -12,21 +12,34 @@ AT_ONCE = 2**24  # numbers
 
 
 def check_labels(x: Any, y: Any, classes: int | None = None) -> None:
-    """Complains about labels that are not one integer for each example, from 0 to classes - 1.
+    """Complains about labels that are not one for each example, or integers that are no class.
+
+    An example's label may have any shape: ``[n]``, or ``[n, T]`` for one at each of T places. What
+    a task needs beyond that, it checks itself (``tasks.classification.check_one_each``).
 
     Args:
-      classes: how many there are; without it, only labels below 0 can be told from right ones.
+      y: ``[n, ...]``. Numbers that are not integers are targets, and not looked at.
+      classes: how many there are; 0 where integers are targets too. Without it, only labels below 0
+        can be told from right ones.
+
+    Raises:
+      InputError: naming the first example.
     """
     y = np.asarray(y)
-    if y.ndim != 1 or len(x) != len(y) or not np.issubdtype(y.dtype, np.integer):
+    if y.ndim < 1 or len(x) != len(y):
         raise InputError(
             f"labels must be int[{len(x)}], one for each example; found {y.dtype}{list(y.shape)}"
         )
-    wrong = np.flatnonzero((y < 0) | (y >= (np.inf if classes is None else classes)))
+    if classes == 0 or not np.issubdtype(y.dtype, np.integer):
+        return
+    flat = y.reshape(len(y), -1)
+    bad = (flat < 0) | (flat >= (np.inf if classes is None else classes))
+    wrong = np.flatnonzero(bad.any(axis=1))
     if wrong.size:
+        first = int(wrong[0])
         most = "classes - 1" if classes is None else classes - 1
         raise InputError(
-            f"example {wrong[0]} has label {y[wrong[0]]}, expected 0 to {most} (one of "
+            f"example {first} has label {flat[first][bad[first]][0]}, expected 0 to {most} (one of "
             f"{wrong.size} such examples). Leave examples without a label out."
         )
 
@@ -34,11 +47,14 @@ def check_labels(x: Any, y: Any, classes: int | None = None) -> None:
 class Dataset(NamedTuple):
     """Inputs ``x`` float32 [n, ...] and labels ``y`` int32 [n] below ``classes``.
 
+    Other kinds of tasks have other kinds: ``x`` may be int32 (tokens), ``y`` int32 [n, T] (a label
+    at each of T places), or, with ``classes=0``, numbers [n, ...] to be met (targets).
+
     Attributes:
       name: what tables call it.
       train_x, test_x: arrays, in memory or in a file; or what can be indexed like one (``Images``).
       train_y, test_y: labels.
-      classes: how many labels there are.
+      classes: how many labels there are; 0 for targets.
       origin: ``"real"``, ``"synthetic"``, or ``"stand-in"`` for real data in place of the paper's.
       skipped: bad examples that were left out, since that was asked for.
       sha256: of all examples and labels; empty where a source of one's own does not say it.
@@ -80,21 +96,32 @@ class Dataset(NamedTuple):
                 raise InputError(
                     f"{where}: {len(x)} examples but {len(y)} labels; need as many, >= 1"
                 )
+            if self.classes and not np.issubdtype(y.dtype, np.integer):
+                raise InputError(
+                    f"{where}: labels must be int[{len(x)}], one for each example; found {y.dtype}"
+                    f"{list(y.shape)}. Numbers to be met (targets) have classes=0"
+                )
             try:
                 check_labels(x, y, self.classes)
             except InputError as error:
                 raise InputError(f"{where}: {error}") from None
-            finite = _finite(x) if isinstance(x, np.ndarray) else np.True_
-            if not finite.all():
-                first = int(np.argmin(finite))
-                raise InputError(
-                    f"{where}: example {first} holds a value that is not finite (one of "
-                    f"{int((~finite).sum())} such examples). Mend or drop them before training."
-                )
+            _check_finite(x, where, "a value")
+            _check_finite(y, where, "a target")
         parts = (self.train_x, self.train_y, self.test_x, self.test_y)
         if self.sha256 or not all(isinstance(part, np.ndarray) for part in parts):
             return self
         return self._replace(sha256=_digest(parts))
+
+
+def _check_finite(values: Any, where: str, what: str) -> None:
+    """Of what is no array, nothing is known before it is read."""
+    finite = _finite(values) if isinstance(values, np.ndarray) else np.True_
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise InputError(
+            f"{where}: example {first} holds {what} that is not finite (one of "
+            f"{int((~finite).sum())} such examples). Mend or drop them before training."
+        )
 
 
 def _digest(arrays: Iterable[np.ndarray]) -> str:

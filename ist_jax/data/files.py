@@ -16,7 +16,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from ist_jax.core.errors import InputError
+from ist_jax.core.errors import InputError, first_line
 
 LONGEST = 2**24  # bytes of a line
 LEAST = 2**24  # bytes that any file may take in memory, and
@@ -43,7 +43,7 @@ def opened(path: Path, suffix: str | None = None) -> Iterator[BinaryIO]:
         with unpack(path, "rb") as file:
             yield file
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+        raise InputError(f"{path} cannot be read: {first_line(error)}") from None
 
 
 def most(*paths: Path) -> int:

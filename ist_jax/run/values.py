@@ -63,6 +63,9 @@ TRAINING: Mapping[str, Bound] = {
     "data.options.clips": FROM_1,
     "data.options.most_features": FROM_1,
     "data.options.size": SIZE,
+    "data.options.features": FROM_1,
+    "data.options.test": SHARE,
+    "data.options.seed": SEED,
     "model.widths": FROM_1,
     "model.options.base": FROM_1,
     "model.options.blocks": FROM_1,
@@ -95,8 +98,11 @@ FIGURES: Mapping[str, Bound] = {
     ),
     "kernel_widths": SIZE,
 }
-MAY_BE_EMPTY = ("config.shares", "config.lottery.pruned")
-EXAMPLES = {"shares": (1.0,)}  # what a tuple holds that is empty where nobody asked
+MAY_BE_EMPTY = ("config.shares", "config.lottery.pruned", "config.data.options.skip")
+EXAMPLES = {
+    "shares": (1.0,),
+    "data.options.skip": ("id",),
+}  # what a tuple holds that is empty where nobody asked
 
 
 def check(
@@ -130,7 +136,8 @@ def check_options(
     for name, value in given.items():
         if name in examples:
             bound = TRAINING.get(f"{where}.{name}", FROM_0)
-            _check_value(f"config.{where}.{name}", examples[name], value, bound)
+            example = EXAMPLES.get(f"{where}.{name}", examples[name])
+            _check_value(f"config.{where}.{name}", example, value, bound)
 
 
 def check_names(where: str, given: Mapping[Any, Any] | ConfigDict) -> None:

@@ -10,23 +10,55 @@ import numpy as np
 import optax
 from jax import lax
 
+from ist_jax.core.errors import InputError
 from ist_jax.data.dataset import check_labels
 from ist_jax.local import Loss
 from ist_jax.models import normalise
 
 PyTree = Any
 
+OTHERWISE = (
+    ". Classification takes one class for each example; ist_jax.fit takes targets, and several "
+    "labels each, too"
+)
+
+
+def check_one_each(x: Any, y: Any, classes: int | None = None) -> None:
+    """Complains about labels that are not one integer for each example, from 0 to classes - 1.
+
+    Args:
+      classes: how many there are; without it, only labels below 0 can be told from right ones.
+
+    Raises:
+      InputError: saying what was found.
+    """
+    _check_kind(x, y)
+    if classes == 0:
+        raise InputError("its labels are no classes but targets" + OTHERWISE)
+    check_labels(x, y, classes)
+
+
+def _check_kind(x: Any, y: Any) -> None:
+    """Of labels whose values are not known while the loss is traced."""
+    if np.ndim(y) != 1 or not jnp.issubdtype(y.dtype, np.integer):
+        raise InputError(
+            f"labels must be int[{len(x)}], one for each example; found {y.dtype}"
+            f"{list(np.shape(y))}{OTHERWISE}"
+        )
+
 
 def cross_entropy(model: nn.Module) -> Loss:
     """``loss(params, batch, key)``: mean cross entropy of ``batch = {"x": [B, ...], "y": [B]}``.
 
     NaN if a label is not from 0 to classes - 1: values cannot be refused in a compiled program.
+    Labels that are not one integer each are refused as it is traced.
 
     Args:
       model: ``apply(params, x, train=True, rngs={"dropout": key})`` gives logits ``[B, classes]``.
     """
 
     def loss(params, batch, key):
+        _check_kind(batch["x"], batch["y"])
         logits: Any = model.apply(params, batch["x"], train=True, rngs={"dropout": key})
         y = jnp.asarray(batch["y"], jnp.int32)
         y = jnp.where(y < 0, logits.shape[-1], y)  # optax takes -1 for the last class
@@ -75,11 +107,12 @@ def accuracies(
         return jnp.stack([*counts, jnp.full_like(counts[0], logits.shape[-1])])
 
     def evaluate(params: PyTree, x: Any, y: np.ndarray) -> dict[int, float]:
-        check_labels(x, y)
+        y = np.asarray(y)
+        check_one_each(x, y)
         statistics = recompute(params)
         starts = range(0, len(x), batch)
         found = [right(params, statistics, x[i : i + batch], y[i : i + batch]) for i in starts]
-        check_labels(x, y, classes=int(found[0][-1]))
+        check_one_each(x, y, classes=int(found[0][-1]))
         total = np.sum([np.asarray(part[:-1], np.int64) for part in found], axis=0)
         return {k: float(n) / len(x) for k, n in zip(tops, total, strict=True)}
 

@@ -50,5 +50,10 @@ def _check(file: BinaryIO, allowed: int) -> None:
                 if version not in HEADERS:
                     raise ValueError(f"{member.filename} is an array of version {version}")
                 shape, _, kind = HEADERS[version](array)
+            if kind.hasobject:
+                raise ValueError(
+                    f"{member.filename} holds Python objects (dtype object), which are never "
+                    "unpickled. Save arrays of numbers, or of texts of one dtype"
+                )
             if math.prod(shape) * kind.itemsize > member.file_size:
                 raise ValueError(f"{member.filename} declares {shape} of {kind}: more than it has")

@@ -14,7 +14,8 @@ LARGEST = 2**26  # pixels of an image; ImageNet's largest has 61 million
 
 
 class Images:
-    """Images of many sizes as one array ``float32 [n, size, size, 3]``, decoded when asked for.
+    """Images of many sizes as one array ``float32 [n, size, size, channels]``, decoded when asked
+    for.
 
     The shorter side is resized to ``size`` and the middle is cut out; values are 0 to 1.
 
@@ -23,23 +24,32 @@ class Images:
       size: pixels of a side.
       where: what messages call it.
       chosen: numbers of the examples that count; all if None.
+      channels: 3 for colours, 1 for grey.
     """
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, source: Any, size: int, where: str, chosen: np.ndarray | None = None):
+    def __init__(
+        self,
+        source: Any,
+        size: int,
+        where: str,
+        chosen: np.ndarray | None = None,
+        channels: int = 3,
+    ):
         self._source, self._size, self._where = source, size, where
+        self._channels = channels
         self._chosen = np.arange(len(source)) if chosen is None else chosen
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return (len(self._chosen), self._size, self._size, 3)
+        return (len(self._chosen), self._size, self._size, self._channels)
 
     def __len__(self) -> int:
         return len(self._chosen)
 
     def __getitem__(self, chosen: np.ndarray | slice) -> np.ndarray:
-        """``[..., size, size, 3]`` for numbers ``[...]``.
+        """``[..., size, size, channels]`` for numbers ``[...]``.
 
         Raises:
           InputError: an image that cannot be decoded.
@@ -54,16 +64,20 @@ class Images:
         from PIL import Image, ImageOps
 
         image, _ = example(self._source, number, self._where, decode=True)
-        side = (self._size, self._size)
-        return np.asarray(ImageOps.fit(image, side, Image.Resampling.BILINEAR), np.float32) / 255
+        image = ImageOps.fit(
+            image.convert("L") if self._channels == 1 else image,
+            (self._size, self._size),
+            Image.Resampling.BILINEAR,
+        )
+        return np.asarray(image, np.float32).reshape(self.shape[1:]) / 255
 
 
 def example(source: Any, number: int, where: str, decode: bool) -> tuple[Any, int]:
     """An image, in colours if ``decode``, and its label.
 
     Raises:
-      InputError: it cannot be read, or is larger than ``LARGEST``; ``where`` and its number are
-        named.
+      InputError: it cannot be read, or is larger than ``LARGEST``; ``where`` and its number, or
+        what the source calls it, are named.
     """
     from PIL import Image
 
@@ -79,8 +93,9 @@ def example(source: Any, number: int, where: str, decode: bool) -> tuple[Any, in
             image = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)))
         return image, int(found["label"])
     except Exception as error:  # of the decoder, of the record, of the file
+        name = source.name_of(number) if hasattr(source, "name_of") else f"example {number}"
         raise InputError(
-            f"{where}: example {number} cannot be read ({first_line(error)}). Leave such examples "
+            f"{where}: {name} cannot be read ({first_line(error)}). Leave such examples "
             "out with data.skip_bad=True."
         ) from None
 

@@ -13,7 +13,7 @@ from ist_jax.core.errors import InputError
 from ist_jax.core.paths import expanded
 from ist_jax.data.dataset import Dataset
 from ist_jax.data.extras import needed
-from ist_jax.data.sources import idx, images
+from ist_jax.data.sources import idx, tfds_folder
 from ist_jax.data.sources.decoding import first_line
 
 SHAPE, CLASSES = (28, 28, 1), 10
@@ -59,22 +59,24 @@ def _from_idx(folder: Path) -> Dataset:
 
 
 def _from_tfds(path: str) -> Dataset:
-    tried = path or f"{DEBIAN} and {images.USUAL}"
+    tried = path or f"{DEBIAN} and {tfds_folder.USUAL}"
     how = (
         f"Give data.path a folder with {', '.join(FILES)} (apt-get install dataset-fashion-mnist "
         f"puts them in {DEBIAN}), or one prepared by TensorFlow Datasets (fashion_mnist, "
         "file_format='array_record')."
     )
-    folder = expanded(path or images.USUAL, "data.path")
+    folder = expanded(path or tfds_folder.USUAL, "data.path")
     if not folder.is_dir():
         raise InputError(f"Fashion-MNIST was not found in {tried}. {how}")
-    images.check_files(folder, "fashion_mnist")
+    tfds_folder.check_files(folder, "fashion_mnist")
     with needed("datasets"):
-        import tensorflow_datasets as tfds  # seconds to import, and seldom needed
+        import tensorflow_datasets  # seconds to import, and seldom needed
 
     try:
         # Asking the builder first keeps tfds from preparing, which would download.
-        builder = tfds.builder("fashion_mnist", data_dir=str(folder), file_format="array_record")
+        builder = tensorflow_datasets.builder(
+            "fashion_mnist", data_dir=str(folder), file_format="array_record"
+        )
         splits = [builder.as_data_source(split=split) for split in ("train", "test")]
     except Exception as error:
         # tfds reports missing data by many exception types (registration, assertion, value, OS).

@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ist_jax.core import by_name
+from ist_jax.core.errors import InputError
 from ist_jax.data import Dataset
 from ist_jax.method import Method
 from ist_jax.models import MODELS
@@ -16,7 +17,15 @@ from ist_jax.tasks import classification
 
 
 def task(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
-    """The task of ``count`` workers."""
+    """The task of ``count`` workers.
+
+    Raises:
+      InputError: labels that are not one class for each example.
+    """
+    try:
+        classification.check_one_each(data.train_x, data.train_y, data.classes)
+    except InputError as error:
+        raise InputError(f"{data.name}: {error}") from None
     model = parts.build_net(
         by_name.found(config.model.name, MODELS, "config.model.name"),
         config,
