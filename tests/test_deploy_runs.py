@@ -105,7 +105,7 @@ def test_two_tasks_of_slurm_train_together_and_go_on_when_queued_again(slurm):
         slurm / "ist-jax", f'#!/bin/sh\nexec {sys.executable} {shlex.join(CLI)} "$@"\n'
     )
     run = slurm / "run"
-    flags = [*TINY, "--config.rounds=3000", "--config.checkpoint.every=10", f"--workdir={run}"]
+    flags = [*TINY, "--config.rounds=1000", "--config.checkpoint.every=100", f"--workdir={run}"]
     first = batch(slurm, command, *flags)
     wait_for(lambda: (run / "metrics.jsonl").exists() and len(lines(run)) > 2, first)
     [srun] = children(first.pid)
@@ -118,7 +118,7 @@ def test_two_tasks_of_slurm_train_together_and_go_on_when_queued_again(slurm):
     text = again.communicate(timeout=300)[0]
     assert again.returncode == 0, text
     assert (run / "summary.json").exists()
-    assert [line["round"] for line in lines(run)] == [*range(0, 3001, 50)]
+    assert [line["round"] for line in lines(run)] == [*range(0, 1001, 50)]
 
 
 def restarts(rules, code):
@@ -188,7 +188,6 @@ def test_the_pods_of_the_job_train_together(tmp_path):
     outputs = [process.communicate(timeout=200)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert (tmp_path / "run/summary.json").exists()
-    assert "kubernetes" not in outputs[0].lower(), "JAX asks no API server"
 
 
 def can_unshare():
