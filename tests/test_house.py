@@ -22,7 +22,7 @@ FLOORS = (
     "depth decompose local",
     "method optimizer_state models validate loss_check pruning theory",
     "sharded data",
-    "cost checkpoint tasks sketch",
+    "cost checkpoint tasks sketch export",
     "plan",
     "one_round",
     "trainer",

@@ -16,7 +16,7 @@ from etils import epath
 
 from ist_jax.checkpoint import digest
 from ist_jax.checkpoint.about import FORMAT, ITEMS, STATE, STATISTICS, read, sealed
-from ist_jax.core import strict_json
+from ist_jax.core import dotted, strict_json
 from ist_jax.core.errors import CheckpointError
 from ist_jax.sharded.state import State
 
@@ -84,7 +84,7 @@ def net(folder: epath.Path, number: int) -> tuple[PyTree, PyTree]:
             path: _read_leaf(where / STATISTICS, path, leaf)
             for path, leaf in about[ITEMS[STATISTICS]].items()
         }
-    return _nested(params)["params"], _nested(statistics)
+    return dotted.nested(params)["params"], dotted.nested(statistics)
 
 
 def restore(folder: epath.Path, about: Mapping[str, Any], shapes: State) -> State:
@@ -214,18 +214,6 @@ def _read_leaf(item: epath.Path, path: str, described: Mapping[str, Any]) -> np.
         found = _open_described(item, path, described).read().result()
     _compare(path, np.asarray(_digest(found)), described)
     return found
-
-
-def _nested(found: Mapping[str, Any]) -> PyTree:
-    """Leaves by their paths, as a tree of dicts."""
-    tree: dict[str, Any] = {}
-    for path, leaf in found.items():
-        *above, last = path.split(".")
-        inner = tree
-        for name in above:
-            inner = inner.setdefault(name, {})
-        inner[last] = leaf
-    return tree
 
 
 def _check_leaf(item: epath.Path, path: str, described: Mapping[str, Any]) -> None:

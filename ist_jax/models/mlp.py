@@ -44,7 +44,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Array | np.ndarray, *, train: bool) -> Float[Array, "B classes"]:
         normalise.check_policy(self.normalise)
-        x = jnp.asarray(x).reshape(len(x), -1) if self.flat else jnp.asarray(x)
+        x = jnp.asarray(x).reshape(x.shape[0], -1) if self.flat else jnp.asarray(x)
         below: tuple[str | None, ...] = (None,) * (x.ndim - 1)
         for group in hidden(self.widths):
             x = _linear(x, self.widths[group], (*below, group), name=group)
