@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import jax
 
 from ist_jax.core import probes
+from ist_jax.core.fused import fuse as fuse
+from ist_jax.core.fused import unfuse as unfuse
 from ist_jax.core.errors import InputError
 from ist_jax.core.probes import is_box, path_name
 

@@ -3,23 +3,20 @@
 A model says how wide its groups are by the shapes of its parameters. Made once more with one group
 of another width, those axes differ that list the group's neurons. Only shapes are looked at
 (``jax.eval_shape``): no parameter is made. What the order of a group's neurons does is not in the
-shapes; it is seen by permuting them.
+shapes; it is seen by permuting them (``order``).
 """
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
+from ist_jax.core import order
 from ist_jax.core.errors import InputError
 
 PyTree = Any
 Shape = tuple[int, ...]
 ONLY_LEAF = "(the only leaf)"  # the path of a net that is one array
-TOLERANCE = 1e-3  # of the largest output: more than rounding, less than a permutation does
 
 
 class Look(NamedTuple):
@@ -57,7 +54,7 @@ def names_of_axes(
                 )
             found[path][axis] = group
     if check is not None:
-        _check_order(check, base, found, widths)
+        order.check(check, base.leaves, base.tree, found, widths)
     return base.tree.unflatten([tuple(of_leaf) for of_leaf in found.values()])
 
 
@@ -167,64 +164,9 @@ def _no_axis_of_its_own(
         return f"{told}: its size does not grow with the group's width. Leave the group out."
     if size != each * width:
         return f"{told}: it holds something else beside the group's. Give each a leaf of its own."
+    major, minor = f"({group!r}, {each})", f"({each}, {group!r})"
     return (
-        f"{told}, {each} for each neuron. Give the neurons an axis of their own: reshape "
-        f"the axis to ({width}, {each}) or ({each}, {width}), as its order is."
+        f"{told}, {each} for each neuron. Split it: axes.unfuse(make, {{{path!r}: form}}), where "
+        f"form has {major} for this axis if entry n * {each} + j is of neuron n, {minor} if entry "
+        f"j * {width} + n is, and None for an axis that stays."
     )
-
-
-def _check_order(
-    function: Callable[[PyTree], Any],
-    base: Look,
-    names: Mapping[str, list[str | None]],
-    widths: Mapping[str, int],
-) -> None:
-    """Refuses a group whose neurons have an order: permuted in all leaves, they change what is
-    given."""
-    compiled = jax.jit(lambda leaves: jax.tree.leaves(function(base.tree.unflatten(leaves))))
-    first = _some_values(base, 0)
-    expected = _outputs(compiled, first)
-    if np.allclose(expected, _outputs(compiled, _some_values(base, 1)), rtol=TOLERANCE, atol=0):
-        raise InputError("check gives the same for all parameters: it must use them")
-    for number, (group, width) in enumerate(widths.items()):
-        order = np.random.default_rng(number).permutation(width)
-        if width > 1 and (order == np.arange(width)).all():
-            order = order[::-1]
-        leaves = [
-            functools.reduce(
-                lambda value, axis: jnp.take(value, order, axis),
-                [axis for axis, name in enumerate(of_leaf) if name == group],
-                value,
-            )
-            for value, of_leaf in zip(first, names.values(), strict=True)
-        ]
-        change = np.abs(_outputs(compiled, leaves) - expected).max()
-        if not change <= TOLERANCE * np.abs(expected).max():
-            raise InputError(
-                f"permuting the neurons of group {group!r} in all its leaves changes what check "
-                f"gives (by {change:.2g}, of at most {np.abs(expected).max():.2g}), so they cannot "
-                "be dealt out: the model knows them by their order (positions, groups of a norm, a "
-                "reshape that mixes axes), or an axis of theirs is missing."
-            )
-
-
-def _some_values(base: Look, seed: int) -> list[Any]:
-    """Values for all leaves, none of them special: at the start many are zero or one."""
-    draw = np.random.default_rng(seed)
-    values = []
-    for leaf in base.leaves.values():
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            values.append(jnp.zeros(leaf.shape, leaf.dtype))
-            continue
-        value = draw.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1], initial=1))
-        values.append(jnp.asarray(value if len(leaf.shape) > 1 else 1 + value / 4, leaf.dtype))
-    return values
-
-
-def _outputs(compiled: Callable[[list[Any]], list[Any]], leaves: list[Any]) -> np.ndarray:
-    given = [np.ravel(np.asarray(x, np.float64)) for x in compiled(leaves)]
-    out = np.concatenate([np.zeros(0), *given])
-    if not out.size or not np.isfinite(out).all():
-        found = out[~np.isfinite(out)][:1] if out.size else "none"
-        raise InputError(f"check must give finite numbers, found {found}")
-    return out
