@@ -9,6 +9,26 @@ from ist_jax import axes
 WIDTHS = {"hidden0": 256, "hidden1": 256}
 
 
+class Standardise(eqx.Module):
+    """In the place of ``eqx.nn.BatchNorm``: over the batch, with its statistics or with others."""
+
+    scale: jax.Array
+    shift: jax.Array
+
+    def __init__(self, width):
+        self.scale, self.shift = jnp.ones(width), jnp.zeros(width)
+
+    def __call__(self, x, statistics=None):
+        mean, variance = statistics or batch_statistics(x)
+        x = (x - mean) * jax.lax.rsqrt(variance + 1e-5)
+        return x * self.scale + self.shift, (mean, variance)
+
+
+def batch_statistics(x):
+    mean = jax.lax.pmean(x, "batch")
+    return mean, jax.lax.pmean(jnp.square(x - mean), "batch")
+
+
 class MLP(eqx.Module):
     """Two hidden layers, each normalised before its ReLU; of one example."""
 
@@ -24,7 +44,7 @@ class MLP(eqx.Module):
         sizes = ((64, a), (a, b), (b, 10))
         self.layers = [eqx.nn.Linear(*size, key=k) for size, k in zip(sizes, keys, strict=True)]
         norms = {
-            "batch": lambda n: eqx.nn.BatchNorm(n, axis_name="batch", mode="batch"),
+            "batch": Standardise,
             "layer": eqx.nn.LayerNorm,
             "layer, plain": lambda n: eqx.nn.LayerNorm(n, use_weight=False, use_bias=False),
             "rms": eqx.nn.RMSNorm,
@@ -34,41 +54,44 @@ class MLP(eqx.Module):
         scale = [WIDTHS[g] / widths[g] for g in WIDTHS] if norm == "scale" else [1, 1]
         self.gains, self.dtype = tuple(scale), dtype
 
-    def __call__(self, x, state, train, given, key):
-        x = jnp.ravel(x).astype(self.dtype)
+    def __call__(self, x, key, train, statistics=None):
+        x, seen = jnp.ravel(x).astype(self.dtype), []
         for n, (layer, norm) in enumerate(zip(self.layers[:-1], self.norms, strict=True)):
             x = layer(x)
-            if isinstance(norm, eqx.nn.BatchNorm):
-                x, state = norm(x, state, inference=given)
+            if isinstance(norm, Standardise):
+                x, found = norm(x, statistics and statistics[n])
+                seen.append(found)
             elif norm is not None:
                 x = norm(x)
             x = jax.nn.relu(x) * (self.gains[n] if train else 1)
             x = self.dropout(x, key=jax.random.fold_in(key, n), inference=not train)
-        return self.layers[-1](x).astype(jnp.float32), state
+        return self.layers[-1](x).astype(jnp.float32), seen
+
+
+def parts(build):
+    """``build(key) -> `` a module, as ``init`` and the way back from its arrays."""
+    shapes = eqx.filter_eval_shape(build, jax.random.key(0))
+    _, rest = eqx.partition(shapes, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+    init = lambda key: eqx.filter(build(key), eqx.is_array)
+    return init, lambda params: eqx.combine(params, rest)
 
 
 def mlp(norm="batch", dropout=0.0, dtype=jnp.float32):
     """``make`` for that net; only batch normalisation has statistics."""
 
     def make(widths):
-        build = lambda key: eqx.nn.make_with_state(MLP)(widths, key, norm, dropout, dtype)
-        model, start = eqx.filter_eval_shape(build, jax.random.key(0))
-        _, rest = eqx.partition(model, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
-
-        def init(key):
-            return eqx.filter(build(key)[0], eqx.is_array)
+        init, module = parts(lambda key: MLP(widths, key, norm, dropout, dtype))
 
         def with_statistics(params, x, *, train=False, key=None, statistics=None):
-            given = statistics is not None
-            module = eqx.combine(jax.tree.map(lambda leaf: leaf.astype(dtype), params), rest)
-            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), start)
+            model = module(jax.tree.map(lambda leaf: leaf.astype(dtype), params))
             keys = jax.random.split(jax.random.key(0) if key is None else key, len(x))
-            outputs, state = jax.vmap(
-                lambda x, key: module(x, statistics if given else zeros, train, given, key),
-                axis_name="batch",
+            run = jax.vmap(
+                lambda x, key: model(x, key, train, statistics),
                 out_axes=(0, None),
-            )(x, keys)
-            return outputs if given else (outputs, state)
+                axis_name="batch",
+            )
+            outputs, seen = run(x, keys)
+            return (outputs, seen) if statistics is None else outputs
 
         def apply(params, x, *, train=False, key=None):
             return with_statistics(params, x, train=train, key=key)[0]
@@ -136,11 +159,8 @@ def stock(module):
     """``make`` for a module without statistics or dropout."""
 
     def make(widths):
-        build = lambda key: module(widths, key)
-        shapes = eqx.filter_eval_shape(build, jax.random.key(0))
-        _, rest = eqx.partition(shapes, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
-        init = lambda key: eqx.filter(build(key), eqx.is_array)
-        return init, lambda params, x: jax.vmap(eqx.combine(params, rest))(x)
+        init, whole = parts(lambda key: module(widths, key))
+        return init, lambda params, x: jax.vmap(whole(params))(x)
 
     return make
 
