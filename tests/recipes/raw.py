@@ -85,15 +85,19 @@ def attention(widths):
     heads, inner = widths["heads"], widths["inner"]
 
     def init(key):
-        shapes = {"embed": (8, 32), "qkv": (3, 32, heads, 8), "back": (heads, 8, 32)}
-        shapes |= {"positions": (8, 32), "up": (32, inner), "down": (inner, 32), "out": (256, 10)}
-        keys = jax.random.split(key, len(shapes))
-        return {k: normal(key, *n) for key, (k, n) in zip(keys, shapes.items(), strict=True)}
+        sums = {"embed": (8, 32), "up": (32, inner), "down": (inner, 32), "out": (8 * 32, 10)}
+        sums |= {"qkv": (32, 3 * heads * 8), "back": (heads * 8, 32)}  # inputs, outputs
+        keys = jax.random.split(key, 7)
+        params = {k: normal(key, *n) for key, (k, n) in zip(keys, sums.items(), strict=False)}
+        params["positions"] = 0.1 * jax.random.normal(keys[6], (8, 32))
+        params["qkv"] = params["qkv"].reshape(32, 3, heads, 8)
+        params["back"] = params["back"].reshape(heads, 8, 32)
+        return params
 
     def apply(params, x):
         x = x.reshape(len(x), 8, 8) @ params["embed"] + params["positions"]
         y, _ = standardised(x, -1)
-        q, k, v = jnp.einsum("brc,nchd->nbhrd", y, params["qkv"])
+        q, k, v = jnp.einsum("brc,cnhd->nbhrd", y, params["qkv"])
         weights = jax.nn.softmax(q @ k.swapaxes(-1, -2) / 8**0.5)
         x = x + jnp.einsum("bhrd,hdc->brc", weights @ v, params["back"])
         y, _ = standardised(x, -1)
