@@ -25,7 +25,9 @@ def lstm(neurons_first):
             shapes = {"in": (INPUTS, 4 * width), "own": (width, 4 * width)}
             shapes |= {"bias": (4 * width,), "out": (width, OUT)}
             keys = jax.random.split(key, 4)
-            return {n: jax.random.normal(k, s) for k, (n, s) in zip(keys, shapes.items())}
+            return {
+                n: jax.random.normal(k, s) for k, (n, s) in zip(keys, shapes.items(), strict=True)
+            }
 
         def apply(params, x, *, key=None):
             def step(state, x):
@@ -104,6 +106,31 @@ def test_a_wrong_order_is_found_by_the_check(neurons_first):
     assert axes.infer(unfused, {"h": H})["bias"]  # shapes do not say it
     with pytest.raises(InputError, match="permuting the neurons of group 'h'"):
         axes.infer(unfused, {"h": H}, check=lambda params: apply(params, X))
+
+
+@pytest.mark.parametrize("heads", [2, 4, 8])
+def test_a_wrong_order_is_found_where_one_width_hides_it(heads):
+    """Of heads of eight, the other order permutes entries within all heads alike."""
+
+    def make(widths):
+        shapes = {"q": (3, widths["heads"] * 8), "out": (widths["heads"] * 8, 2)}
+
+        def apply(params, x):
+            q = (x @ params["q"]).reshape(*x.shape[:-1], widths["heads"], 8)
+            q = jax.nn.softmax(jnp.square(q).sum(axis=-1, keepdims=True)) * q
+            return q.reshape(*x.shape[:-1], -1) @ params["out"]
+
+        zeros = lambda key: {name: jnp.zeros(shape) for name, shape in shapes.items()}
+        return zeros, apply
+
+    def named(order):
+        split = axes.unfuse(make, {"['q']": (None, order), "['out']": (order, None)})
+        check = lambda params, widths: split(widths)[1](params, X)
+        return axes.infer(split, {"heads": heads}, check=check)
+
+    assert named(("heads", -1))["q"] == (None, "heads", None)
+    with pytest.raises(InputError, match="permuting the neurons of group 'heads'"):
+        named((-1, "heads"))
 
 
 def test_the_message_of_infer_is_the_call_that_mends_it():

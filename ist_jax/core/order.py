@@ -63,7 +63,7 @@ def check(
             f"permuting the neurons of group {group!r} in all its leaves changes what check "
             f"gives (by {found:.2g}, of at most {largest:.2g}), so they cannot "
             "be dealt out: the model knows them by their order (positions, groups of a norm, a "
-            "reshape that mixes axes), or an axis of theirs is missing."
+            "reshape that mixes axes, a split of the other order), or an axis of theirs is missing."
         )
 
 

@@ -6,6 +6,8 @@ of another width, those axes differ that list the group's neurons. Only shapes a
 shapes; it is seen by permuting them (``order``).
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -36,16 +38,17 @@ class Look(NamedTuple):
 def names_of_axes(
     make: Callable[[dict[str, int]], Any],
     widths: Mapping[str, int],
-    check: Callable[[PyTree], Any] | None = None,
+    check: Callable[..., Any] | None = None,
 ) -> PyTree:
     """As ``axes.infer``, which says what is asked for."""
-    base = look(make, dict(widths))
+    base = _first_look(make, widths)
     found: dict[str, list[str | None]] = {
         path: [None] * len(shape) for path, shape in base.shapes.items()
     }
+    probes = {}
     for group, width in widths.items():
-        probes = _other_looks(make, widths, group)
-        for path, axis in _axes_of(group, width, base.shapes, probes):
+        probes[group] = _other_looks(make, widths, group)
+        for path, axis in _axes_of(group, width, base.shapes, probes[group]):
             other = found[path][axis]
             if other is not None:
                 raise InputError(
@@ -54,8 +57,49 @@ def names_of_axes(
                 )
             found[path][axis] = group
     if check is not None:
-        order.check(check, base.leaves, base.tree, found, widths)
+        _check_order(check, base, probes, found, dict(widths))
     return base.tree.unflatten([tuple(of_leaf) for of_leaf in found.values()])
+
+
+def _first_look(make: Callable[[dict[str, int]], Any], widths: Mapping[str, int]) -> Look:
+    try:
+        return look(make, dict(widths))
+    except KeyError as error:
+        if error.args[0] in widths:
+            raise
+        raise InputError(
+            f"make raised KeyError({error}); the groups of widths are {sorted(widths)}"
+        ) from error
+
+
+def _check_order(
+    check: Callable[..., Any],
+    base: Look,
+    probes: Mapping[str, Mapping[int, Look]],
+    names: Mapping[str, list[str | None]],
+    widths: dict[str, int],
+) -> None:
+    """Permutes the neurons at these widths; where that may hide an order, at others too.
+
+    An axis of ``heads * size`` that is taken for ``size * heads`` has neurons without an order if
+    ``size`` is a multiple of ``heads``. At a width that divides no axis beside it, it has one.
+    """
+    at_widths = "widths" in inspect.signature(check).parameters
+    at = lambda widths: functools.partial(check, widths=widths) if at_widths else check
+    order.check(at(widths), base.leaves, base.tree, names, widths)
+    for group, looks in probes.items() if at_widths else ():
+        beside = {
+            size
+            for path, of_leaf in names.items()
+            for size, name in zip(base.shapes[path], of_leaf, strict=True)
+            if group in of_leaf and name != group
+        }
+        hides = lambda width, beside=beside: any(size % width == 0 for size in beside)
+        telling = [width for width in sorted(looks) if width > 1 and not hides(width)]
+        if hides(widths[group]) and telling:
+            seen, width = looks[telling[0]], telling[0]
+            function = at({**widths, group: width})
+            order.check(function, seen.leaves, seen.tree, names, {group: width})
 
 
 def look(make: Callable[[dict[str, int]], Any], widths: dict[str, int]) -> Look:
@@ -67,6 +111,7 @@ def look(make: Callable[[dict[str, int]], Any], widths: dict[str, int]) -> Look:
         made = make(widths)
         init = made[0] if isinstance(made, tuple) and len(made) == 2 else made
         params = init(key) if _is_function(init) else made
+        refuse_collections(params)
         paths, tree = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_box)
         leaves = [leaf.unbox() if is_box(leaf) else leaf for _, leaf in paths]
         is_array = [hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves]
@@ -91,11 +136,12 @@ def _other_looks(
         try:
             found[other] = look(make, {**widths, group: other})
         except Exception as error:  # whatever a stranger's model raises
-            refused = f"{type(error).__name__}: {error}".partition("\n")[0]
+            refused = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(".")
     if not found:
         raise InputError(
             f"the model takes no other width of group {group!r} than {width} (twice, half and one "
-            f"more were tried): {refused}. If another group has to be as wide, make them one group."
+            f"more were tried): {refused}. If another group has to be as wide (a residual sum), "
+            "make them one group."
         )
     return found
 
@@ -138,6 +184,20 @@ def _is_function(made: Any) -> bool:
 def is_box(leaf: Any) -> bool:
     """Whether it is a leaf of Flax that carries the names of its axes."""
     return hasattr(leaf, "unbox") and hasattr(leaf, "names")
+
+
+def refuse_collections(variables: PyTree) -> None:
+    """Complains about what a Flax ``init`` returns beside parameters.
+
+    Raises:
+      InputError: collections besides ``params`` (running statistics, caches).
+    """
+    if isinstance(variables, Mapping) and "params" in variables and len(variables) > 1:
+        others = sorted(set(variables) - {"params"})
+        raise InputError(
+            f"the model has variables that are no parameters: {', '.join(others)}. Use layers "
+            "without running statistics (ist_jax.models.normalise), or pass {'params': ...} alone."
+        )
 
 
 def path_name(path: Any) -> str:
