@@ -17,6 +17,8 @@ import jax
 
 from ist_jax.core import probes
 from ist_jax.core.errors import InputError
+from ist_jax.core.fused import fuse as fuse
+from ist_jax.core.fused import unfuse as unfuse
 from ist_jax.core.probes import is_box, path_name
 
 PyTree = Any
@@ -96,12 +98,7 @@ def of(variables: PyTree) -> tuple[PyTree, PyTree]:
       (None, 'hidden0')
     """
     tree: Any
-    if isinstance(variables, Mapping) and "params" in variables and len(variables) > 1:
-        others = sorted(set(variables) - {"params"})
-        raise InputError(
-            f"the model has variables that are no parameters: {', '.join(others)}. Use layers "
-            "without running statistics (ist_jax.models.normalise), or pass {'params': ...} alone."
-        )
+    probes.refuse_collections(variables)
     leaves, tree = jax.tree.flatten(variables, is_leaf=is_box)
     arrays = [leaf.unbox() if is_box(leaf) else leaf for leaf in leaves]
     names = [
@@ -114,7 +111,7 @@ def infer(
     make: Callable[[dict[str, int]], Any],
     widths: Mapping[str, int],
     *,
-    check: Callable[[PyTree], Any] | None = None,
+    check: Callable[..., Any] | None = None,
 ) -> PyTree:
     """Finds the names of a model's axes: those that change with a group's width.
 
@@ -126,17 +123,20 @@ def infer(
       make: ``widths -> `` parameters, in any tree; or ``init(key) -> `` parameters; or a pair
         ``(init, apply)``. Leaves that are no arrays get no names.
       widths: neurons of every group that may be cut, ``{"hidden0": 4096}``.
-      check: ``params -> `` what the model says of some input. It is asked with random parameters,
-        and again with each group permuted in all leaves that name it, which must change nothing.
+      check: ``check(params, widths=...)``, what the model of those widths says of some input. It is
+        asked with random parameters, and again with each group permuted in all leaves that name it,
+        which must change nothing. A function of ``params`` alone will do, but it is asked at these
+        widths only, where a wrong order of a split axis can hide.
 
     Returns:
       The names of the axes, a tuple for each parameter.
 
     Raises:
       InputError: a group that changes nothing, or more or fewer leaves; two groups that change one
-        axis; an axis that holds several entries for each neuron, or others beside them (the leaf is
-        named); a width that is the only one ``make`` takes; a group that ``check`` knows by its
-        order.
+        axis, or that are the same neurons; an axis that holds several entries for each neuron
+        (``unfuse`` splits it), or others beside them (the leaf is named); a width that is the only
+        one ``make`` takes; variables of Flax that are no parameters; a group that ``check`` knows
+        by its order.
 
     Example:
       >>> zeros = jax.numpy.zeros

@@ -16,11 +16,10 @@ import optax
 from jax.sharding import Mesh
 
 from ist_jax import method as methods
-from ist_jax.core import order, paths
+from ist_jax.core import paths
 from ist_jax.core.errors import InputError
 from ist_jax.method import Method
 from ist_jax.models import frameworks
-from ist_jax.models import normalise as normalisation
 from ist_jax.run import fitting, job, saved_run
 from ist_jax.run.job import Job
 from ist_jax.run.tasks import labelled, own
@@ -112,7 +111,8 @@ def fit(
             return job.make(config, task, how, optimizer or optax.sgd(0.1), devices, {})
 
         made = job.with_warm_up(config, make, how, rounds)
-        check_order(net, given.x[:FEW], made, sequences)
+        whole, uncut = made.trainer.plan.net, set(made.costs.widths) - set(made.trainer.plan.slots)
+        frameworks.check_order(net, given.x[:FEW], whole.shapes, whole.names, uncut | {*sequences})
         if workdir is None:
             state, lines = fitting.in_memory(config, made, tell, progress)
         else:
@@ -148,27 +148,6 @@ def load(
         run.predict(x).argmax(-1)
     """
     return saved_run.read(paths.expanded(str(folder), "folder"), method, seed, allow_code)
-
-
-def check_order(net: Any, x: Any, made: Job, sequences: Collection[str]) -> None:
-    """Refuses a model that knows its neurons by their order, unless they are a sequence.
-
-    Args:
-      net: the whole net's model; it may say itself which groups are ``sequences``.
-      x: some examples.
-
-    Raises:
-      InputError: as ``axes.infer`` with ``check``.
-    """
-
-    def answer(params):
-        found = normalisation.statistics(net, params, x)
-        return net.apply({**params, **found}, x, train=False)
-
-    cut = set(made.trainer.plan.slots)
-    rest = {*sequences, *getattr(net, "sequences", ()), *(set(made.costs.widths) - cut)}
-    whole = made.trainer.plan.net
-    order.check(answer, whole.shapes, whole.names, rest)
 
 
 @contextlib.contextmanager

@@ -172,6 +172,19 @@ def test_two_groups_that_are_one_axis_are_told():
         axes.infer(make, {"a": 8, "b": 8})
 
 
+def test_a_group_that_make_does_not_know_is_told():
+    with pytest.raises(
+        InputError, match=r"make raised KeyError\('h'\); the groups .* \['hidden'\]"
+    ):
+        axes.infer(lambda w: {"w": zeros((3, w["h"]))}, {"hidden": 8})
+
+
+def test_statistics_beside_parameters_are_told():
+    norm = lambda w: lambda key: nn.BatchNorm(False).init(key, jnp.ones((1, w["h"])))
+    with pytest.raises(InputError, match="variables that are no parameters: batch_stats"):
+        axes.infer(norm, {"h": 8})
+
+
 X = jax.random.normal(jax.random.key(1), (5, 3))
 
 
@@ -204,6 +217,19 @@ def mixes_axes(params):
 def test_a_group_whose_neurons_have_an_order_is_told(check):
     with pytest.raises(InputError, match="permuting the neurons of group 'a' in all its leaves"):
         axes.infer(mlp, {"a": 8, "b": 8}, check=check)
+
+
+def residual(params):
+    h = X @ params["in"]
+    return (h + jnp.tanh(h @ params["inner"] + params["bias"])) @ params["out"]
+
+
+def test_two_groups_of_a_residual_sum_are_told():
+    """Shapes do not say that the neurons of one are those of the other."""
+    with pytest.raises(
+        InputError, match=r"groups 'a' and 'b' are the same neurons: .*residual sum"
+    ):
+        axes.infer(mlp, {"a": 8, "b": 8}, check=residual)
 
 
 def test_axes_that_are_taken_one_for_the_other_are_told():

@@ -1,6 +1,10 @@
-"""Whether a model knows its neurons by their order: seen by permuting them."""
+"""Whether a model knows the neurons of a group by their order.
 
-from collections.abc import Callable, Collection
+Shapes do not say it. Permuted in all leaves that name their group, the neurons must change nothing.
+"""
+
+import functools
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -19,8 +23,7 @@ def check(
     names: PyTree,
     sequences: Collection[str] = (),
 ) -> None:
-    """Refuses a group whose neurons have an order: permuted in all leaves, they change what is
-    computed.
+    """Refuses a group whose neurons have an order: permuted, they change what is computed.
 
     Args:
       function: ``params -> `` what the model computes of some input.
@@ -29,44 +32,113 @@ def check(
       sequences: groups that have an order by intent, as the blocks of a stage; not looked at.
 
     Raises:
-      InputError: naming the group.
+      InputError: such a group; a function that computes the same for all parameters, or numbers
+        that are not finite.
     """
     tree: Any
     leaves, tree = jax.tree.flatten(shapes)
     of_leaves = tree.flatten_up_to(names)
-    compiled = jax.jit(lambda leaves: jax.tree.leaves(function(tree.unflatten(leaves))))
+    compiled = jax.jit(lambda values: jax.tree.leaves(function(tree.unflatten(values))))
     first = _some_values(leaves, 0)
     expected = _outputs(compiled, first)
     if np.allclose(expected, _outputs(compiled, _some_values(leaves, 1)), rtol=TOLERANCE, atol=0):
         raise InputError("what is computed is the same for all parameters: it must use them")
-    groups = sorted({name for of_leaf in of_leaves for name in of_leaf if name} - set(sequences))
-    for number, group in enumerate(groups):
-        moved = _permuted(first, of_leaves, group, number)
-        change = np.abs(_outputs(compiled, moved) - expected).max()
-        if not change <= TOLERANCE * np.abs(expected).max():
-            raise InputError(
-                f"permuting the neurons of group {group!r} in all its leaves changes what the "
-                f"model computes (by {change:.2g}, of at most {np.abs(expected).max():.2g}), so "
-                "they cannot be dealt out: the model knows them by their order (positions, groups "
-                "of a norm, a reshape that mixes axes), or an axis of theirs is missing."
-            )
+    largest = np.abs(expected).max()
+
+    def change(groups: set[str], width: int) -> float:
+        """How far the output moves if the neurons of these groups are permuted alike."""
+        values = _permuted(first, of_leaves, groups, _order(width))
+        return np.abs(_outputs(compiled, values) - expected).max()
+
+    widths = _widths(leaves, of_leaves)
+    for group in sorted(widths.keys() - set(sequences)):
+        width = widths[group]
+        found = change({group}, width)
+        if found <= TOLERANCE * largest:
+            continue
+        for other in widths.keys() - {group}:
+            if widths[other] == width and change({group, other}, width) <= TOLERANCE * largest:
+                raise InputError(
+                    f"groups {group!r} and {other!r} are the same neurons: the model adds one to "
+                    "the other (a residual sum), or pairs them. Declare one group for both."
+                )
+        raise InputError(
+            f"permuting the neurons of group {group!r} in all its leaves changes what is computed "
+            f"(by {found:.2g}, of at most {largest:.2g}), so they cannot be dealt out: the model "
+            "knows them by their order (positions, groups of a norm, a reshape that mixes axes, a "
+            "split of the other order), or an axis of theirs is missing."
+        )
 
 
-def _permuted(leaves: list[Any], names: list[Any], group: str, seed: int) -> list[Any]:
-    """The leaves, the neurons of one group in another order."""
-    moved, order = [], None
-    for value, of_leaf in zip(leaves, names, strict=True):
-        for axis, name in enumerate(of_leaf):
-            if name == group:
-                order = _order(value.shape[axis], seed) if order is None else order
-                value = jnp.take(value, order, axis)
-        moved.append(value)
-    return moved
+def check_other_widths(
+    function: Callable[..., Any],
+    shapes_at: Callable[[dict[str, int]], PyTree],
+    shapes: PyTree,
+    names: PyTree,
+    sequences: Collection[str] = (),
+) -> None:
+    """As ``check``, at another width of each group whose own may hide an order.
+
+    An axis of ``heads * size`` that is taken for ``size * heads`` has neurons without an order if
+    ``size`` is a multiple of ``heads``. At a width that divides no axis beside it, it has one.
+
+    Args:
+      function: ``function(params, widths=...)``, what the model of those widths computes.
+      shapes_at: its parameters' shapes; it raises where the model cannot be so wide.
+    """
+    tree: Any
+    leaves, tree = jax.tree.flatten(shapes)
+    of_leaves = tree.flatten_up_to(names)
+    widths = _widths(leaves, of_leaves)
+    for group in sorted(widths.keys() - set(sequences)):
+        beside = {
+            size
+            for leaf, of_leaf in zip(leaves, of_leaves, strict=True)
+            for size, name in zip(leaf.shape, of_leaf, strict=True)
+            if group in of_leaf and name != group
+        }
+        width = widths[group]
+        tried = (width, width // 2, width + 1, 2 * width)
+        hides, *others = [any(size % max(n, 1) == 0 for size in beside) for n in tried]
+        for other, hidden in zip(tried[1:], others, strict=True) if hides else ():
+            wide = {**widths, group: other}
+            if other < 2 or hidden or (seen := _tried(shapes_at, wide)) is None:
+                continue
+            rest = widths.keys() - {group}
+            check(functools.partial(function, widths=wide), seen, names, rest)
+            break
 
 
-def _order(width: int, seed: int) -> np.ndarray:
-    order = np.random.default_rng(seed).permutation(width)
+def _tried(shapes_at: Callable[[dict[str, int]], PyTree], widths: dict[str, int]) -> PyTree | None:
+    try:
+        return shapes_at(widths)
+    except Exception:  # whatever a stranger's model raises
+        return None
+
+
+def _widths(leaves: list[Any], names: list[Any]) -> Mapping[str, int]:
+    return {
+        name: size
+        for leaf, of_leaf in zip(leaves, names, strict=True)
+        for size, name in zip(leaf.shape, of_leaf, strict=True)
+        if name is not None
+    }
+
+
+def _order(width: int) -> np.ndarray:
+    """A permutation that moves something, the same for all groups of this width."""
+    order = np.random.default_rng(width).permutation(width)
     return order[::-1] if (order == np.arange(width)).all() else order
+
+
+def _permuted(
+    values: list[Any], names: list[Any], groups: set[str], order: np.ndarray
+) -> list[Any]:
+    take = lambda value, axis: jnp.take(value, order, axis)
+    return [
+        functools.reduce(take, [a for a, name in enumerate(of_leaf) if name in groups], value)
+        for value, of_leaf in zip(values, names, strict=True)
+    ]
 
 
 def _some_values(leaves: list[Any], seed: int) -> list[Any]:
@@ -83,9 +155,9 @@ def _some_values(leaves: list[Any], seed: int) -> list[Any]:
 
 
 def _outputs(compiled: Callable[[list[Any]], list[Any]], leaves: list[Any]) -> np.ndarray:
-    given = [np.ravel(np.asarray(x, np.float64)) for x in compiled(leaves)]
-    out = np.concatenate([np.zeros(0), *given])
+    found = [np.ravel(np.asarray(x, np.float64)) for x in compiled(leaves)]
+    out = np.concatenate([np.zeros(0), *found])
     if not out.size or not np.isfinite(out).all():
-        found = out[~np.isfinite(out)][:1] if out.size else "none"
-        raise InputError(f"check must give finite numbers, found {found}")
+        wrong = out[~np.isfinite(out)][:1] if out.size else "none"
+        raise InputError(f"what is computed must be finite numbers, found {wrong}")
     return out

@@ -6,6 +6,8 @@ of another width, those axes differ that list the group's neurons. Only shapes a
 shapes; it is seen by permuting them (``order``).
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -36,16 +38,17 @@ class Look(NamedTuple):
 def names_of_axes(
     make: Callable[[dict[str, int]], Any],
     widths: Mapping[str, int],
-    check: Callable[[PyTree], Any] | None = None,
+    check: Callable[..., Any] | None = None,
 ) -> PyTree:
     """As ``axes.infer``, which says what is asked for."""
-    base = look(make, dict(widths))
+    base = _first_look(make, widths)
     found: dict[str, list[str | None]] = {
         path: [None] * len(shape) for path, shape in base.shapes.items()
     }
+    probes = {}
     for group, width in widths.items():
-        probes = _other_looks(make, widths, group)
-        for path, axis in _axes_of(group, width, base.shapes, probes):
+        probes[group] = _other_looks(make, widths, group)
+        for path, axis in _axes_of(group, width, base.shapes, probes[group]):
             other = found[path][axis]
             if other is not None:
                 raise InputError(
@@ -55,8 +58,29 @@ def names_of_axes(
             found[path][axis] = group
     names = base.tree.unflatten([tuple(of_leaf) for of_leaf in found.values()])
     if check is not None:
-        order.check(check, base.tree.unflatten(list(base.leaves.values())), names)
+        shapes = base.tree.unflatten(list(base.leaves.values()))
+        if "widths" not in inspect.signature(check).parameters:
+            order.check(check, shapes, names)
+        else:
+            order.check(functools.partial(check, widths=dict(widths)), shapes, names)
+            order.check_other_widths(check, functools.partial(_shapes_at, make), shapes, names)
     return names
+
+
+def _shapes_at(make: Callable[[dict[str, int]], Any], widths: dict[str, int]) -> PyTree:
+    seen = look(make, widths)
+    return seen.tree.unflatten(list(seen.leaves.values()))
+
+
+def _first_look(make: Callable[[dict[str, int]], Any], widths: Mapping[str, int]) -> Look:
+    try:
+        return look(make, dict(widths))
+    except KeyError as error:
+        if error.args[0] in widths:
+            raise
+        raise InputError(
+            f"make raised KeyError({error}); the groups of widths are {sorted(widths)}"
+        ) from error
 
 
 def look(make: Callable[[dict[str, int]], Any], widths: dict[str, int]) -> Look:
@@ -68,6 +92,7 @@ def look(make: Callable[[dict[str, int]], Any], widths: dict[str, int]) -> Look:
         made = make(widths)
         init = made[0] if isinstance(made, tuple) and len(made) == 2 else made
         params = init(key) if _is_function(init) else made
+        refuse_collections(params)
         paths, tree = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_box)
         leaves = [leaf.unbox() if is_box(leaf) else leaf for _, leaf in paths]
         is_array = [hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves]
@@ -92,11 +117,12 @@ def _other_looks(
         try:
             found[other] = look(make, {**widths, group: other})
         except Exception as error:  # whatever a stranger's model raises
-            refused = f"{type(error).__name__}: {error}".partition("\n")[0]
+            refused = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(".")
     if not found:
         raise InputError(
             f"the model takes no other width of group {group!r} than {width} (twice, half and one "
-            f"more were tried): {refused}. If another group has to be as wide, make them one group."
+            f"more were tried): {refused}. If another group has to be as wide (a residual sum), "
+            "make them one group."
         )
     return found
 
@@ -141,6 +167,20 @@ def is_box(leaf: Any) -> bool:
     return hasattr(leaf, "unbox") and hasattr(leaf, "names")
 
 
+def refuse_collections(variables: PyTree) -> None:
+    """Complains about what a Flax ``init`` returns beside parameters.
+
+    Raises:
+      InputError: collections besides ``params`` (running statistics, caches).
+    """
+    if isinstance(variables, Mapping) and "params" in variables and len(variables) > 1:
+        others = sorted(set(variables) - {"params"})
+        raise InputError(
+            f"the model has variables that are no parameters: {', '.join(others)}. Use layers "
+            "without running statistics (ist_jax.models.normalise), or pass {'params': ...} alone."
+        )
+
+
 def path_name(path: Any) -> str:
     """A leaf's path as errors name it; ``path`` is JAX's, of ``tree_leaves_with_path``."""
     return jax.tree_util.keystr(path) or ONLY_LEAF
@@ -165,7 +205,9 @@ def _no_axis_of_its_own(
         return f"{told}: its size does not grow with the group's width. Leave the group out."
     if size != each * width:
         return f"{told}: it holds something else beside the group's. Give each a leaf of its own."
+    major, minor = f"({group!r}, {each})", f"({each}, {group!r})"
     return (
-        f"{told}, {each} for each neuron. Give the neurons an axis of their own: reshape "
-        f"the axis to ({width}, {each}) or ({each}, {width}), as its order is."
+        f"{told}, {each} for each neuron. Split it: axes.unfuse(make, {{{path!r}: form}}), where "
+        f"form has {major} for this axis if entry n * {each} + j is of neuron n, {minor} if entry "
+        f"j * {width} + n is, and None for an axis that stays."
     )

@@ -1,6 +1,6 @@
 """A stranger's model, of whatever framework, made ready for the library."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -8,10 +8,13 @@ import flax.nnx as nnx
 import jax
 
 from ist_jax import axes
-from ist_jax.core import probes
+from ist_jax.core import order, probes
 from ist_jax.core.errors import InputError
 from ist_jax.models import nnx as our_nnx
+from ist_jax.models import normalise
 from ist_jax.models.functions import Functions, keywords
+
+PyTree = Any
 
 
 def of(
@@ -43,6 +46,32 @@ def of(
     _check_normalise("normalise" in keywords(model), normalise, model)
     more = {} if normalise is None else {"normalise": normalise}
     return Functions(model, widths, example, **more)
+
+
+def check_order(
+    net: Any, x: Any, shapes: PyTree, names: PyTree, sequences: Collection[str] = ()
+) -> None:
+    """Refuses a model that knows its neurons by their order, unless they are a sequence.
+
+    Args:
+      net: the whole net's model, as ``of`` gives it; it may say itself which groups are
+        ``sequences``.
+      x: some inputs ``[B, ...]``.
+      shapes, names: of its parameters, and of their axes.
+
+    Raises:
+      InputError: as ``axes.infer`` with ``check``.
+    """
+    rest = {*sequences, *getattr(net, "sequences", ())}
+
+    def answer(params, widths):
+        model = net.clone(widths=widths)
+        found = normalise.statistics(model, params, x)
+        return model.apply({**params, **found}, x, train=False)
+
+    order.check(lambda params: answer(params, net.widths), shapes, names, rest)
+    if isinstance(net, Functions):
+        order.check_other_widths(answer, net.shapes_at, shapes, names, rest)
 
 
 def _linen(

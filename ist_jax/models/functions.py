@@ -102,7 +102,7 @@ class Functions:
         mutable: Any = (),
     ) -> Any:
         """The outputs; with ``mutable``, ``(outputs, {"statistics": ...})``."""
-        asked: dict[str, Any] = {"train": train, "key": (rngs or {}).get("dropout")}
+        asked: dict[str, Any] = {"train": train and not mutable, "key": (rngs or {}).get("dropout")}
         if not train:
             asked[STATISTICS] = variables.get(STATISTICS)
         takes = keywords(self._made.apply)
@@ -118,6 +118,13 @@ class Functions:
         places = range(tree.num_leaves)
         return tree.unflatten([others[n] if n in others else next(arrays) for n in places])
 
+    def shapes_at(self, widths: Mapping[str, int]) -> PyTree:
+        """Of the parameters that ``init`` gives at other widths."""
+        model = self.clone(widths=widths)
+        return axes.of(jax.eval_shape(lambda key: model.init({"params": key}), jax.random.key(0)))[
+            0
+        ]
+
     def _at(self, widths: Mapping[str, int]) -> Made:
         found = self._make(dict(widths), **self._more)
         if isinstance(found, nn.Module):
@@ -125,7 +132,8 @@ class Functions:
         if not (isinstance(found, tuple) and len(found) == 2 and all(map(callable, found))):
             raise InputError(
                 "a model is a function of its widths that returns (init, apply), or a module of "
-                f"Linen; it returned {type(found).__name__}"
+                f"Linen; it returned {type(found).__name__} (of NNX, ist_jax.models.nnx.functions "
+                "makes such a function)"
             )
         init, apply = found
         seen: list[Any] = []

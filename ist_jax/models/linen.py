@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
+from flax.errors import InvalidRngError
 
 from ist_jax import axes
 
@@ -32,10 +34,15 @@ def functions(
         return params["params"]
 
     def apply(params, x, train, key=None, statistics=None):
-        rngs = {} if key is None else {"dropout": key}
-        how: dict[str, Any] = {"mutable": [STATISTICS]} if train else {}
-        variables = {"params": params, STATISTICS: statistics or {}}
-        found: Any = module.apply(variables, x, rngs=rngs, **modes(train), **how)
-        return (found[0], dict(found[1]).get(STATISTICS, {})) if train else found
+        if statistics is not None:
+            return module.apply({"params": params, STATISTICS: statistics}, x, **modes(train))
+        how: Any = modes(True) | {"mutable": [STATISTICS]}
+        try:
+            rngs = {"rngs": {"dropout": key}} if train else {}
+            found: Any = module.apply({"params": params}, x, **rngs, **how)
+        except InvalidRngError:  # as in normalise.statistics
+            rngs = {"rngs": {"dropout": jax.random.key(0)}}
+            found = module.apply({"params": params}, x, **rngs, **how)
+        return found[0], dict(found[1]).get(STATISTICS, {})
 
     return init, apply

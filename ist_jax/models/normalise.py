@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import InvalidRngError
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -91,7 +92,11 @@ def statistics(model: Model, params: PyTree, x: PyTree) -> PyTree:
     """
     if getattr(model, "normalise", "none") != "standardise":
         return {}
-    _, updated = model.apply(params, x, train=True, mutable=["statistics"])
+    how: Any = {"train": True, "mutable": ["statistics"]}
+    try:
+        _, updated = model.apply(params, x, **how)
+    except InvalidRngError:  # a module that drops out whenever it trains does so here too
+        _, updated = model.apply(params, x, rngs={"dropout": jax.random.key(0)}, **how)
     return dict(updated)
 
 

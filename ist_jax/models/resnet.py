@@ -116,6 +116,11 @@ class ResNet(nn.Module):
     logits: bool = True
     gains: Mapping[str, float] = FrozenDict()
 
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Groups whose members have an order: the blocks of a stage."""
+        return tuple(group for group in self.widths if group.startswith("stage"))
+
     @nn.compact
     def __call__(self, x: Array | np.ndarray, *, train: bool) -> Float[Array, "B classes"]:
         self._check(x)
