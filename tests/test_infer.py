@@ -242,8 +242,8 @@ def test_axes_that_are_taken_one_for_the_other_are_told():
     ("check", "message"),
     [
         (lambda params: X, "is the same for all parameters"),
-        (lambda params: jnp.log(-jnp.abs(params["in"])), "must give finite numbers, found .nan"),
-        (lambda params: (), "must give finite numbers"),
+        (lambda params: jnp.log(-jnp.abs(params["in"])), "must be finite numbers, found .nan"),
+        (lambda params: (), "must be finite numbers"),
     ],
 )
 def test_a_check_that_checks_nothing_is_refused(check, message):

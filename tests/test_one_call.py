@@ -150,7 +150,7 @@ def test_train_key_and_statistics_are_handed_to_who_takes_them(digits):
 
     run = ist_jax.fit(make, *digits, **PLAIN)
     assert (True, True, False) in seen  # training
-    assert (True, False, False) in seen  # statistics
+    assert (False, False, False) in seen  # statistics, without dropout
     assert (False, False, True) in seen  # asked
     x = digits[1][0]
     np.testing.assert_allclose(
@@ -195,9 +195,8 @@ def test_the_loss_follows_from_the_labels_or_is_ones_own(digits, kind):
         "places": lambda: -jax.nn.log_softmax(out[:, 0])[np.arange(50), y[:50]].mean(),
         "own": lambda: np.abs(out - one_hot[:50]).sum(-1).mean(),
     }[kind]()
-    assert run.history["loss/test"][-1] == pytest.approx(expected, rel=1e-4)
+    assert run.history["loss/test"][-1] == pytest.approx(float(expected), rel=1e-4)
     assert ("accuracy/test" in run.history) == (kind in ("several", "places"))
-    assert run.history["loss/train"][-1] < run.history["loss/train"][1]
 
 
 def test_who_takes_part_and_what_fails_are_arguments(digits):
@@ -301,7 +300,7 @@ def test_what_is_wrong_is_said_in_one_line(digits, what):
         ((np.ones((3, 2)),), "found tuple"),
         ((np.ones((3, 2)), np.ones(2, int)), "3 examples but 2 labels"),
         ((np.full((3, 2), np.nan), np.ones(3, int)), "not finite"),
-        ((np.ones((3, 2)), np.array(["a", "b", "c"])), "labels must be|numbers"),
+        ((np.ones((3, 2)), np.array(["a", "b", "c"])), "must be arrays of numbers"),
         ((np.ones((3, 2)), np.array([0, 1, -1])), "label -1"),
         (lambda worker, step: 3, "must return .*found int"),
         (lambda worker, step: {"x": np.ones((2, 3)), "y": np.ones(1)}, "as many rows"),

@@ -98,11 +98,11 @@ def check_other_widths(
             if group in of_leaf and name != group
         }
         width = widths[group]
-        tried = (width, width // 2, width + 1, 2 * width)
-        hides, *others = [any(size % max(n, 1) == 0 for size in beside) for n in tried]
-        for other, hidden in zip(tried[1:], others, strict=True) if hides else ():
+        others = (2 * width, *range(width + 1, width + 12), width * (max(beside, default=1) + 1))
+        hides, *hidden = [any(size % n == 0 for size in beside) for n in (width, *others)]
+        for other in others if hides else ():
             wide = {**widths, group: other}
-            if other < 2 or hidden or (seen := _tried(shapes_at, wide)) is None:
+            if hidden[others.index(other)] or (seen := _tried(shapes_at, wide)) is None:
                 continue
             rest = widths.keys() - {group}
             check(functools.partial(function, widths=wide), seen, names, rest)

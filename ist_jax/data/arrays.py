@@ -37,8 +37,11 @@ def _pair(name: str, given: Any) -> tuple[np.ndarray, np.ndarray]:
             + f"; found {type(given).__name__}"
         )
     x, y = (np.asarray(part) for part in given)
-    if x.dtype == object or y.dtype == object or not x.ndim or not y.ndim:
-        raise InputError(f"{name}: x and y must be arrays of numbers, one row for each example")
+    if x.dtype.kind not in "fiub" or y.dtype.kind not in "fiub" or not x.ndim or not y.ndim:
+        raise InputError(
+            f"{name}: x and y must be arrays of numbers, one row for each example; found "
+            f"{x.dtype}{list(x.shape)} and {y.dtype}{list(y.shape)}"
+        )
     return _narrow(x), _narrow(y)
 
 

@@ -38,7 +38,7 @@ def functions(
             return module.apply({"params": params, STATISTICS: statistics}, x, **modes(train))
         how: Any = modes(True) | {"mutable": [STATISTICS]}
         try:
-            rngs = {"rngs": {"dropout": key}} if train else {}
+            rngs: Any = {"rngs": {"dropout": key}} if train else {}
             found: Any = module.apply({"params": params}, x, **rngs, **how)
         except InvalidRngError:  # as in normalise.statistics
             rngs = {"rngs": {"dropout": jax.random.key(0)}}
