@@ -226,7 +226,7 @@ def residual(params):
 
 def test_two_groups_of_a_residual_sum_are_told():
     """Shapes do not say that the neurons of one are those of the other."""
-    with pytest.raises(InputError, match="groups 'a' and 'b' are the same neurons: .*residual sum"):
+    with pytest.raises(InputError, match=r"groups 'a' and 'b' are the same neurons: .*residual"):
         axes.infer(mlp, {"a": 8, "b": 8}, check=residual)
 
 

@@ -77,4 +77,4 @@ def test_tied_weights_train(recipe):
 
 @pytest.mark.slow
 def test_attention_trains_by_heads(recipe):
-    assert mean_of(recipe.attention, HEADS, optax.adam(0.01)) > 0.9
+    assert mean_of(recipe.attention, HEADS, optax.adam(0.01)) > 0.85
