@@ -45,10 +45,9 @@ def names_of_axes(
     found: dict[str, list[str | None]] = {
         path: [None] * len(shape) for path, shape in base.shapes.items()
     }
-    probes = {}
     for group, width in widths.items():
-        probes[group] = _other_looks(make, widths, group)
-        for path, axis in _axes_of(group, width, base.shapes, probes[group]):
+        probes = _other_looks(make, widths, group)
+        for path, axis in _axes_of(group, width, base.shapes, probes):
             other = found[path][axis]
             if other is not None:
                 raise InputError(
@@ -57,7 +56,7 @@ def names_of_axes(
                 )
             found[path][axis] = group
     if check is not None:
-        _check_order(check, base, probes, found, dict(widths))
+        _check_order(make, check, base, found, dict(widths))
     return base.tree.unflatten([tuple(of_leaf) for of_leaf in found.values()])
 
 
@@ -73,9 +72,9 @@ def _first_look(make: Callable[[dict[str, int]], Any], widths: Mapping[str, int]
 
 
 def _check_order(
+    make: Callable[[dict[str, int]], Any],
     check: Callable[..., Any],
     base: Look,
-    probes: Mapping[str, Mapping[int, Look]],
     names: Mapping[str, list[str | None]],
     widths: dict[str, int],
 ) -> None:
@@ -87,19 +86,24 @@ def _check_order(
     at_widths = "widths" in inspect.signature(check).parameters
     at = lambda widths: functools.partial(check, widths=widths) if at_widths else check
     order.check(at(widths), base.leaves, base.tree, names, widths)
-    for group, looks in probes.items() if at_widths else ():
+    for group, width in widths.items() if at_widths else ():
         beside = {
             size
             for path, of_leaf in names.items()
             for size, name in zip(base.shapes[path], of_leaf, strict=True)
             if group in of_leaf and name != group
         }
-        hides = lambda width, beside=beside: any(size % width == 0 for size in beside)
-        telling = [width for width in sorted(looks) if width > 1 and not hides(width)]
-        if hides(widths[group]) and telling:
-            seen, width = looks[telling[0]], telling[0]
-            function = at({**widths, group: width})
-            order.check(function, seen.leaves, seen.tree, names, {group: width})
+        others = (2 * width, *range(width + 1, width + 12), width * (max(beside, default=1) + 1))
+        hides = [any(size % n == 0 for size in beside) for n in (width, *others)]
+        telling = [n for n, hidden in zip(others, hides[1:], strict=True) if not hidden]
+        for other in telling if hides[0] else ():
+            wider = {**widths, group: other}
+            try:
+                seen = look(make, wider)
+            except Exception:  # a width that the model does not take
+                continue
+            order.check(at(wider), seen.leaves, seen.tree, names, {group: other})
+            break
 
 
 def look(make: Callable[[dict[str, int]], Any], widths: dict[str, int]) -> Look:
