@@ -391,7 +391,7 @@ def test_classification_takes_one_integer_for_each_example(labels):
     net = Logits()
     params = net.init(jax.random.key(0), X[:1], False)
     with pytest.raises(
-        InputError, match=r"labels must be int\[500\], .* ist_jax.fit takes targets"
+        InputError, match=r"must be int\[500\], .* ist_jax.fit takes targets"
     ):
         classification.accuracy(net, X[:1])(params, X, labels)
     with pytest.raises(InputError, match=r"labels must be int\[8\], one for each"):

