@@ -38,8 +38,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.name = "adam"
     config.optimizer.lr = 0.01
     config.optimizer.schedule = "cosine"
-    config.xmc.loss = "softmax"
-    config.xmc.sampled = 4000
+    config.task.options.loss = "softmax"
+    config.task.options.sampled = 4000
     config.checkpoint.every = 0
     if variant == "tiny":
         config.epochs = 0.0

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ist_jax.core.errors import InputError
-from ist_jax.run import compare, report
+from ist_jax.run import compare, report, upgrade
 from ist_jax.run.markdown import aligned, quantity
 
 # What runs for one place need not have in common, since it changes no number of the tables.
@@ -78,7 +78,7 @@ def read(folder: Path) -> Run:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no finished run ({error!r})") from None
     lines = report.read(folder / report.METRICS)
-    config = compare.current(config)
+    config = json.loads(compare.as_json(upgrade.config_of(config)))
     return Run(folder, config, data, plans, command, lines, told.get("environment", {}))
 
 
@@ -197,7 +197,8 @@ def _command(run: Run) -> str:
         return f"{run.folder.name}: trained from Python, by no command"
     words = [
         word
-        for word in map(compare.of_today, shlex.split(run.command))
+        for old in shlex.split(run.command)
+        for word in upgrade.of_today(old, run.config["methods"])
         if not word.startswith(("--workdir=", "--resume"))
     ]
     words.append(f"--workdir=runs/{run.folder.name}")

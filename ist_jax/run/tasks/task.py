@@ -15,6 +15,7 @@ from ist_jax.data import Batches
 from ist_jax.local import Loss
 from ist_jax.method import Method
 from ist_jax.models.gcn import ENDS
+from ist_jax.run import options
 
 WIDEST = 2**26  # numbers in an array that an evaluation computes, 256 MiB
 
@@ -52,7 +53,7 @@ class Task(NamedTuple):
 
 def method_of(config: ConfigDict, name: str) -> Method:
     """The method a config means by a name."""
-    return method.named(name, config.assignment, tuple(config.shares), config.min_depth)
+    return method.named(name, **options.of_method(config, name))
 
 
 def build_net(
