@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 
 import ist_jax
 from ist_jax import axes, compress, loss_check, method, partition, plan
+from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.cost import program, timing, traffic
 from ist_jax.local import Loss
 from ist_jax.method import Method
-from ist_jax.models import normalise
+from ist_jax.models import groups, normalise
 from ist_jax.optimizer_state import carry
 from ist_jax.run import optimizers, tasks
 from ist_jax.run.tasks import Task
@@ -112,10 +113,15 @@ def _build(config: ConfigDict, data: Any, how: Method, placed: dict[Mesh, Any]) 
     task = tasks.make(config, data, how, number)
     init = functools.partial(_init, task)
     shapes, names = axes.of(jax.eval_shape(init, jax.random.key(0)))
+    groups.check(task.model, shapes, names)
     widths = axes.widths(shapes, names)
     drawn = {g: n for g, n in widths.items() if g in task.model.widths and g not in task.external}
     slots = {**partition.slot_counts(how.draw, drawn, count), **task.external}
-    loss = task.loss(normalise.subnet(task.model, {**drawn, **slots}))
+    narrow = normalise.subnet(task.model, {**drawn, **slots})
+    if by_name.is_theirs(config.model.name):  # it may know one width only
+        made = functools.partial(_init, task._replace(model=narrow))
+        groups.check(narrow, *axes.of(jax.eval_shape(made, jax.random.key(0))))
+    loss = task.loss(narrow)
     optimizer = optimizers.make(config, number * config.local_steps)
     mesh = mesh_of(config, count)
     example = loss_check.with_common(task.example, task.common, slots)

@@ -58,6 +58,12 @@ def _not_a_figure(config: ConfigDict) -> None:
         raise InputError("a config with a figure is one of the analysis, for the command sketch")
 
 
+def _moved(config: ConfigDict) -> None:
+    for key in config:
+        if new := [] if key in schema.default() else upgrade.moved(str(key)):
+            raise InputError(f"unknown key config.{key}: it is now config.{new[0]}")
+
+
 def _choices(config: ConfigDict) -> None:
     for key, known in CHOICES.items():
         if _at(config, key) not in known:
@@ -114,7 +120,7 @@ def _method_options(config: ConfigDict) -> None:
     for name, given in _methods_of(config.method_options):
         function = by_name.found(name, method.NAMED, "config.method_options")
         key = f"method_options.{name}"
-        by_name.check_options(function, given, f"method {name!r}", f"config.{key}")
+        by_name.check_options(function, options.plain(given), f"method {name!r}", f"config.{key}")
         values.check_options(key, given, by_name.options_of(function))
     for name in config.methods:
         method.named(name, **options.of_method(config, name))
@@ -178,8 +184,8 @@ def _options(config: ConfigDict) -> None:
     """Of the model, the data set and the task."""
     model, data = config.model, config.data
     kind = by_name.found(model.name, {**MODELS, **OTHER_MODELS}, "config.model.name")
-    skip = options.OF_A_MODEL
-    by_name.check_options(kind, model.options, f"{model.name}", "config.model.options", skip)
+    skip, given = options.OF_A_MODEL, options.plain(model.options)
+    by_name.check_options(kind, given, model.name, "config.model.options", skip)
     values.check_options("model.options", model.options, by_name.options_of(kind, skip))
     if data.name in SOURCES or by_name.is_theirs(data.name):
         load = by_name.found(data.name, SOURCES, "config.data.name")
@@ -196,6 +202,7 @@ def _at(config: ConfigDict, key: str) -> Any:
 
 CHECKS: tuple[Callable[[ConfigDict], Any], ...] = (  # in this order: each may rely on those before
     _not_a_figure,
+    _moved,
     _values,
     _version,
     _choices,

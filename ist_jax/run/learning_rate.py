@@ -78,7 +78,7 @@ def _simple(rate: float, steps: int) -> dict[str, Callable[[], Rate]]:
 
 
 def _named(wanted: ConfigDict, steps: int) -> Rate:
-    simple, given = _simple(wanted.lr, steps), options.plain(wanted.schedule_options)
+    simple, given = _simple(float(wanted.lr), steps), options.plain(wanted.schedule_options)
     function = by_name.found(wanted.schedule, {**simple, **known()}, KEY)
     if wanted.schedule in simple:
         by_name.check_options(function, given, f"schedule {wanted.schedule!r}", f"{KEY}_options")
@@ -117,7 +117,7 @@ def _filled(
     number = {name: steps for name in STEPS if name in takes}
     return {
         name: value
-        for name, value in {rate: wanted.lr, **start, **number}.items()
+        for name, value in {rate: float(wanted.lr), **start, **number}.items()
         if name not in given
     }
 

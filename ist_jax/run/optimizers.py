@@ -33,9 +33,9 @@ def make(config: ConfigDict, steps: int) -> optax.GradientTransformation:
     rate = learning_rate.make(wanted, steps)
     before = []
     if wanted.clip:
-        before.append(optax.clip_by_global_norm(wanted.clip))
+        before.append(optax.clip_by_global_norm(float(wanted.clip)))
     if wanted.weight_decay:
-        before.append(optax.add_decayed_weights(wanted.weight_decay))
+        before.append(optax.add_decayed_weights(float(wanted.weight_decay)))
     update, more = named(wanted.name), _options(wanted)
     try:
         made = optax.chain(*before, update(rate, **more))
@@ -101,7 +101,7 @@ def _options(wanted: ConfigDict) -> dict[str, Any]:
                 f"config.optimizer.momentum is {wanted.momentum}, and {wanted.name!r} takes none: "
                 "set it to 0"
             )
-        given["momentum"] = wanted.momentum
+        given["momentum"] = float(wanted.momentum)
     if set(rate) & set(given):
         raise InputError(f"{KEY}.{rate[0]}: set config.optimizer.lr in its place")
     by_name.check_options(function, given, f"optimizer {wanted.name!r}", KEY, rate)

@@ -75,8 +75,8 @@ def moved(key: str, methods: Sequence[str] = ("ist", "resist")) -> list[str]:
     if key in DRAWN:
         of = [name for name in DRAWN[key][1] if name in looked_at(methods)]
         return [f"method_options.{name}.{key}" for name in of or DRAWN[key][1][:1]]
-    group, _, option = key.partition(".")
-    return [f"task.options.{option}"] if group == "xmc" and option in XMC else []
+    group, dot, option = key.partition(".")
+    return [f"task.options{dot}{option}"] if group == "xmc" and option in ("", *XMC) else []
 
 
 def of_today(word: str, methods: Sequence[str] = ("ist", "resist")) -> list[str]:

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
-from ist_jax.run import values
+from ist_jax.run import options, values
 from ist_jax.tasks import blockwise
 
 
@@ -42,7 +42,7 @@ def check(model: str, given: ConfigDict) -> None:
       InputError: naming the key, what was expected and what was found.
     """
     kind, key = OPTIONS.get(model, lambda: None), "config.task.options"
-    by_name.check_options(kind, given, f"the task of model {model!r}", key)
+    by_name.check_options(kind, options.plain(given), f"the task of model {model!r}", key)
     values.check_options("task.options", given, by_name.options_of(kind))
     loss = given.get("loss", ManyLabels().loss)
     if loss not in blockwise.KINDS:

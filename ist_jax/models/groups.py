@@ -1,0 +1,69 @@
+"""Groups that a model declares (``widths``) beside those that its leaves name.
+
+Where the two differ, training would go on and cut less than was asked for: a width that no leaf
+has changes nothing, and a group that is not declared is never cut.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from ist_jax import axes
+from ist_jax.axes import Net
+from ist_jax.core import by_name
+from ist_jax.core.errors import InputError
+
+PyTree = Any
+
+
+def check_groups(declared: Mapping[str, int], net: Net) -> None:
+    """Compares declared widths with a net that was made with them.
+
+    Args:
+      declared: neurons of every group, ``{"hidden0": 4096}``.
+      net: the shapes and names of its leaves (``axes.describe``).
+
+    Raises:
+      InputError: a declared group that no leaf names, a named group that is not declared, or a leaf
+        whose axis is not as long as the group is wide.
+
+    Example:
+      >>> import jax
+      >>> leaf = jax.ShapeDtypeStruct((3, 8), "float32")
+      >>> check_groups({"h": 8}, axes.describe({"up": leaf}, {"up": (None, "h")}))
+    """
+    for group in declared:
+        if group not in net.widths:
+            raise InputError(
+                f"no leaf of the model names group {group!r} of its widths"
+                f"{by_name.hint(group, net.widths, 'named are')}. Name the axis, or leave the "
+                "width out."
+            )
+    for leaf in net.leaves:
+        for axis, (group, size) in enumerate(zip(leaf.names, leaf.shape, strict=True)):
+            if group is None:
+                continue
+            where = f"axis {axis} of leaf {leaf.path} is of group {group!r}"
+            if group not in declared:
+                raise InputError(
+                    f"{where}, which is not among the model's widths"
+                    f"{by_name.hint(group, declared, 'those are')}. Give it a width, or None in "
+                    "place of its name."
+                )
+            if size != declared[group]:
+                raise InputError(
+                    f"{where}, which should be {declared[group]} wide, and has {size} entries: "
+                    f"let the model make it as wide as widths[{group!r}]"
+                )
+
+
+def check(model: nn.Module, shapes: PyTree, names: PyTree) -> None:
+    """The same of a Flax model with an attribute ``widths``.
+
+    Args:
+      shapes, names: what its ``init`` gives (``axes.of``), of which shapes will do.
+    """
+    inner = getattr(model, "member", None)  # of an ensemble, whose leaves name its groups too
+    declared = {**getattr(inner, "widths", {}), **getattr(model, "widths", {})}
+    check_groups(declared, axes.describe(shapes, names))
