@@ -23,7 +23,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config = config_files.load("quickstart", "tiny" if variant == "tiny" else "", beside=__file__)
     config.methods = ("ist", "data_parallel")
     config.seeds = (0,)
-    config.workers = 4
     config.local_steps = 10
     config.epochs = 12.0
     config.eval_every = 27

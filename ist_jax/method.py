@@ -178,7 +178,7 @@ NAMED: Mapping[str, Callable[..., Method]] = {
 }
 
 
-def named(name: str, **options: Any) -> Method:
+def named(name: str, /, **options: Any) -> Method:
     """The method a config names: one of the table, or ``"module:function"`` that returns one.
 
     Args:

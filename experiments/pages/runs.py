@@ -227,7 +227,8 @@ def time_table(rows: Sequence[dict[str, Any]]) -> str:
                 f"{row['round_s'] / least:.2f}",
             ]
         )
-    told = "\n".join(f"    {chr(ord('A') + n)}: {shlex.join(net)}" for n, net in enumerate(nets))
+    today = [[new for word in net for new in upgrade.of_today(word)] for net in nets]
+    told = "\n".join(f"    {chr(ord('A') + n)}: {shlex.join(net)}" for n, net in enumerate(today))
     return (
         "## Seconds of a round behind slow links\n\nEvery worker is a process behind a link of its "
         "own, all on one machine (`benchmarks/behind_links.py`). Bytes are those of the method; a "

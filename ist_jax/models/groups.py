@@ -36,9 +36,8 @@ def check_groups(declared: Mapping[str, int], net: Net) -> None:
     for group in declared:
         if group not in net.widths:
             raise InputError(
-                f"no leaf of the model names group {group!r} of its widths"
-                f"{by_name.hint(group, net.widths, 'named are')}. Name the axis, or leave the "
-                "width out."
+                f"no leaf of the model names group {group!r} of its widths: name the axis, or "
+                f"leave the width out{by_name.hint(group, net.widths, 'named are')}"
             )
     for leaf in net.leaves:
         for axis, (group, size) in enumerate(zip(leaf.names, leaf.shape, strict=True)):
@@ -47,9 +46,8 @@ def check_groups(declared: Mapping[str, int], net: Net) -> None:
             where = f"axis {axis} of leaf {leaf.path} is of group {group!r}"
             if group not in declared:
                 raise InputError(
-                    f"{where}, which is not among the model's widths"
-                    f"{by_name.hint(group, declared, 'those are')}. Give it a width, or None in "
-                    "place of its name."
+                    f"{where}, which is not among the model's widths: give it a width, or None in "
+                    f"place of its name{by_name.hint(group, declared, 'those are')}"
                 )
             if size != declared[group]:
                 raise InputError(

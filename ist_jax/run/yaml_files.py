@@ -72,7 +72,7 @@ def lay(config: ConfigDict, document: Document) -> ConfigDict:
         changes = upgrade.upgrade({"version": upgrade.VERSION, **document.changes})
     except InputError as error:
         raise InputError(f"{document.place('version')}{error}") from None
-    usual = ConfigDict(config)
+    usual = config.copy_and_resolve_references()
     overlay.lay(config, changes, document.place)
     limits, other = bounds.TRAINING, bounds.FROM_0
     if "figure" in config:
