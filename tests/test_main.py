@@ -167,6 +167,14 @@ def test_the_plan_agrees_with_the_run(finished, tmp_path):
         {"method_options.ist.shares": (3, 1, 1, 1), "data.skew": 1.0, "model.affine": False},
         {"optimizer.schedule": "cosine", "optimizer.clip": 1.0, "optimizer.weight_decay": 1e-4},
         {"data.split": "all", "model.logits": False},
+        {
+            "optimizer.name": "adamw",
+            "optimizer.lr": 0.01,
+            "optimizer.options.b2": 0.95,
+            "optimizer.schedule": "warmup_cosine_decay_schedule",
+            "optimizer.schedule_options.warmup_steps": 4,
+            "optimizer.warm_up_steps": 4,
+        },
     ],
     ids=lambda changes: "-".join(str(v) for v in changes.values())[:40],
 )

@@ -34,6 +34,7 @@ def test_a_method_a_model_and_a_data_set_of_ones_own_train_together(tmp_path, di
             "methods": ("ist", "rolling:method", "local_sgd"),
             "data.name": "npz:load",
             "data.path": digits,
+            "method_options.rolling:method.step": 2,
             "model.name": "attention:Attention",
             "model.widths": {"heads": 8},
             "normalise": "none",
@@ -61,6 +62,8 @@ def test_windows_roll(key):
     first, second = (draw(key, partition.Context({"h": 8}, 4, n))["h"] for n in (0, 1))
     assert first[0].tolist() == [0, 1, 2, 3]
     assert second[3].tolist() == [0, 1, 2, 7]
+    draw = method.named("rolling:method", step=3).draw
+    assert draw(key, partition.Context({"h": 8}, 4, 1))["h"][0].tolist() == [3, 4, 5, 6]
 
 
 def test_an_optimizer_of_optax_or_of_ones_own():

@@ -1,5 +1,6 @@
 """Configs in YAML: the same as in Python, and file, line and key of everything that is wrong."""
 
+import re
 import subprocess
 import sys
 
@@ -119,6 +120,13 @@ def test_files_that_are_no_text_too_large_or_derive_from_each_other(write, tmp_p
     write("base: a\n", "b.yaml")
     with pytest.raises(InputError, match="derives from this one"):
         config_files.of_yaml(tmp_path / "a.yaml")
+
+
+def test_the_config_of_the_readme_passes_the_checks(write):
+    text = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    config = config_files.of_yaml(write(text))
+    checks.check(config)
+    assert config.optimizer.schedule_options.warmup_steps == 10
 
 
 def test_a_config_in_yaml_passes_the_checks(write):

@@ -59,8 +59,9 @@ def _not_a_figure(config: ConfigDict) -> None:
 
 
 def _moved(config: ConfigDict) -> None:
-    for key in config:
-        if new := [] if key in schema.default() else upgrade.moved(str(key)):
+    today = schema.default()
+    for key in (key for key in config if key not in today):
+        if new := upgrade.moved(str(key)):
             raise InputError(f"unknown key config.{key}: it is now config.{new[0]}")
 
 
@@ -69,6 +70,7 @@ def _choices(config: ConfigDict) -> None:
         if _at(config, key) not in known:
             raise InputError(
                 f"config.{key} must be {' or '.join(map(repr, known))}, found {_at(config, key)!r}"
+                f"{by_name.near(_at(config, key), known)}"
             )
 
 
