@@ -20,6 +20,9 @@ PyTree = Any
 def check_groups(declared: Mapping[str, int], net: Net) -> None:
     """Compares declared widths with a net that was made with them.
 
+    With the widths of a subnet, and the net that a model makes of those, it finds a model that is
+    as wide at any widths.
+
     Args:
       declared: neurons of every group, ``{"hidden0": 4096}``.
       net: the shapes and names of its leaves (``axes.describe``).
@@ -40,19 +43,19 @@ def check_groups(declared: Mapping[str, int], net: Net) -> None:
                 f"leave the width out{by_name.hint(group, net.widths, 'named are')}"
             )
     for leaf in net.leaves:
-        for axis, (group, size) in enumerate(zip(leaf.names, leaf.shape, strict=True)):
-            if group is None:
+        for axis, (name, size) in enumerate(zip(leaf.names, leaf.shape, strict=True)):
+            if name is None:
                 continue
-            where = f"axis {axis} of leaf {leaf.path} is of group {group!r}"
-            if group not in declared:
+            where = f"axis {axis} of leaf {leaf.path} is of group {name!r}"
+            if name not in declared:
                 raise InputError(
                     f"{where}, which is not among the model's widths: give it a width, or None in "
-                    f"place of its name{by_name.hint(group, declared, 'those are')}"
+                    f"place of its name{by_name.hint(name, declared, 'those are')}"
                 )
-            if size != declared[group]:
+            if size != declared[name]:
                 raise InputError(
-                    f"{where}, which should be {declared[group]} wide, and has {size} entries: "
-                    f"let the model make it as wide as widths[{group!r}]"
+                    f"{where}, which should be {declared[name]} wide, and has {size} entries: "
+                    f"let the model make it as wide as widths[{name!r}]"
                 )
 
 
