@@ -26,7 +26,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config = config_files.load("quickstart", "tiny" if variant == "tiny" else "", beside=__file__)
     config.methods = ("resist", "local_sgd")
     config.workers = int(variant) if variant.isdecimal() else 4
-    config.min_depth = LEAST[config.workers]
+    if least := LEAST[config.workers]:
+        config.method_options.resist = ConfigDict({"min_depth": least})
     config.local_steps = 50
     config.epochs = 160.0
     config.eval_every = 20
@@ -45,7 +46,8 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     if variant == "tiny":
         config.epochs, config.rounds, config.local_steps = 0.0, 2, 2
-        config.data.batch, config.min_depth, config.statistics_examples = 4, 2, 256
+        config.data.batch, config.statistics_examples = 4, 256
+        config.method_options.resist.min_depth = 2
         config.model.widths = ConfigDict({"stage2": 5})
         config.model.options.blocks, config.model.options.base = (1, 6), 2
     return config

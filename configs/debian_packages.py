@@ -23,7 +23,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config = config_files.load("quickstart", "tiny" if variant == "tiny" else "", beside=__file__)
     config.methods = ("ist", "data_parallel")
     config.seeds = (0,)
-    config.workers = 4
     config.local_steps = 10
     config.epochs = 12.0
     config.eval_every = 27
@@ -38,8 +37,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.name = "adam"
     config.optimizer.lr = 0.01
     config.optimizer.schedule = "cosine"
-    config.xmc.loss = "softmax"
-    config.xmc.sampled = 4000
+    config.task.options.loss = "softmax"
+    config.task.options.sampled = 4000
     config.checkpoint.every = 0
     if variant == "tiny":
         config.epochs = 0.0

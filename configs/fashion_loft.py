@@ -28,7 +28,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval_every = 16
     config.data.name = "fashion_mnist"
     config.data.batch = 64
-    config.optimizer.lr = 0.1
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 1e-5
     config.checkpoint.every = 16  # an epoch
@@ -40,7 +39,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.widths = ConfigDict({group: n * wide for group, n in filters.items()})
     config.model.options = ConfigDict({"base": 8, "preactivate": True, "bias": True})
     config.lottery.epochs = 0.5
-    config.lottery.lr = 0.01
     if variant == "tiny":
         config.epochs, config.rounds, config.local_steps = 0.0, 2, 2
         config.eval_every = config.checkpoint.every = 1

@@ -44,8 +44,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.local_steps = 20
     config.epochs = 2.0
     config.eval_every = 12
-    config.assignment = "joint" if len(groups) > 1 else "permutation"
-    config.min_depth = least
+    if len(groups) > 1:
+        config.method_options.ist = ConfigDict({"assignment": "joint"})
+    if least:
+        config.method_options.resist = ConfigDict({"min_depth": least})
     config.data.name = "fashion_mnist"
     config.data.batch = 64
     config.optimizer.lr = 0.03
@@ -61,7 +63,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     if variant == "tiny":
         config.epochs, config.rounds, config.local_steps = 0.0, 2, 2
-        config.data.batch, config.min_depth = 8, 2
+        config.data.batch, config.method_options.resist.min_depth = 8, 2
         config.model.widths = ConfigDict({"stage2": 3})
         config.model.options.blocks, config.model.options.base = (1, 4), 2
     return config

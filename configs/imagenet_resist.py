@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.epochs = 90.0
     config.local_steps = 10
     config.warm_up = 1000
-    config.min_depth = 10
+    config.method_options.resist = ConfigDict({"min_depth": 10})
     config.eval_every = 500
     config.statistics_examples = 1024
     return config

@@ -27,10 +27,8 @@ def get_config(variant: str = "", hidden: dict[str, int] | None = None) -> Confi
         raise ValueError(f"variants are 'real' and 'tiny'; found {variant!r}")
     config = config_files.load("quickstart", "tiny" if variant == "tiny" else "", beside=__file__)
     config.methods = ("ist", "local_sgd", "data_parallel", "ensemble")
-    config.local_steps = 8
     config.data.batch = 128
     config.data.split = "all"
-    config.optimizer.lr = 0.01 if variant == "real" else 0.1
     config.model.widths = ConfigDict(hidden or HIDDEN)
     if variant == "tiny":
         config.data.batch = 16
@@ -41,6 +39,7 @@ def get_config(variant: str = "", hidden: dict[str, int] | None = None) -> Confi
     config.data.skip_bad = variant == "real"
     if variant == "real":
         config.data.options.holdout = "lists"  # or "speakers"
+        config.optimizer.lr = 0.01
     else:
         config.data.options.clips = 35_000
     config.rounds = 2000 if variant == "real" else 60

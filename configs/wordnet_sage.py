@@ -29,7 +29,6 @@ def get_config(variant: str = "") -> ConfigDict:
         raise ValueError(f"variants are {', '.join(KINDS)} and 'tiny'; found {variant!r}")
     config = config_files.load("quickstart", "tiny" if variant == "tiny" else "", beside=__file__)
     config.methods = ("ist",)
-    config.workers = 4
     config.local_steps = 100
     config.epochs = 40.0 if variant == "gat" else 80.0
     config.eval_every = 4

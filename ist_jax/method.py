@@ -24,7 +24,7 @@ method                who holds what        exchanged               source
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ist_jax import depth, partition
@@ -83,7 +83,7 @@ def ist(draw: Draw = partition.permutation) -> Method:
 def resist(least: int = 1) -> Method:
     """ResIST: residual blocks are dealt out, at least so many to every worker; disjoint if 0.
 
-    One is the least that the paper uses; a config's ``min_depth`` is 0 unless it says otherwise.
+    One is the least that the paper uses; a config's option ``min_depth`` is 0 where none is named.
     """
     draw = functools.partial(depth.overlapping, least=least)
     return Method("resist", draw, disjoint=least == 0, meant=Meant(scaled=True))
@@ -143,48 +143,62 @@ DRAWS: Mapping[str, Draw] = {
 }
 
 
-def named(
-    name: str,
-    assignment: str = "permutation",
-    shares: Sequence[float | int] = (),
-    min_depth: int = 0,
-) -> Method:
+def _draw(assignment: str, shares: Sequence[float | int]) -> Draw:
+    if assignment not in DRAWS:
+        raise InputError(f"unknown assignment {assignment!r}{by_name.hint(assignment, DRAWS)}")
+    if not shares:
+        return DRAWS[assignment]
+    if assignment != "permutation":
+        raise InputError(f"shares need assignment='permutation', found {assignment!r}")
+    return functools.partial(partition.permutation, shares=tuple(shares))
+
+
+def _ist(assignment: str = "permutation", shares: Sequence[float | int] = ()) -> Method:
+    return ist(_draw(assignment, shares))
+
+
+def _ensemble(assignment: str = "permutation", shares: Sequence[float | int] = ()) -> Method:
+    return ensemble(functools.partial(partition.fixed, draw=_draw(assignment, shares)))
+
+
+def _resist(min_depth: int = 0) -> Method:
+    return resist(min_depth)
+
+
+NAMED: Mapping[str, Callable[..., Method]] = {
+    "ist": _ist,
+    "local_sgd": local_sgd,
+    "data_parallel": data_parallel,
+    "ensemble": _ensemble,
+    "single": single,
+    "dense_subnet": dense_subnet,
+    "resist": _resist,
+    "loft": loft,
+    "shallow_ensemble": shallow_ensemble,
+}
+
+
+def named(name: str, /, **options: Any) -> Method:
     """The method a config names: one of the table, or ``"module:function"`` that returns one.
 
     Args:
-      assignment, shares: how ``ist`` and ``ensemble`` draw; the other methods have draws of their
-        own.
-      min_depth: of ``resist``.
+      options: of ``ist`` and ``ensemble``, ``assignment`` (``DRAWS``) and ``shares``, the relative
+        capacity of each worker; of ``resist``, ``min_depth``; of one of your own, its arguments.
 
     Raises:
-      InputError: an unknown method or assignment (the known ones are listed), or shares with an
+      InputError: an unknown method, option or assignment (the nearest are named), or shares with an
         assignment that has none.
+
+    Example:
+      >>> named("ist", assignment="balanced").draw is partition.balanced
+      True
     """
-    if assignment not in DRAWS:
-        raise InputError(f"unknown assignment {assignment!r}; known: {', '.join(DRAWS)}")
-    draw = DRAWS[assignment]
-    if shares:
-        if assignment != "permutation":
-            raise InputError(f"shares need assignment='permutation', found {assignment!r}")
-        draw = functools.partial(partition.permutation, shares=tuple(shares))
-    known = {
-        "ist": lambda: ist(draw),
-        "local_sgd": local_sgd,
-        "data_parallel": data_parallel,
-        "ensemble": lambda: ensemble(functools.partial(partition.fixed, draw=draw)),
-        "single": single,
-        "dense_subnet": dense_subnet,
-        "resist": lambda: resist(min_depth),
-        "loft": loft,
-        "shallow_ensemble": shallow_ensemble,
-    }
-    if name not in known and not by_name.is_theirs(name):
-        raise InputError(f"unknown method {name!r}; known: {', '.join(known)}")
-    make = by_name.found(name, known, "config.methods")
+    make = by_name.found(name, NAMED, "config.methods")
+    by_name.check_options(make, options, f"method {name!r}")
     try:
-        made = make()
+        made = make(**options)
     except TypeError as error:
-        raise InputError(f"{name} must return a Method, without arguments ({error})") from None
+        raise InputError(f"{name} must return a Method ({error})") from None
     if not isinstance(made, Method):
         raise InputError(f"{name} must return a Method, found {type(made).__name__}")
     return made

@@ -200,9 +200,13 @@ def drawn(model, *inputs, seed=0):
 
 def tiny(of="quickstart", **changes):
     """The tiny variant of a config, for one method and on the digits."""
-    from ist_jax.run import config_files  # not before annotations are checked
+    from ist_jax.run import config_files, overlay, values  # not before annotations are checked
 
     config = config_files.load(of, "tiny")
     config.methods, config.checkpoint.every, config.data.name = ("ist",), 0, "digits"
-    config.update_from_flattened_dict(changes)
+    for key, value in changes.items():
+        if any(f"config.{key}".startswith(f"{group}.") for group in values.OPEN):
+            overlay.put(config, key, value)
+        else:
+            config.update_from_flattened_dict({key: value})
     return config

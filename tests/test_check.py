@@ -22,11 +22,28 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
         ({"workers": 0}, "workers must be from 1 to 65536, found 0"),
         ({"data.batch": 10_000}, r"data\.batch=10000 is more than all 898 examples of digits"),
         (
-            {"methods": ("loft",), "assignment": "balanced"},
-            r"assignment='balanced' is for ist, .* config\.methods=\('loft',\) do not look at it",
+            {"method_options.loft.assignment": "balanced"},
+            "'loft' has no option 'assignm",
         ),
-        ({"min_depth": 2}, "min_depth=2 is for resist, shallow_ensemble"),
-        ({"shares": (1, 2, 3, 4), "methods": ("loft",)}, r"shares=\(1, 2, 3, 4\) is for ist"),
+        (
+            {"method_options.resist.min_dept": 2},
+            "option 'min_dept'; did you mean 'min_depth'",
+        ),
+        ({"method_options.resit.min_depth": 2}, "no 'resit'; did you mean 'resist'"),
+        ({"method_options.resist.min_depth": 2.5}, r"resist\.min_depth must be a whole number"),
+        ({"method_options.ist": 2}, r"config\.method_options\.ist must be options of a method"),
+        ({"task.options.loss": "softmax"}, "task of model 'mlp' has no option 'loss'; it has none"),
+        ({"version": 1}, r"config\.version is that of the keys, 2, found 1"),
+        ({"optimizer.options.momentun": 0.9}, "'sgd' has no option .*; did you mean 'momentum'"),
+        ({"optimizer.options.nesterov": 1}, "nesterov must be True or False"),
+        (
+            {"optimizer.options.momentum": 0.5, "optimizer.momentum": 0.9},
+            r"options\.momentum and config\.optimizer\.momentum: which",
+        ),
+        ({"optimizer.options.learning_rate": 0.5}, r"set config\.optimizer\.lr in its place"),
+        ({"optimizer.name": "dpsgd"}, "needs a value for l2_norm_clip, noise_multiplier, seed"),
+        ({"optimizer.name": "builtins:print"}, "name='builtins:print' fails with"),
+        ({"optimizer.warm_up_steps": 48}, "warm_up_steps=48 leaves none of 48 steps"),
         ({"rounds": 0}, "rounds must be at least 1"),
         ({"data.batch": 1}, r"data\.batch must be at least 2 to standardise"),
         ({"epochs": float("nan")}, "epochs must be at least 0, found nan"),
@@ -39,20 +56,23 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
         ),
         ({"data.batch": 0}, r"data\.batch must be at least 1"),
         ({"data.batch": 31, "mesh.data": 2}, r"batch=31 cannot be split evenly over the .*data=2"),
-        ({"methods": ("ist", "lokal_sgd")}, "unknown method 'lokal_sgd'; known: ist, local_sgd"),
+        ({"methods": ("ist", "lokal_sgd")}, "no 'lokal_sgd'; did you mean 'local_sgd'"),
         ({"methods": ()}, "methods is empty"),
         ({"seeds": (1, 1)}, "seeds must be a tuple of different values"),
-        ({"assignment": "random"}, "unknown assignment 'random'; known: permutation, balanced"),
-        ({"shares": (1, 2)}, "shares must be 4 positive numbers"),
+        ({"method_options.ist.assignment": "random"}, "assignment 'random'; known: balanced"),
+        ({"method_options.ist.shares": (1, 2)}, "shares must be 4 positive numbers"),
         ({"normalise": "batch"}, "normalise must be one of standardise, scale, none"),
-        ({"normalise": "scale", "shares": (2, 1, 1, 1)}, r"leave config\.shares empty"),
+        (
+            {"normalise": "scale", "method_options.ist.shares": (2, 1, 1, 1)},
+            r"leave config\.method_options\.ist\.shares empty",
+        ),
         ({"optimizer_state": "forget"}, "optimizer_state must be 'reset' or 'keep'"),
-        ({"optimizer.name": "sdg"}, "name must be one of"),
+        ({"optimizer.name": "sdg"}, r"optimizer\.name: there is no 'sdg'; did you mean 'sgd'"),
         ({"optimizer.lr": 0.0}, "lr must be positive"),
         ({"optimizer.lr": float("nan")}, "lr must be positive"),
-        ({"optimizer.schedule": "linear"}, "schedule must be one of"),
-        ({"model.name": "mpl"}, r"model\.name must be one of"),
-        ({"data.name": "digit"}, "unknown data set 'digit'; known: .*digits, fashion_mnist"),
+        ({"optimizer.schedule": "linear"}, r"schedule: there is no 'linear'; known: constant"),
+        ({"model.name": "mpl"}, r"model\.name: there is no 'mpl'; did you mean 'mlp'"),
+        ({"data.name": "digit"}, "no 'digit'; did you mean 'digits'"),
         ({"data.path": "/nowhere"}, "take no data.path"),
         ({"data.split": "half"}, "must be 'disjoint', 'all' or 'same'"),
         ({"data.skew": -1.0}, r"data\.skew must be at least 0"),
@@ -78,6 +98,11 @@ def test_keys_of_a_home_made_config_are_checked(tmp_path):
     with config.unlocked():
         config.local_stepz = 5
     with pytest.raises(InputError, match=r"config\.local_stepz; did you mean 'local_steps'"):
+        training.dry_run(config)
+    config = tiny()
+    with config.unlocked():
+        config.min_depth = 5
+    with pytest.raises(InputError, match=r"config\.min_depth: it is now config\.method_options"):
         training.dry_run(config)
     config = tiny()
     config.model.widths = {"hidden0": 32.5}

@@ -390,9 +390,7 @@ def test_a_label_at_each_place_is_below_the_classes_and_targets_are_not_asked():
 def test_classification_takes_one_integer_for_each_example(labels):
     net = Logits()
     params = net.init(jax.random.key(0), X[:1], False)
-    with pytest.raises(
-        InputError, match=r"must be int\[500\], .* ist_jax.fit takes targets"
-    ):
+    with pytest.raises(InputError, match=r"must be int\[500\], .* ist_jax.fit takes targets"):
         classification.accuracy(net, X[:1])(params, X, labels)
     with pytest.raises(InputError, match=r"labels must be int\[8\], one for each"):
         classification.cross_entropy(net)(params, {"x": X[:8], "y": labels[:8]}, jax.random.key(1))

@@ -20,7 +20,7 @@ import pytest
 from conftest import ROOT
 
 from ist_jax.checkpoint import Checkpoints, about
-from ist_jax.run import compare, report, schema, training
+from ist_jax.run import report, training, upgrade
 
 pytestmark = pytest.mark.optimized
 
@@ -47,12 +47,8 @@ def this_machine():
 
 def config_of(folder, **changes):
     """The config of a run folder, with whatever keys have come since."""
-    config = schema.default()
-    told = compare.flat(compare.current(json.loads((folder / "config.json").read_text())))
-    lists = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
-    known = compare.flat(config.to_dict())
-    config.model.widths = {g: lists[f"model.widths.{g}"] for g in ("hidden0", "hidden1")}
-    config.update_from_flattened_dict({k: v for k, v in lists.items() if k in known} | changes)
+    config = upgrade.config_of(json.loads((folder / "config.json").read_text()))
+    config.update_from_flattened_dict(changes)
     return config
 
 

@@ -159,10 +159,22 @@ def test_the_plan_agrees_with_the_run(finished, tmp_path):
         {"model.name": "cnn", "model.widths": {"filters0": 8, "filters1": 8, "hidden0": 16}},
         {"normalise": "scale", "optimizer.name": "adam", "optimizer.lr": 3e-3},
         {"normalise": "none", "model.widths": {"hidden0": 32}},
-        {"assignment": "balanced", "optimizer_state": "keep", "optimizer.momentum": 0.9},
-        {"shares": (3, 1, 1, 1), "data.skew": 1.0, "model.affine": False},
+        {
+            "method_options.ist.assignment": "balanced",
+            "optimizer_state": "keep",
+            "optimizer.momentum": 0.9,
+        },
+        {"method_options.ist.shares": (3, 1, 1, 1), "data.skew": 1.0, "model.affine": False},
         {"optimizer.schedule": "cosine", "optimizer.clip": 1.0, "optimizer.weight_decay": 1e-4},
         {"data.split": "all", "model.logits": False},
+        {
+            "optimizer.name": "adamw",
+            "optimizer.lr": 0.01,
+            "optimizer.options.b2": 0.95,
+            "optimizer.schedule": "warmup_cosine_decay_schedule",
+            "optimizer.schedule_options.warmup_steps": 4,
+            "optimizer.warm_up_steps": 4,
+        },
     ],
     ids=lambda changes: "-".join(str(v) for v in changes.values())[:40],
 )
@@ -193,7 +205,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
         ((QUICKSTART,), "--workdir is missing"),
         (
             (QUICKSTART, "--dry_run", "--config.data.options.clusters=3"),
-            "key: 'clusters'; new ones are set all at once",
+            "data set 'digits' has no option 'clusters'",
         ),
         (
             ("--config=configs/sketch_bias.py", "--dry_run"),

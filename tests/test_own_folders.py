@@ -98,7 +98,7 @@ def test_bad_folders_of_images(tmp_path):
     (tmp_path / "dog").mkdir()
     refused("image_folder", tmp_path, r"dog holds no image \(\.bmp, .*\.png")
     refused("image_folder", tmp_path / "cat" / "0.png", "is no folder; image_folder reads")
-    refused("image_folder", tmp_path / "dgo", r"is not there.*Did you mean 'dog'\?")
+    refused("image_folder", tmp_path / "dgo", r"is not there.*did you mean 'dog'\?")
     refused("image_folder", tmp_path, "size must be a whole number from 1 to 4096", size=0)
     refused("image_folder", tmp_path, "grey must be True or False", grey="yes")
     for name in COLOURS:
@@ -192,7 +192,7 @@ def test_bad_files_of_texts(tmp_path, name, content, message):
 
 def test_options_of_texts_are_checked(tmp_path):
     texts(tmp_path)
-    refused("text", tmp_path / "lines.tsv", "no column 'txt' .*Did you mean 'text'", input="txt")
+    refused("text", tmp_path / "lines.tsv", "no column 'txt' .*did you mean 'text'", input="txt")
     refused("text", tmp_path / "lines.tsv", "tokens must be a whole number", tokens=-1)
     refused("text", tmp_path / "lines.tsv", "features must be a whole number", features=1.5)
     refused("text", tmp_path / "lines.tsv", r"bytes are fewer than the 1001", tokens=1000)
@@ -216,5 +216,5 @@ def test_a_registered_reader_is_found_by_its_name(monkeypatch):
             data.register(taken, reader)
     with pytest.raises(InputError, match="registered under a name such as 'mine'"):
         data.register("my:load", load)
-    with pytest.raises(InputError, match=r"unknown data set 'mien'.*Did you mean 'mine'\?"):
+    with pytest.raises(InputError, match=r"unknown data set 'mien'.*did you mean 'mine'\?"):
         data.load("mien")

@@ -92,7 +92,7 @@ def test_folders_that_hold_no_prepared_set_or_several(prepared, tmp_path):
     refused("tfds", prepared, "holds 2 prepared sets; set data.path to one of '.*grey/1.2.0', ")
     refused("tfds", tmp_path, "holds no prepared set; tfds reads a folder prepared by TensorFlow")
     refused("tfds", tmp_path / "nowhere", "is not there; tfds reads")
-    refused("tfds", prepared / "numbers", "no column 'nme' .*Did you mean 'name'", input="nme")
+    refused("tfds", prepared / "numbers", "no column 'nme' .*did you mean 'name'", input="nme")
     refused("tfds", prepared / "numbers", "'name' holds no numbers of one shape", input="name")
     refused("tfds", prepared / "grey", "size must be a whole number", size=-3)
     (tmp_path / "set").mkdir()
@@ -193,7 +193,7 @@ def test_folders_that_hold_no_saved_set(tmp_path):
         refused("huggingface", place, r"state\.json")
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     refused("huggingface", tmp_path / "a.parquet", r"a\.parquet cannot be read: ")
-    refused("huggingface", tmp_path / "a.parquet", "Did you mean 'features'", feature=2)
+    refused("huggingface", tmp_path / "a.parquet", "did you mean 'features'", feature=2)
     os.mkfifo(tmp_path / "pipe.parquet")
     refused("huggingface", tmp_path / "pipe.parquet", "is no regular file")
 

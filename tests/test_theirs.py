@@ -34,8 +34,10 @@ def test_a_method_a_model_and_a_data_set_of_ones_own_train_together(tmp_path, di
             "methods": ("ist", "rolling:method", "local_sgd"),
             "data.name": "npz:load",
             "data.path": digits,
+            "method_options.rolling:method.step": 2,
             "model.name": "attention:Attention",
             "model.widths": {"heads": 8},
+            "normalise": "none",
             "optimizer.name": "adam",
             "optimizer.lr": 0.01,
             "rounds": 12,
@@ -60,12 +62,14 @@ def test_windows_roll(key):
     first, second = (draw(key, partition.Context({"h": 8}, 4, n))["h"] for n in (0, 1))
     assert first[0].tolist() == [0, 1, 2, 3]
     assert second[3].tolist() == [0, 1, 2, 7]
+    draw = method.named("rolling:method", step=3).draw
+    assert draw(key, partition.Context({"h": 8}, 4, 1))["h"][0].tolist() == [3, 4, 5, 6]
 
 
 def test_an_optimizer_of_optax_or_of_ones_own():
     assert {"sgd", "adam", "adamw", "lion", "rmsprop"} <= set(optimizers.known())
     assert "lbfgs" not in optimizers.known()
-    assert optimizers.named("optax:adafactor", 0.0)
+    assert optimizers.named("optax:adafactor")
 
 
 def plan(config):
@@ -77,16 +81,16 @@ def plan(config):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model.name": "mpl"}, "model.name must be one of cnn, .* or 'module:function'"),
+        ({"model.name": "mpl"}, "no 'mpl'; did you mean 'mlp'. .or 'module:function'"),
         ({"model.name": "attention:Atention"}, "module 'attention' has no function 'Atention'"),
         ({"model.name": "nowhere:Net"}, "module 'nowhere' cannot be imported .ModuleNotFound"),
-        ({"optimizer.name": "sdg"}, "optimizer.name must be one of .*adamw"),
-        ({"methods": ("rolling:windows",)}, "must return a Method, without arguments"),
+        ({"optimizer.name": "sdg"}, "no 'sdg'; did you mean 'sgd'"),
+        ({"methods": ("rolling:windows",)}, "needs a value for key, context"),
         ({"methods": ("by_name_of_nothing:x",)}, "cannot be imported"),
         ({"data.name": "npz:lod"}, "module 'npz' has no function 'lod'"),
         (
             {"data.name": "npz:load", "data.options": {"prat": 1}},
-            "no option .prat.; it has part",
+            "no option .prat.; did you mean .part.",
         ),
     ],
 )

@@ -327,9 +327,9 @@ def test_a_run_of_ist_learns_and_sends_only_what_it_touches(tmp_path):
             words = {label, *draw.integers(60, 90, 2)}
             rows.append(f"{label}" + "".join(f" {w}:0.5" for w in sorted(words)))
         (tmp_path / f"{part}.txt").write_text(f"{n} 90 60\n" + "\n".join(rows) + "\n")
-    config = tiny(rounds=40, workers=2, local_steps=2, normalise="none", eval_every=40)
-    config.update_from_flattened_dict(
-        {
+    config = tiny(
+        rounds=40, workers=2, local_steps=2, normalise="none", eval_every=40,
+        **{
             "methods": ("ist", "data_parallel"),
             "data.name": "xmc",
             "data.path": str(tmp_path),
@@ -340,12 +340,12 @@ def test_a_run_of_ist_learns_and_sends_only_what_it_touches(tmp_path):
             "optimizer.name": "adam",
             "optimizer.lr": 0.03,
             "optimizer_state": "keep",
-            "xmc.loss": "softmax",
-        }
-    )
+            "task.options.loss": "softmax",
+        },
+    )  # fmt: skip
     sent = {}
     for sampled in (0, 10):
-        config.xmc.sampled = sampled
+        config.task.options.sampled = sampled
         workdir = tmp_path / f"run{sampled}"
         training.run(config, workdir)
         summary = json.loads((workdir / "summary.json").read_text())
@@ -363,9 +363,12 @@ def test_a_run_of_ist_learns_and_sends_only_what_it_touches(tmp_path):
     [
         ({"model.name": "mlp"}, "'xmc' is for sparse examples"),
         ({"data.name": "digits", "data.path": ""}, "'xmc' is for sparse examples"),
-        ({"xmc.loss": "hinge"}, r"config\.xmc\.loss must be 'softmax' or 'logistic'"),
         (
-            {"xmc.propensity": (0.6, -9.0)},
+            {"task.options.loss": "hinge"},
+            r"task\.options\.loss must be 'softmax' or 'logistic'",
+        ),
+        (
+            {"task.options.propensity": (0.6, -9.0)},
             "propensity must be above 0 and at most 100, found -9",
         ),
         (
@@ -373,13 +376,12 @@ def test_a_run_of_ist_learns_and_sends_only_what_it_touches(tmp_path):
             "must be from 0 and below 1, found 1.5",
         ),
         ({"model.options": {"bse": 1}}, "xmc has no option 'bse'"),
-        ({"xmc.block": 0}, r"config\.xmc\.block must be at least 1"),
+        ({"task.options.block": 0}, r"config\.task\.options\.block must be at least 1"),
         ({"data.skew": 0.1}, "one label for each example"),
         ({"model.widths": {"hidden1": 8}}, "an XMC net's widths are of"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, changes, message):
-    config = tiny()
     base = {
         "data.name": "xmc",
         "data.path": put(tmp_path, GOOD * 1),
@@ -390,7 +392,7 @@ def test_what_does_not_fit_is_refused(tmp_path, changes, message):
         "workers": 2,
         "data.batch": 2,
     }
-    config.update_from_flattened_dict(base | changes)
+    config = tiny(**(base | changes))
     with pytest.raises(InputError, match=message):
         training.dry_run(config)
 

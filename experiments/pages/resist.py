@@ -61,7 +61,7 @@ def step_of(run: Run) -> str:
         if (
             config["model"]["widths"] == groups
             and config["model"]["options"].get("preactivate") == preactivated
-            and config["min_depth"] == least
+            and config["method_options"].get("resist", {}).get("min_depth", 0) == least
             and how in {name for name, _ in run.lines}
             and config["workers"] == 2
         ):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ist_jax.core.errors import InputError
-from ist_jax.run import compare, report
+from ist_jax.run import compare, report, upgrade
 from ist_jax.run.markdown import aligned, quantity
 
 # What runs for one place need not have in common, since it changes no number of the tables.
@@ -78,7 +78,7 @@ def read(folder: Path) -> Run:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no finished run ({error!r})") from None
     lines = report.read(folder / report.METRICS)
-    config = compare.current(config)
+    config = json.loads(compare.as_json(upgrade.config_of(config)))
     return Run(folder, config, data, plans, command, lines, told.get("environment", {}))
 
 
@@ -197,7 +197,8 @@ def _command(run: Run) -> str:
         return f"{run.folder.name}: trained from Python, by no command"
     words = [
         word
-        for word in map(compare.of_today, shlex.split(run.command))
+        for old in shlex.split(run.command)
+        for word in upgrade.of_today(old, run.config["methods"])
         if not word.startswith(("--workdir=", "--resume"))
     ]
     words.append(f"--workdir=runs/{run.folder.name}")
@@ -226,7 +227,8 @@ def time_table(rows: Sequence[dict[str, Any]]) -> str:
                 f"{row['round_s'] / least:.2f}",
             ]
         )
-    told = "\n".join(f"    {chr(ord('A') + n)}: {shlex.join(net)}" for n, net in enumerate(nets))
+    today = [[new for word in net for new in upgrade.of_today(word)] for net in nets]
+    told = "\n".join(f"    {chr(ord('A') + n)}: {shlex.join(net)}" for n, net in enumerate(today))
     return (
         "## Seconds of a round behind slow links\n\nEvery worker is a process behind a link of its "
         "own, all on one machine (`benchmarks/behind_links.py`). Bytes are those of the method; a "

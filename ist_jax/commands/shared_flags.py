@@ -14,9 +14,10 @@ from absl import app, flags
 from ml_collections import config_flags
 from ml_collections.config_flags.tuple_parser import TupleParser
 
+from ist_jax.commands import open_keys
 from ist_jax.core import paths
 from ist_jax.core.errors import InputError
-from ist_jax.run import config_files
+from ist_jax.run import config_files, upgrade
 
 NAME = r"[a-z_][\w.]*(:\w+)?"  # of ours, or module:function
 
@@ -43,7 +44,7 @@ config_flags.register_flag_parser_for_type(tuple, Tuples())
 CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "The experiment: a file, or the name of one that comes with the library, as quickstart.",
+    "The experiment: a file (.py, .yaml), or the name of one of the library's, as quickstart.",
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for metrics, tables and figures.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the finished run in --workdir.")
@@ -110,36 +111,63 @@ def found(argv: list[str]) -> list[str]:
         if not (equals and word.startswith("-")):
             flag, value = "", word
         if flag.lstrip("-") == "config" or (out and out[-1] in ("-config", "--config")):
-            name, colon, variant = value.partition(":")
-            if re.fullmatch(r"[^\W\d]\w*", name) and not os.path.exists(name):
-                value = f"{config_files.find(name)}{colon}{variant}"
-            elif value.startswith("~"):
-                value = str(paths.expanded(value, "--config"))
+            value = _path(value)
             word = f"{flag}={value}" if flag else value
         out.append(word)
     return out
 
 
+def _path(value: str) -> str:
+    """What ml_collections takes for a config: a file of Python, a colon, and its variant."""
+    name, colon, variant = value.partition(":")
+    if re.fullmatch(r"[^\W\d]\w*", name) and not os.path.exists(name):
+        name = str(config_files.find(name))
+    elif name.startswith("~"):
+        name = str(paths.expanded(name, "--config"))
+    if not name.endswith((".yaml", ".yml")):
+        return f"{name}{colon}{variant}"
+    if variant:
+        raise InputError(f"--config={value}: a config in YAML has no variants")
+    return f"{config_files.__file__}:{name}"
+
+
 def parse(argv: list[str]) -> list[str]:
-    """Flags and config, with everything a user can get wrong in them told in one line."""
+    """Flags and config, with everything a user can get wrong in them said in one line."""
     try:
-        rest = flags.FLAGS(found(argv))
+        return _parsed(argv)
+    except Exception as error:  # a config file is a program, and may fail in any way
+        sys.exit(mistake(_in_one_line(error)))
+
+
+def _parsed(argv: list[str]) -> list[str]:
+    """Keys of open groups are set by ``open_keys``, all others by ml_collections."""
+    words, ours = open_keys.split(found(argv))
+    before = sys.argv
+    sys.argv = [before[0], *words[1:]]  # where ml_collections looks for keys
+    try:
+        rest = flags.FLAGS(words)
         if CONFIG.value is not None:
             CONFIG.value.keys()  # only here does a config file that cannot be loaded say so
+            open_keys.put(CONFIG.value, ours)
         return rest
-    except Exception as error:  # a config file is a program, and may fail in any way
-        if error.args and isinstance(error.args[0], KeyError):  # from ml_collections, with a hint
-            one = "no such config key: " + " ".join(error.args[0].args[0].split())
-            if any(".options." in word or ".widths." in word for word in argv):
-                one += (
-                    """; new ones are set all at once: --config.data.options='{"clusters": 50}'"""
-                )
-            sys.exit(mistake(one))
-        lines = "\n".join(str(part) for part in error.args).strip().splitlines() or [repr(error)]
-        # A failure inside a config file carries its traceback; the last line says what it was.
-        one = lines[-1] if "Traceback" in lines[0] or len(lines) > 3 else " ".join(lines)
-        one = one.strip().removeprefix("ValueError: ")
-        if "No such file" in one:
-            one += f"; the library has {', '.join(config_files.names())}"
-        one = one if len(one) < 1000 else f"{one[:500]}..."
-        sys.exit(mistake(one))
+    finally:
+        sys.argv = before
+
+
+def _in_one_line(error: Exception) -> str:
+    if error.args and isinstance(error.args[0], KeyError):  # from ml_collections, with a hint
+        said = "no such config key: " + " ".join(error.args[0].args[0].split())
+        keys = [word.partition("=")[0].removeprefix("--config.") for word in sys.argv]
+        old = {key: upgrade.moved(key) for key in keys}
+        for key, new in old.items():
+            if new:
+                said += f"; {key} is now config.{' and config.'.join(new)}"
+        return said
+    lines = "\n".join(str(part) for part in error.args).strip().splitlines() or [repr(error)]
+    # A failure inside a config file carries its traceback; the last line says what it was.
+    one = lines[-1] if "Traceback" in lines[0] or len(lines) > 3 else " ".join(lines)
+    for kind in ("ValueError: ", f"{InputError.__module__}.{InputError.__qualname__}: "):
+        one = one.strip().removeprefix(kind)
+    if "No such file" in one:
+        one += f"; the library has {', '.join(config_files.names())}"
+    return one if len(one) < 1000 else f"{one[:500]}..."

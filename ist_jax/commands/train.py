@@ -6,7 +6,8 @@
     ist-jax train --config=quickstart --workdir=runs/four --distributed
     ist-jax train --config=quickstart --workdir=runs/quickstart --resume
 
-Every key of the config can be set, as --config.optimizer.lr=0.2; tuples as --config.seeds='(0, 1)'.
+Every key of the config can be set, as --config.optimizer.lr=0.2; tuples as --config.seeds='(0, 1)',
+options as --config.optimizer.options.b1=0.9. A config may be a YAML file of what differs.
 Exit codes: 0 done, 2 a mistake in what was asked for, 75 saved and stopped by SIGTERM or SIGINT
 (run it again with --resume), 130 interrupted at once, anything else a failure.
 """

@@ -1,11 +1,18 @@
-"""What a config names: one of ours, or anyone's as ``"their_package.module:function"``."""
+"""What a config names: one of ours, or anyone's as ``"their_package.module:function"``.
+
+Wherever a name is looked up, what is said of an unknown one comes from ``hint``; wherever options
+are handed to a function, ``check_options`` compares them with its signature.
+"""
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ist_jax.core.errors import InputError, first_line
+
+NEEDED: Any = inspect.Parameter.empty  # in place of a default: the option has none
 
 
 def is_theirs(name: Any) -> bool:
@@ -51,17 +58,84 @@ def found(name: str, ours: Mapping[str, Callable[..., Any]], key: str) -> Callab
         if name in ours:
             return ours[name]
         raise InputError(
-            f"{key} must be one of {', '.join(sorted(ours))}, or 'module:function' of your own; "
-            f"found {name!r}"
+            f"{key}: there is no {name!r}{hint(name, ours)} (or 'module:function' of your own)"
         )
     module, _, attribute = name.partition(":")
     try:
-        value = getattr(importlib.import_module(module), attribute, None)
+        its = importlib.import_module(module)
     except Exception as error:  # whatever a stranger's module does as it is imported
         raise InputError(
             f"{key}={name!r}: module {module!r} cannot be imported "
             f"({type(error).__name__}: {first_line(error)})"
         ) from None
+    value = getattr(its, attribute, None)
     if not callable(value):
-        raise InputError(f"{key}={name!r}: module {module!r} has no function {attribute!r}")
+        raise InputError(
+            f"{key}={name!r}: module {module!r} has no function {attribute!r}"
+            f"{near(attribute, vars(its))}"
+        )
     return value
+
+
+def options_of(function: Callable[..., Any], skip: Collection[str] = ()) -> dict[str, Any]:
+    """The arguments of a function that have a name, and their defaults (``NEEDED`` without one).
+
+    Args:
+      skip: those that a config does not give.
+    """
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        name: parameter.default
+        for name, parameter in _parameters(function).items()
+        if parameter.kind in named and name not in skip
+    }
+
+
+def takes_any(function: Callable[..., Any]) -> bool:
+    """Whether a function takes arguments of any name (``**options``)."""
+    kinds = {parameter.kind for parameter in _parameters(function).values()}
+    return inspect.Parameter.VAR_KEYWORD in kinds or not _has_signature(function)
+
+
+def check_options(
+    function: Callable[..., Any],
+    options: Mapping[str, Any],
+    what: str,
+    key: str = "",
+    skip: Collection[str] = (),
+) -> None:
+    """Compares options with the signature of the function that they are for.
+
+    Args:
+      what: the function is called, for messages; ``key`` is where the options stand.
+      skip: arguments that somebody else gives.
+
+    Raises:
+      InputError: an option that it does not have (the nearest are named), or none where it needs
+        one.
+
+    Example:
+      >>> check_options(lambda rate, b1=0.9: None, {"b1": 0.8}, "mine", skip=("rate",))
+    """
+    known, start = options_of(function, skip), f"{key}: {what}" if key else what
+    for name in options:
+        if name not in known and not (takes_any(function) and name not in skip):
+            raise InputError(f"{start} has no option {name!r}{hint(name, known, 'it has')}")
+    missing = [name for name, usual in known.items() if usual is NEEDED and name not in options]
+    if missing:
+        raise InputError(f"{start} needs a value for {', '.join(missing)}")
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some of C have none
+        return {}
+
+
+def _has_signature(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -8,7 +8,6 @@ import numpy as np
 
 from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
-from ist_jax.data import options as options_of
 from ist_jax.data.batches import Batches
 from ist_jax.data.clusters import clustered
 from ist_jax.data.dataset import Dataset
@@ -79,20 +78,13 @@ def load(name: str, path: str = "", **options: Any) -> Any:
       InputError: an unknown name or option; a data set that is missing (what to install is said),
         damaged, or not finite.
     """
-    if name not in SOURCES and not by_name.is_theirs(name):
-        raise InputError(
-            f"unknown data set {name!r}; known: {', '.join(sorted(SOURCES))}"
-            f"{options_of.near(name, SOURCES)}"
-        )
     source = by_name.found(name, SOURCES, "config.data.name")
     known = [*inspect.signature(source).parameters][1:]
     for option, value in options.items():
         idle = option == "cache" or (option == "skip_bad" and not value)
         if option not in known and not idle:
-            raise InputError(
-                f"data set {name!r} has no option {option!r}; it has {', '.join(known) or 'none'}"
-                f"{options_of.near(option, known)}"
-            )
+            near = by_name.hint(option, known, "it has")
+            raise InputError(f"data set {name!r} has no option {option!r}{near}")
     return source(path, **{k: v for k, v in options.items() if k in known}).checked()
 
 

@@ -1,9 +1,9 @@
 """Values of a reader's options, checked where it is called: from a config or from Python."""
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 
 SEEDS = 2**32
@@ -38,7 +38,7 @@ def column(name: str, value: Any, known: Iterable[str], where: Any) -> str:
     if value not in known:
         raise InputError(
             f"{where} has no column {value!r} (data.options.{name}); it has {shown(known)}"
-            f"{near(value, known)}"
+            f"{by_name.near(value, known)}"
         )
     return value
 
@@ -54,12 +54,6 @@ def usual(name: str, usual_names: Iterable[str], known: Iterable[str], where: An
             f"one with data.options.{name}"
         )
     return found[0]
-
-
-def near(name: Any, known: Iterable[str]) -> str:
-    """The known name that is most like a wrong one, as a question; empty if none is."""
-    close = difflib.get_close_matches(str(name), list(known), n=1)
-    return f". Did you mean {close[0]!r}?" if close else ""
 
 
 def shown(names: Iterable[str], most: int = 20) -> str:

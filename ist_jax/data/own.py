@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.core.paths import expanded
 from ist_jax.data import options
@@ -33,7 +34,7 @@ def place(path: str, reader: str, layout: str) -> Path:
             beside = [one.name for one in found.parent.iterdir()]
         except OSError:
             beside = []
-        hint = options.near(found.name, beside)
+        hint = by_name.near(found.name, beside)
         raise InputError(f"data.path={path!r} is not there; {reader} reads {layout}{hint}")
     return found
 

@@ -6,26 +6,20 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ist_jax import compress
+from ist_jax import compress, method
 from ist_jax.core import by_name, paths
 from ist_jax.core.errors import InputError
 from ist_jax.data import SOURCES
 from ist_jax.models import MODELS, OTHER_MODELS, normalise
 from ist_jax.models.resnet import ResNet, equal_blocks
-from ist_jax.run import faults, optimizers, schema, values
-from ist_jax.tasks import blockwise
+from ist_jax.run import faults, optimizers, options, schema, upgrade, values
+from ist_jax.run.tasks import options as task_options
 
 CHOICES = {
     "on_worker_failure": ("raise", "drop"),
     "on_nonfinite": ("raise", "drop"),
     "checkpoint.on_error": ("stop", "go_on"),
-    "xmc.loss": tuple(blockwise.KINDS),
 }
-DRAWS = (  # a key, its default, and the methods that look at it
-    ("assignment", "permutation", ("ist", "ensemble", "dense_subnet")),
-    ("shares", (), ("ist", "ensemble", "dense_subnet")),
-    ("min_depth", 0, ("resist", "shallow_ensemble")),
-)
 
 
 def check(config: ConfigDict) -> None:
@@ -75,11 +69,19 @@ def _not_a_figure(config: ConfigDict) -> None:
         raise InputError("a config with a figure is one of the analysis, for the command sketch")
 
 
+def _moved(config: ConfigDict) -> None:
+    today = schema.default()
+    for key in (key for key in config if key not in today):
+        if new := upgrade.moved(str(key)):
+            raise InputError(f"unknown key config.{key}: it is now config.{new[0]}")
+
+
 def _choices(config: ConfigDict) -> None:
     for key, known in CHOICES.items():
         if _at(config, key) not in known:
             raise InputError(
                 f"config.{key} must be {' or '.join(map(repr, known))}, found {_at(config, key)!r}"
+                f"{by_name.near(_at(config, key), known)}"
             )
 
 
@@ -134,53 +136,90 @@ def _batch(config: ConfigDict) -> None:
         )
 
 
-def _optimizer(config: ConfigDict) -> None:
-    optimizers.named(config.optimizer.name, config.optimizer.momentum)
+def _version(config: ConfigDict) -> None:
+    if config.version != schema.VERSION:
+        raise InputError(
+            f"config.version is that of the keys, {schema.VERSION}, found {config.version!r}"
+        )
 
 
-def _keys_of_drawing(config: ConfigDict) -> None:
-    """A key that only some of the methods that draw subnets look at is set for one of them."""
-    drawing = set(config.methods) - {"local_sgd", "data_parallel", "single"}
-    for key, usual, users in DRAWS:
-        if config[key] != usual and drawing and not drawing & set(users):
+def _method_options(config: ConfigDict) -> None:
+    """Every option is one of a method that there is, whether it is trained here or not."""
+    for name, given in _methods_of(config.method_options):
+        function = by_name.found(name, method.NAMED, "config.method_options")
+        key = f"method_options.{name}"
+        by_name.check_options(function, options.plain(given), f"method {name!r}", f"config.{key}")
+        values.check_options(key, given, by_name.options_of(function))
+    for name in config.methods:
+        method.named(name, **options.of_method(config, name))
+
+
+def _methods_of(found: ConfigDict, above: str = "") -> list[tuple[str, ConfigDict]]:
+    """Names of methods and their options; dots in a name are steps of the tree."""
+    methods: list[tuple[str, ConfigDict]] = []
+    for key, inner in found.items():
+        name = f"{above}{key}"
+        if not isinstance(inner, ConfigDict):
             raise InputError(
-                f"config.{key}={config[key]!r} is for {', '.join(users)}; config.methods="
-                f"{tuple(config.methods)} do not look at it"
+                f"config.method_options.{name} must be options of a method by its name, as "
+                f'{{"ist": {{"assignment": "balanced"}}}}; found {values.shown(inner)}'
             )
+        ends = name in method.NAMED or by_name.is_theirs(name)
+        deeper = not ends and all(isinstance(part, ConfigDict) for part in inner.values()) and inner
+        methods += _methods_of(inner, f"{name}.") if deeper else [(name, inner)]
+    return methods
 
 
 def _scale_of_equal_workers(config: ConfigDict) -> None:
-    if config.normalise == "scale" and config.shares:
-        raise InputError(
-            "config.normalise='scale' multiplies by N/m, the same in every worker, and needs "
-            "workers of one size: leave config.shares empty, or use 'standardise'"
-        )
+    for name in upgrade.looked_at(config.methods):
+        if config.normalise == "scale" and options.of_method(config, name).get("shares"):
+            raise InputError(
+                "config.normalise='scale' multiplies by N/m, the same in every worker, and needs "
+                f"workers of one size: leave config.method_options.{name}.shares empty, or use "
+                "'standardise'"
+            )
 
 
 def _values(config: ConfigDict) -> None:
     """Types and bounds; those of options come from the model and the data set they are for."""
     values.check(schema.default(), config)
-    for key in ("model.widths", "model.options", "data.options"):
-        values.check_names(key, _at(config, key))
+    for key in (key.removeprefix("config.") for key in values.OPEN):
+        if key != "method_options":
+            values.check_names(key, _at(config, key))
     values.check_widths(config.model.widths)
-    _options(config.model, config.data)
+    _options(config)
     for key in ("data.path", "data.cache", "checkpoint.folder"):
         if "://" not in _at(config, key):
             paths.expanded(_at(config, key), f"config.{key}")
 
 
-def _options(model: ConfigDict, data: ConfigDict) -> None:
-    kind = by_name.found(model.name, {**MODELS, **OTHER_MODELS}, "config.model.name")
-    known = values.fields_of(kind)
-    if unknown := sorted(set(model.options) - set(known)):
+def _policy(config: ConfigDict) -> None:
+    """One that there is, and that the model knows."""
+    normalise.check_policy(config.normalise)
+    name = config.model.name
+    if config.normalise == "none" or not by_name.is_theirs(name):
+        return
+    kind = by_name.found(name, {}, "config.model.name")
+    if "normalise" not in by_name.options_of(kind) and not by_name.takes_any(kind):
         raise InputError(
-            f"config.model.options: {model.name} has no option {unknown[0]!r}; it has "
-            f"{', '.join(known) or 'none'}"
+            f"config.normalise={config.normalise!r}, but {name!r} takes no argument 'normalise' to "
+            "know it by: set config.normalise='none', or let it take one "
+            "(ist_jax/models/normalise.py)"
         )
-    values.check_options("model.options", model.options, known)
+
+
+def _options(config: ConfigDict) -> None:
+    """Of the model, the data set and the task."""
+    model, data = config.model, config.data
+    kind = by_name.found(model.name, {**MODELS, **OTHER_MODELS}, "config.model.name")
+    skip, given = options.OF_A_MODEL, options.plain(model.options)
+    by_name.check_options(kind, given, model.name, "config.model.options", skip)
+    values.check_options("model.options", model.options, by_name.options_of(kind, skip))
     if data.name in SOURCES or by_name.is_theirs(data.name):
         load = by_name.found(data.name, SOURCES, "config.data.name")
-        values.check_options("data.options", data.options, values.options_of(load))
+        usual = by_name.options_of(load, options.OF_A_SOURCE)
+        values.check_options("data.options", data.options, usual)
+    task_options.check(model.name, config.task.options)
 
 
 def _at(config: ConfigDict, key: str) -> Any:
@@ -191,17 +230,18 @@ def _at(config: ConfigDict, key: str) -> Any:
 
 CHECKS: tuple[Callable[[ConfigDict], Any], ...] = (  # in this order: each may rely on those before
     _not_a_figure,
+    _moved,
     _values,
+    _version,
     _choices,
-    _propensity,
     _pruned,
     _compress,
     _faults,
     _different_runs,
     _equal_blocks,
     _batch,
-    _optimizer,
-    lambda config: normalise.check_policy(config.normalise),
-    _keys_of_drawing,
+    _policy,
+    optimizers.check,
+    _method_options,
     _scale_of_equal_workers,
 )

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
+from ist_jax.run import upgrade
 
 # What may be another when a run goes on; anything else would make it another run.
 MAY_CHANGE = (
@@ -26,22 +27,6 @@ MAY_CHANGE = (
     "lottery.",
     "tensorboard",
 )
-
-
-# Keys that had another name in configs that were written before (version 0.1).
-RENAMED = {"optimiser_state": "optimizer_state"}
-
-
-def current(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config of any version with the keys of today."""
-    return {RENAMED.get(key, key): value for key, value in config.items()}
-
-
-def of_today(word: str) -> str:
-    """A word of a command of any version, with the keys of today: ``--config.KEY=...``."""
-    flag, given, value = word.partition("=")
-    key = flag.removeprefix("--config.")
-    return f"--config.{RENAMED[key]}{given}{value}" if key in RENAMED else word
 
 
 def as_json(config: ConfigDict, **how: Any) -> str:
@@ -64,6 +49,23 @@ def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return found
 
 
+def read(stored: str, where: str) -> ConfigDict:
+    """A stored config of any version, as one of today.
+
+    Args:
+      stored: its JSON.
+
+    Raises:
+      InputError: it is none, or of a newer version.
+    """
+    try:
+        return upgrade.config_of(json.loads(stored))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        raise InputError(f"{where}: its config cannot be read") from None
+
+
 def same(config: ConfigDict, stored: str, where: str) -> None:
     """Makes sure that a run goes on as what it was.
 
@@ -73,12 +75,14 @@ def same(config: ConfigDict, stored: str, where: str) -> None:
     Raises:
       InputError: naming a key that differs and may not.
     """
-    try:
-        old = flat(current(json.loads(stored)))
-    except (ValueError, AttributeError, RecursionError):
-        raise InputError(f"{where}: its config cannot be read") from None
-    new = flat(json.loads(as_json(config)))
+    was = read(stored, where)
+    old, new = (flat(json.loads(as_json(one))) for one in (was, config))
+    of = upgrade.looked_at(was.methods) & upgrade.looked_at(config.methods)
     for key in sorted(new.keys() | old.keys()):
+        if key.startswith("method_options.") and not key.startswith(
+            tuple(f"method_options.{name}." for name in of)
+        ):
+            continue  # options of a method that only one of the two trains
         if not key.startswith(MAY_CHANGE) and new.get(key) != old.get(key):
             raise InputError(
                 f"{where} holds another experiment: config.{key} was "

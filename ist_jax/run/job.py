@@ -16,7 +16,7 @@ from ist_jax.core.errors import InputError
 from ist_jax.cost import program, timing, traffic
 from ist_jax.local import Loss
 from ist_jax.method import Method
-from ist_jax.models import normalise
+from ist_jax.models import MODELS, OTHER_MODELS, groups, normalise
 from ist_jax.optimizer_state import carry
 from ist_jax.sharded import placement
 from ist_jax.sharded.state import State
@@ -110,10 +110,15 @@ def make(
     count = how.workers or config.workers
     init = functools.partial(_init, task)
     shapes, names = axes.of(jax.eval_shape(init, jax.random.key(0)))
+    groups.check(task.model, shapes, names)
     widths = axes.widths(shapes, names)
     drawn = {g: n for g, n in widths.items() if g in task.model.widths and g not in task.external}
     slots = {**partition.slot_counts(how.draw, drawn, count), **task.external}
-    loss = task.loss(normalise.subnet(task.model, {**drawn, **slots}))
+    narrow = normalise.subnet(task.model, {**drawn, **slots})
+    if config.model.name not in {**MODELS, **OTHER_MODELS}:  # it may know one width only
+        made = functools.partial(_init, task._replace(model=narrow))
+        groups.check(narrow, *axes.of(jax.eval_shape(made, jax.random.key(0))))
+    loss = task.loss(narrow)
     example = loss_check.with_common(task.example, task.common, slots)
     trainer = ist_jax.build(
         loss,

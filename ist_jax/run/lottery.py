@@ -155,6 +155,7 @@ class Tickets:
         small = self._config.copy_and_resolve_references()
         small.workers, small.warm_up, small.model.widths = 1, 0, ConfigDict(widths)
         small.epochs, small.optimizer.lr = small.lottery.epochs, small.lottery.lr
+        small.optimizer.warm_up_steps = 0
         return small
 
 

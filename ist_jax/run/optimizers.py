@@ -1,16 +1,25 @@
-"""The optimizer of a config: clipping, weight decay, a schedule and an update, all optax's."""
+"""The optimizer of a config: clipping, weight decay, a learning rate and an update, all optax's.
+
+``name`` is any optimizer of optax or of ``optax.contrib``, or ``"module:function"``. It is called
+with the learning rate (``learning_rate``), ``momentum`` if that is not 0, and ``options``.
+"""
 
 import functools
-import inspect
+import importlib
 from collections.abc import Callable
-from types import FunctionType
+from types import FunctionType, ModuleType
+from typing import Any
 
+import jax
 import optax
 from ml_collections import ConfigDict
 
 from ist_jax.core import by_name
-from ist_jax.core.errors import InputError
+from ist_jax.core.errors import InputError, first_line
+from ist_jax.run import learning_rate, options, values
+from ist_jax.run.bounds import ANY
 
+KEY = "config.optimizer.options"
 Make = Callable[..., optax.GradientTransformation]
 
 
@@ -18,60 +27,93 @@ def make(config: ConfigDict, steps: int) -> optax.GradientTransformation:
     """The optimizer of so many steps.
 
     Raises:
-      InputError: an unknown schedule or optimizer, or a momentum where it takes none.
+      InputError: an unknown schedule, optimizer or option; an option that is missing, or refused.
     """
     wanted = config.optimizer
-    schedules = {
-        "constant": lambda: wanted.lr,
-        "cosine": lambda: optax.cosine_decay_schedule(wanted.lr, steps),
-        "steps": lambda: optax.piecewise_constant_schedule(
-            wanted.lr, {steps // 2: 0.1, 3 * steps // 4: 0.1}
-        ),
-    }
-    if wanted.schedule not in schedules:
-        raise InputError(
-            f"config.optimizer.schedule must be one of {sorted(schedules)}, found "
-            f"{wanted.schedule!r}"
-        )
+    rate = learning_rate.make(wanted, steps)
     before = []
     if wanted.clip:
-        before.append(optax.clip_by_global_norm(wanted.clip))
+        before.append(optax.clip_by_global_norm(float(wanted.clip)))
     if wanted.weight_decay:
-        before.append(optax.add_decayed_weights(wanted.weight_decay))
-    more = {"momentum": wanted.momentum} if wanted.momentum else {}
-    return optax.chain(
-        *before, named(wanted.name, wanted.momentum)(schedules[wanted.schedule](), **more)
-    )
+        before.append(optax.add_decayed_weights(float(wanted.weight_decay)))
+    update, more = named(wanted.name), _options(wanted)
+    try:
+        made = optax.chain(*before, update(rate, **more))
+        _tried(made)
+    except Exception as error:  # what optax, or a stranger's function, makes of strange values
+        raise InputError(
+            f"config.optimizer.name={wanted.name!r} fails with {values.shown(more) if more else ''}"
+            f"{' and ' if more else ''}schedule {wanted.schedule!r} "
+            f"({type(error).__name__}: {first_line(error)})"
+        ) from None
+    return made
 
 
-def named(name: str, momentum: float | int) -> Make:
+def check(config: ConfigDict) -> None:
+    """What is wrong with the config's optimizer for any number of steps.
+
+    Raises:
+      InputError: as ``make``.
+    """
+    make(config, config.optimizer.warm_up_steps + 100)
+
+
+def named(name: str) -> Make:
     """The function of optax of that name, or ``module:function``: a learning rate, and options.
 
     Raises:
-      InputError: there is none that a learning rate is enough for, or a momentum that it does not
-        take.
+      InputError: there is none that takes a learning rate first.
     """
-    make = by_name.found(name, known(), "config.optimizer.name")
-    if momentum and "momentum" not in inspect.signature(make).parameters:
-        raise InputError(
-            f"config.optimizer.momentum is {momentum}, and {name!r} takes none: set it to 0"
-        )
-    return make
+    ours = known()
+    if name not in ours and not by_name.is_theirs(name):
+        ours = {**_of(importlib.import_module("optax.contrib")), **ours}  # it takes a while
+    return by_name.found(name, ours, "config.optimizer.name")
 
 
 @functools.cache
 def known() -> dict[str, Make]:
-    """Optax's optimizers that need a learning rate and nothing else, by name.
+    """Optax's optimizers that take a learning rate first, by name.
 
     ``lbfgs`` is left out: its line search needs more than a gradient, and its history is not reset.
     """
+    return _of(optax)
+
+
+def _of(module: ModuleType) -> dict[str, Make]:
     found: dict[str, Make] = {}
-    for name, make in vars(optax).items():
+    for name, make in vars(module).items():
         if not isinstance(make, FunctionType) or name.startswith(("_", "scale_by_")):
             continue
-        arguments = [*inspect.signature(make).parameters.values()]
-        enough = all(other.default is not other.empty for other in arguments[1:])
-        rate_first = [argument.name for argument in arguments[:1]] == ["learning_rate"]
-        if rate_first and enough and name != "lbfgs":
+        if [*by_name.options_of(make)][:1] == ["learning_rate"] and name != "lbfgs":
             found[name] = make
     return found
+
+
+def _options(wanted: ConfigDict) -> dict[str, Any]:
+    """What an optimizer is called with beside the rate."""
+    function, given = named(wanted.name), options.plain(wanted.options)
+    rate = [*by_name.options_of(function)][:1]
+    if wanted.momentum:
+        if "momentum" in given:
+            raise InputError(f"{KEY}.momentum and config.optimizer.momentum: which of them?")
+        if "momentum" not in by_name.options_of(function) and not by_name.takes_any(function):
+            raise InputError(
+                f"config.optimizer.momentum is {wanted.momentum}, and {wanted.name!r} takes none: "
+                "set it to 0"
+            )
+        given["momentum"] = float(wanted.momentum)
+    if set(rate) & set(given):
+        raise InputError(f"{KEY}.{rate[0]}: set config.optimizer.lr in its place")
+    by_name.check_options(function, given, f"optimizer {wanted.name!r}", KEY, rate)
+    values.check_options("optimizer.options", given, options.examples(function, rate), ANY)
+    return given
+
+
+def _tried(optimizer: optax.GradientTransformation) -> None:
+    """One update of two numbers, of which only shapes are computed."""
+    numbers = {"w": jax.ShapeDtypeStruct((2,), "float32")}
+
+    def update(params: Any) -> Any:
+        return optimizer.update(params, optimizer.init(params), params)
+
+    jax.eval_shape(update, numbers)

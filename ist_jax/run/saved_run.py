@@ -11,7 +11,7 @@ from ist_jax.core import by_name
 from ist_jax.core.errors import CheckpointError, InputError
 from ist_jax.models import MODELS
 from ist_jax.models.ensemble import MEMBERS, Ensemble
-from ist_jax.run import compare, folder, lock, report, saving, schema
+from ist_jax.run import folder, lock, report, saving, upgrade
 from ist_jax.run.tasks import task as parts
 from ist_jax.run.trained import Run
 
@@ -58,12 +58,10 @@ def _config(workdir: pathlib.Path) -> ConfigDict:
     if owner := lock.owner(workdir):
         raise InputError(f"{workdir} is still going ({owner}): load it when it is over")
     try:
-        stored = compare.current(json.loads(path.read_text()))
-    except (OSError, ValueError, AttributeError, RecursionError):
+        stored = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
         raise InputError(f"{path} cannot be read") from None
-    config = schema.default()
-    config.update(ConfigDict(stored))
-    return config
+    return upgrade.config_of(stored)
 
 
 def _summary(workdir: pathlib.Path) -> dict[str, Any]:

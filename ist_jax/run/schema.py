@@ -1,15 +1,19 @@
 """Every key of a config for training, with its usual value and what it means.
 
 A config changes some of these (``configs/``); what it leaves alone is as it stands here. A key that
-is not here is a mistake, and so is a value of another type (``values``).
+is not here is a mistake, and so is a value of another type (``values``). In groups of options and
+widths any name may stand; those of a function are its arguments.
 """
 
 from ml_collections import ConfigDict
+
+VERSION = 2  # of these keys; ``upgrade`` reads earlier ones
 
 
 def default() -> ConfigDict:
     """A config with every key there is."""
     config = ConfigDict()
+    config.version = VERSION
     config.methods = ("ist", "local_sgd", "data_parallel", "ensemble", "single")
     config.seeds = (0, 1, 2)
 
@@ -17,10 +21,11 @@ def default() -> ConfigDict:
     config.local_steps = 8  # J, between two exchanges
     config.rounds = 60
     config.epochs = 0.0  # if positive, rounds are set so that the workers see the data so often
-    config.assignment = "permutation"  # or "balanced", "joint"
     config.warm_up = 0  # rounds of local SGD before anything is cut
-    config.min_depth = 0  # blocks of a stage that each worker holds at least (resist)
-    config.shares = ()  # relative capacity of each worker; () is equal
+    config.method_options = (
+        ConfigDict()
+    )  # of a method's own, by its name (ist_jax/method.py: named):
+    # {"ist": {"assignment": "balanced"}, "resist": {"min_depth": 2}}
     config.normalise = "standardise"  # or "scale", "none"
     config.compress = ""  # updates: "8bit", "4bit", "top0.01" (the largest hundredth)
     config.optimizer_state = "reset"  # or "keep"
@@ -29,7 +34,7 @@ def default() -> ConfigDict:
     config.model = _model()
     config.optimizer = _optimizer()
     config.lottery = _lottery()
-    config.xmc = _xmc()
+    config.task = _task()
     config.mesh = _mesh()
     config.checkpoint = _checkpoint()
 
@@ -78,12 +83,17 @@ def _model() -> ConfigDict:
 def _optimizer() -> ConfigDict:
     """Of every worker."""
     config = ConfigDict()
-    config.name = "sgd"  # or "adam"
+    config.name = "sgd"  # or any other of optax
     config.lr = 0.1
     config.momentum = 0.0
-    config.weight_decay = 0.0
+    config.weight_decay = 0.0  # of the gradient, before the optimizer sees it
     config.clip = 0.0  # global norm; 0 is no clipping
-    config.schedule = "constant"  # or "cosine", "steps" (a tenth, from half and from 3/4)
+    config.options = ConfigDict()  # of the optimizer's own: see its arguments
+    config.schedule = (
+        "constant"  # or "cosine", "steps" (a tenth, from half and from 3/4), or any of
+    )
+    config.schedule_options = ConfigDict()  # optax, with options of its own (run/schedules.py)
+    config.warm_up_steps = 0  # in which the rate grows evenly to the schedule's first one
     return config
 
 
@@ -96,13 +106,10 @@ def _lottery() -> ConfigDict:
     return config
 
 
-def _xmc() -> ConfigDict:
-    """For sparse examples with several labels."""
+def _task() -> ConfigDict:
+    """What is learnt of the data."""
     config = ConfigDict()
-    config.loss = "logistic"  # or "softmax"
-    config.sampled = 0  # labels that IST trains beside a round's own; 0: all labels
-    config.block = 8192  # labels whose logits exist at once
-    config.propensity = (0.55, 1.5)  # A and B of propensity-scored precision
+    config.options = ConfigDict()  # of the task's own (ist_jax/run/tasks/options.py)
     return config
 
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
-from ist_jax.run import compare, config_files, lock, values
+from ist_jax.run import bounds, compare, config_files, lock, values
 from ist_jax.sketch import figures
 
 CONFIG_FILE, DATA, FIGURE = "config.json", "data.json", "figure.png"
@@ -44,7 +44,7 @@ def checked(config: ConfigDict) -> ModuleType:
     """The figure's module, if every key of the config has a value that it can have."""
     module = figure(config)
     known = config_files.load(f"sketch_{config.figure}")
-    values.check(known, config, values.FIGURES, values.POSITIVE)
+    values.check(known, config, bounds.FIGURES, bounds.POSITIVE)
     return module
 
 

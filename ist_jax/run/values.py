@@ -1,108 +1,28 @@
-"""What each key of a config may hold: the type that it has in a known config, and bounds.
+"""What each key of a config may hold: the type that it has in a known config, and bounds."""
 
-A key without a bound of its own takes numbers from 0 on. Whole numbers end where int32 does, which
-JAX counts in; others lie where float32 still tells them from 0 and from infinity.
-"""
-
-import difflib
-import inspect
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
+from ist_jax.run.bounds import FROM_0, FROM_1, INT32, LARGE, SMALL, TRAINING, Bound
 
-INT32 = 2**31 - 1
-SMALL, LARGE = 1e-30, 1e30
 LONGEST = 4096  # characters of a text; paths are no longer
-OPEN = ("config.model.widths", "config.model.options", "config.data.options")  # any keys
+OPEN = (  # groups of any keys
+    "config.method_options",
+    "config.data.options",
+    "config.model.widths",
+    "config.model.options",
+    "config.task.options",
+    "config.optimizer.options",
+    "config.optimizer.schedule_options",
+)
 
 
-class Bound(NamedTuple):
-    """``least`` to ``most``; with ``above`` the least itself is left out, with ``below`` the most.
-
-    Without ``most`` there is only the end of the type.
-    """
-
-    least: float = 0
-    most: float | None = None
-    above: bool = False
-    below: bool = False
-
-    @property
-    def in_words(self) -> str:
-        if self.most is None:
-            return "positive" if self.above else f"at least {self.least}"
-        ends = f"above {self.least}" if self.above else f"from {self.least}"
-        last = "and below" if self.below else "and at most" if self.above else "to"
-        return f"{ends} {last} {self.most}"
-
-    def holds(self, value: int | float) -> bool:
-        low = value > self.least if self.above else value >= self.least
-        most = math.inf if self.most is None else self.most
-        return low and (value < most if self.below else value <= most)
-
-
-FROM_0, FROM_1, POSITIVE = Bound(0), Bound(1), Bound(0, above=True)
-SHARE = Bound(0, 1, above=True, below=True)
-SEED = Bound(0, 2**32 - 1)  # jax.random.key takes the last 32 bits: others would be one of these
-SIZE = Bound(1, 2**16)  # of what arrays of arrays are made
-TRAINING: Mapping[str, Bound] = {
-    "seeds": SEED,
-    "workers": SIZE,
-    "local_steps": FROM_1,
-    "rounds": FROM_1,
-    "eval_every": FROM_1,
-    "statistics_examples": Bound(256),
-    "top": FROM_1,
-    "shares": POSITIVE,
-    "data.batch": FROM_1,
-    "data.options.clusters": FROM_1,
-    "data.options.clips": FROM_1,
-    "data.options.most_features": FROM_1,
-    "data.options.size": SIZE,
-    "data.options.features": FROM_1,
-    "data.options.test": SHARE,
-    "data.options.seed": SEED,
-    "model.widths": FROM_1,
-    "model.options.base": FROM_1,
-    "model.options.blocks": FROM_1,
-    "model.options.stages": FROM_1,
-    "model.options.heads": FROM_1,
-    "model.options.drop": Bound(0, 1, below=True),
-    "model.options.drop_inputs": Bound(0, 1, below=True),
-    "model.options.drop_hidden": Bound(0, 1, below=True),
-    "optimizer.lr": POSITIVE,
-    "optimizer.momentum": Bound(0, 1, below=True),
-    "lottery.pruned": SHARE,
-    "lottery.epochs": POSITIVE,
-    "lottery.lr": POSITIVE,
-    "xmc.block": FROM_1,
-    "xmc.propensity": Bound(0, 100, above=True),
-    "mesh.workers": Bound(0, 4096),
-    "mesh.data": Bound(1, 4096),
-    "checkpoint.last": FROM_1,
-}
-FIGURES: Mapping[str, Bound] = {
-    "seed": SEED,
-    "heterogeneities": Bound(0, 1),
-    "condition": FROM_1,
-    "spread": FROM_1,
-    "share_of_largest": Bound(0, 1, above=True),
-    "xi": Bound(0, 1, above=True),
-    "sweep.xi": Bound(0, 1, above=True),
-    **dict.fromkeys(
-        ("workers", "sweep.workers", "dimension", "examples", "width", "sweep.width"), SIZE
-    ),
-    "kernel_widths": SIZE,
-}
-MAY_BE_EMPTY = ("config.shares", "config.lottery.pruned", "config.data.options.skip")
-EXAMPLES = {
-    "shares": (1.0,),
-    "data.options.skip": ("id",),
-}  # what a tuple holds that is empty where nobody asked
+MAY_BE_EMPTY = ("shares", "pruned", "skip")
+HOLDS = {"shares": (1.0,), "skip": ("id",)}  # what a tuple holds that is empty where nobody asked
 
 
 def check(
@@ -125,19 +45,20 @@ def check(
         value = config
         for part in key.split("."):
             value = value[part]
-        example = EXAMPLES.get(key, example)
-        _check_value(f"config.{key}", example, value, bounds.get(key, other))
+        check_value(key, example, value, bounds.get(key, other))
 
 
 def check_options(
-    where: str, given: Mapping[str, Any] | ConfigDict, examples: Mapping[str, Any]
+    where: str,
+    given: Mapping[str, Any] | ConfigDict,
+    examples: Mapping[str, Any],
+    other: Bound = FROM_0,
 ) -> None:
     """The same for options; those without an example are for others to check."""
     for name, value in given.items():
         if name in examples:
-            bound = TRAINING.get(f"{where}.{name}", FROM_0)
-            example = EXAMPLES.get(f"{where}.{name}", examples[name])
-            _check_value(f"config.{where}.{name}", example, value, bound)
+            bound = TRAINING.get(f"{where}.{name}", other)
+            check_value(f"{where}.{name}", examples[name], value, bound)
 
 
 def check_names(where: str, given: Mapping[Any, Any] | ConfigDict) -> None:
@@ -150,26 +71,25 @@ def check_names(where: str, given: Mapping[Any, Any] | ConfigDict) -> None:
 def check_widths(widths: Mapping[str, Any] | ConfigDict) -> None:
     """Of groups."""
     for name, value in widths.items():
-        _check_value(f"config.model.widths.{name}", 1, value, FROM_1)
+        check_value(f"model.widths.{name}", 1, value, FROM_1)
 
 
-def fields_of(model: Callable[..., Any]) -> dict[str, Any]:
-    """The options of a model, and what they are where nobody asked."""
-    ours = ("widths", "classes", "normalise", "affine", "logits", "gains", "external")
-    return {
-        name: parameter.default
-        for name, parameter in inspect.signature(model).parameters.items()
-        if name not in (*ours, "parent", "name")
-    }
+def check_value(key: str, example: Any, value: Any, bound: Bound) -> None:
+    """One value, beside one of the right type."""
+    last = key.rpartition(".")[2]
+    _check_value(f"config.{key}", HOLDS.get(last, example), value, bound)
 
 
-def options_of(load: Callable[..., Any]) -> dict[str, Any]:
-    """The same of a data set."""
-    return {
-        name: parameter.default
-        for name, parameter in inspect.signature(load).parameters.items()
-        if name not in ("path", "cache", "skip_bad")
-    }
+def unknown_key(key: str, known: Mapping[str, Any] | ConfigDict) -> str:
+    """What is wrong with a key that is none of those known in its group."""
+    last = key.rpartition(".")[2]
+    return f"unknown key config.{shown(key).strip(chr(39))}{by_name.hint(last, known)}"
+
+
+def wrong_kind(key: str, group: bool, found: Any) -> str:
+    """What is wrong with a key that should be a group of keys, or should be none."""
+    kind = "a group of keys" if group else "a value"
+    return f"config.{key} must be {kind}, found {shown(found)}"
 
 
 def shown(value: Any) -> str:
@@ -196,19 +116,17 @@ def _check_keys(known: ConfigDict, given: ConfigDict, where: str) -> None:
     """Groups of neurons and options may have any name."""
     if where in OPEN:
         return
+    inner = where.removeprefix("config").removeprefix(".")
+    above = f"{inner}." if inner else ""
     for key in given:
         if key not in known:
-            close = difflib.get_close_matches(str(key), list(known), n=1)
-            hint = (
-                f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
-            )
-            raise InputError(f"unknown key {where}.{shown(key).strip(chr(39))}{hint}")
+            raise InputError(unknown_key(f"{above}{shown(key).strip(chr(39))}", known))
     for key in known:
         if key not in given:
             raise InputError(f"{where}.{key} is missing; ist_jax/run/schema.py says what it means")
         if isinstance(known[key], ConfigDict) != isinstance(given[key], ConfigDict):
-            kind = "a group of keys" if isinstance(known[key], ConfigDict) else "a value"
-            raise InputError(f"{where}.{key} must be {kind}, found {shown(given[key])}")
+            group = isinstance(known[key], ConfigDict)
+            raise InputError(wrong_kind(above + key, group, given[key]))
         if isinstance(known[key], ConfigDict):
             _check_keys(known[key], given[key], f"{where}.{key}")
 
@@ -229,7 +147,7 @@ def _check_value(key: str, example: Any, value: Any, bound: Bound) -> None:
         right = isinstance(value, tuple) or (isinstance(value, list) and "options" in key)
         if not right:
             raise InputError(f"{key} must be a tuple, as {_looks(example)}{found}")
-        if not value and key not in MAY_BE_EMPTY:
+        if not value and not key.endswith(MAY_BE_EMPTY):
             raise InputError(f"{key} is empty; it must look like {_looks(example)}")
         for part in value:
             try:

@@ -15,6 +15,7 @@ from ist_jax.method import Method
 from ist_jax.models import normalise
 from ist_jax.models.xmc import XMC
 from ist_jax.run.job import WIDEST, Compiled, OfNet, Task
+from ist_jax.run.tasks import options as task_options
 from ist_jax.run.tasks import task as parts
 from ist_jax.tasks import many_labels
 
@@ -24,7 +25,8 @@ AT_ONCE = 500  # examples that are evaluated together, at most
 def task(config: ConfigDict, data: MultiLabel, how: Method, count: int, rounds: int) -> Task:
     """The task of ``count`` workers; a subnet has only the features and labels of its batches."""
     cuts = how.exchange == "round" and method.cuts(how, dict(config.model.widths), count)
-    sampled = config.xmc.sampled if cuts else 0
+    options = task_options.many_labels(config)
+    sampled = options.sampled if cuts else 0
     groups = ("features", *(("labels",) if sampled else ())) if cuts else ()
     widths = {**config.model.widths, "features": data.features, "labels": data.classes}
     model = parts.build_net(XMC, config, widths, how, external=groups, affine=config.model.affine)
@@ -42,7 +44,7 @@ def task(config: ConfigDict, data: MultiLabel, how: Method, count: int, rounds: 
         first=data.train_x[:1],
         external=external,
         loss=lambda net: many_labels.loss(
-            net, data.classes, config.xmc.loss, data.train_y.a_row, config.xmc.block
+            net, data.classes, options.loss, data.train_y.a_row, options.block
         ),
         batches=batches,
         statistics=lambda compiled: normalise.recompute(
@@ -66,7 +68,7 @@ def _measure(
 ) -> OfNet:
     """Of a net: precision among its first labels; that at 1 is called its accuracy."""
     noticed = many_labels.propensities(
-        data.train_y.counts(), len(data.train_y), *config.xmc.propensity
+        data.train_y.counts(), len(data.train_y), *task_options.many_labels(config).propensity
     )
     a_row = data.train_x.most * config.model.widths.get("hidden0", 1)  # of the first layer
     batch = max(1, min(AT_ONCE, WIDEST // a_row))

@@ -13,11 +13,12 @@ from ist_jax.core.errors import InputError
 from ist_jax.data import Batches
 from ist_jax.method import Method
 from ist_jax.models.gcn import ENDS
+from ist_jax.run import options
 
 
 def method_of(config: ConfigDict, name: str) -> Method:
     """The method a config means by a name."""
-    return method.named(name, config.assignment, tuple(config.shares), config.min_depth)
+    return method.named(name, **options.of_method(config, name))
 
 
 def build_net(

@@ -1,0 +1,84 @@
+"""What differs, laid over a config: trees of plain values, as JSON, YAML and flags have them.
+
+In an open group (``values.OPEN``: widths, options) any key may stand. It is replaced as a whole,
+since options of one model mean nothing to another. A dot in a key is a step of the tree, as it is
+in a flag: ``{"their.package:method": {"least": 2}}`` is ``{"their": {"package:method": ...}}``.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ist_jax.core.errors import InputError
+from ist_jax.run import values
+
+Place = Callable[[str], str]  # of a key, for a message's first words: "my.yaml, line 3: "
+DEEPEST = 16
+
+
+def lay(config: ConfigDict, changes: Mapping[str, Any], place: Place = lambda _: "") -> ConfigDict:
+    """Changes a config in place; gives it back.
+
+    Args:
+      changes: keys of the config and their values; lists become tuples.
+
+    Raises:
+      InputError: a key that the config does not have (the nearest are named), a value in place of
+        a group or the other way round.
+    """
+    _lay(config, changes, "", place)
+    return config
+
+
+def put(config: ConfigDict, key: str, value: Any) -> None:
+    """Sets a key of an open group, ``"method_options.resist.min_depth"``; steps are made."""
+    *above, last = key.split(".")
+    for step in above:
+        if not isinstance(config.get(step), ConfigDict):
+            _set(config, step, ConfigDict())
+        config = config[step]
+    _set(config, last, value)
+
+
+def tree(value: Any, depth: int = 0) -> Any:
+    """Mappings with dots taken for steps, lists as tuples.
+
+    Raises:
+      InputError: nested without end.
+    """
+    if depth > DEEPEST:
+        raise InputError(f"config: nested more than {DEEPEST} deep")
+    if isinstance(value, list | tuple):
+        return tuple(tree(part, depth + 1) for part in value)
+    if not isinstance(value, Mapping | ConfigDict):
+        return value
+    found: dict[Any, Any] = {}
+    for key, part in value.items():
+        *above, last = key.split(".") if isinstance(key, str) else (key,)
+        inner = found
+        for step in above:
+            inner = inner.setdefault(step, {})
+        inner[last] = tree(part, depth + 1 + len(above))
+    return found
+
+
+def _lay(config: ConfigDict, changes: Mapping[str, Any], above: str, place: Place) -> None:
+    for key, value in changes.items():
+        full = f"{above}{key}"
+        if key not in config:
+            raise InputError(f"{place(full)}{values.unknown_key(full, config)}")
+        group = isinstance(config[key], ConfigDict)
+        if group != isinstance(value, Mapping | ConfigDict):
+            raise InputError(f"{place(full)}{values.wrong_kind(full, group, value)}")
+        if group and f"config.{full}" not in values.OPEN:
+            _lay(config[key], value, f"{full}.", place)
+        else:
+            _set(config, key, ConfigDict(tree(value)) if group else tree(value))
+
+
+def _set(config: ConfigDict, key: str, value: Any) -> None:
+    with config.unlocked(), config.ignore_type():  # types are for ``values`` to check
+        if isinstance(value, int) and isinstance(config.get(key), float) and value is not True:
+            value = float(value) if value is not False else value
+        config[key] = value
