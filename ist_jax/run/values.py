@@ -50,7 +50,7 @@ SHARE = Bound(0, 1, above=True, below=True)
 SEED = Bound(0, 2**32 - 1)  # jax.random.key takes the last 32 bits: others would be one of these
 SIZE = Bound(1, 2**16)  # of what arrays of arrays are made
 TRAINING: Mapping[str, Bound] = {
-    "seeds": SEED,
+    **dict.fromkeys(("seeds", "data.options.seed"), SEED),
     "workers": SIZE,
     "local_steps": FROM_1,
     "rounds": FROM_1,
@@ -63,9 +63,6 @@ TRAINING: Mapping[str, Bound] = {
     "data.options.clips": FROM_1,
     "data.options.most_features": FROM_1,
     "data.options.size": SIZE,
-    "data.options.features": FROM_1,
-    "data.options.test": SHARE,
-    "data.options.seed": SEED,
     "model.widths": FROM_1,
     "model.options.base": FROM_1,
     "model.options.blocks": FROM_1,
@@ -98,11 +95,9 @@ FIGURES: Mapping[str, Bound] = {
     ),
     "kernel_widths": SIZE,
 }
-MAY_BE_EMPTY = ("config.shares", "config.lottery.pruned", "config.data.options.skip")
-EXAMPLES = {
-    "shares": (1.0,),
-    "data.options.skip": ("id",),
-}  # what a tuple holds that is empty where nobody asked
+MAY_BE_EMPTY = ("config.shares", "config.lottery.pruned")
+# What a tuple holds that is empty where nobody asked.
+EXAMPLES = {"shares": (1.0,), "data.options.skip": ("id",)}
 
 
 def check(
@@ -135,9 +130,9 @@ def check_options(
     """The same for options; those without an example are for others to check."""
     for name, value in given.items():
         if name in examples:
-            bound = TRAINING.get(f"{where}.{name}", FROM_0)
-            example = EXAMPLES.get(f"{where}.{name}", examples[name])
-            _check_value(f"config.{where}.{name}", example, value, bound)
+            key = f"{where}.{name}"
+            example = EXAMPLES.get(key, examples[name])
+            _check_value(f"config.{key}", example, value, TRAINING.get(key, FROM_0))
 
 
 def check_names(where: str, given: Mapping[Any, Any] | ConfigDict) -> None:
