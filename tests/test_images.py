@@ -13,8 +13,7 @@ from PIL import Image
 from ist_jax import data
 from ist_jax.core.errors import InputError
 from ist_jax.data import Batches
-from ist_jax.data.sources import decoding, image_sets
-from ist_jax.data.sources import tfds as tfds_folder
+from ist_jax.data.sources import decoding, image_sets, tfds_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of tensorflow_datasets without TensorFlow
 

@@ -231,7 +231,7 @@ def test_a_table_trains_from_a_config(tmp_path):
     assert (about["name"], about["train"], about["classes"]) == ("mine", 16, 2)
     assert len(about["sha256"]) == 64
     for wrong, message in (
-        ({"test": 1.0}, "data.options.test must be above 0 and below 1"),
+        ({"test": "half"}, "data.options.test must be a number"),
         ({"seed": -1}, "data.options.seed must be from 0"),
         ({"skip": "id"}, r"data.options.skip must be a tuple, as \('id',\)"),
         ({"label": 3}, "data.options.label must be text"),

@@ -150,6 +150,10 @@ def test_saved_images_are_decoded_and_keep_their_number_of_classes(tmp_path):
     np.testing.assert_allclose(found.test_x[..., 1], 0.2, atol=1e-6)
     pixels = [{"bytes": b, "path": "a.png"} for b in (png(1), None, b"none", *[png(2)] * 5)]
     bad = saved(tmp_path / "bad", {"image": pixels, "label": [0, 1] * 4}, features)
+    scores = {"image": pixels, "score": [0.5] * 8, "many": [[0, 1]] * 8}
+    place = saved(tmp_path / "scores", scores, features)
+    for label in ("score", "many"):
+        refused("huggingface", place, f"need a label that is one class; '{label}'", label=label)
     refused("huggingface", bad, r"row \d cannot be read .*skip_bad=True", size=8)
     assert data.load("huggingface", str(bad), size=8, skip_bad=True).skipped == 2
 

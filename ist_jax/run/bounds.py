@@ -56,8 +56,6 @@ TRAINING: Mapping[str, Bound] = {
     "data.options.clips": FROM_1,
     "data.options.most_features": FROM_1,
     "data.options.size": SIZE,
-    "data.options.features": FROM_1,
-    "data.options.test": SHARE,
     "data.options.seed": SEED,
     "model.widths": FROM_1,
     "model.options.base": FROM_1,

@@ -15,7 +15,7 @@ from ist_jax.core.errors import InputError
 from ist_jax.data import options, own
 from ist_jax.data.dataset import Dataset
 from ist_jax.data.extras import needed
-from ist_jax.data.sources import arrow, image_sets, text_features
+from ist_jax.data.sources import arrow, arrow_columns, image_sets, text_features
 from ist_jax.data.sources.image_sets import PARTS, Opened
 
 INPUTS = ("image", "img", "text", "sentence", "content", "features", "x", "input")
@@ -81,33 +81,49 @@ def load(
     tables, files = arrow.tables(place, f"huggingface reads {LAYOUT}")
     parts = _parts(tables, test, seed, place)
     known = tables["train"].column_names
-    for table in tables.values():
-        if table.column_names != known:
-            raise InputError(f"{place}: its parts have unlike columns")
     name = place.name.split(".")[0] or "huggingface"
     column = _column("input", input, INPUTS, known, place)
-    kind = arrow.kind(tables["train"], column)
+    kind = arrow_columns.kind(tables["train"], column)
     if tokens:
         return _language(name, parts, column, kind, tokens, place)
     target = _column("label", label, LABELS, known, place)
-    train_y, test_y = (
-        arrow.labels(part.column(target), f"{place}, column {target!r}") for part in parts.values()
-    )
-    train_y, test_y, classes = own.labels(train_y, test_y, f"{place}, column {target!r}")
-    if classes:
-        classes = max(classes, len(arrow.class_names(tables["train"], target)))
+    train_y, test_y, classes = _labels(parts, target, f"{place}, column {target!r}")
     if kind == "image":
-        with needed("huggingface"):
-            from PIL import Image  # noqa: F401  (images are opened with it, much later)
+        settings = {"test": test, "seed": seed, "input": column, "label": target}
         sources = {
             part: (f"{place.name}, {part} part", _Images(its, column, y))
             for (part, its), y in zip(parts.items(), (train_y, test_y), strict=True)
         }
         opened = Opened(name, place, classes, (size, size, channels), sources)
-        settings = {"test": test, "seed": seed, "input": column, "label": target}
-        return image_sets.load(opened, size, skip_bad, cache, files, settings)
+        return _images(opened, train_y, skip_bad, cache, files, settings)
     x = [_inputs(part, column, kind, features, place) for part in parts.values()]
     return Dataset(name, x[0], train_y, x[1], test_y, classes)
+
+
+def _images(
+    opened: Opened,
+    labels: np.ndarray,
+    skip_bad: bool,
+    cache: str,
+    files: list[Path],
+    settings: dict[str, Any],
+) -> Dataset:
+    if not opened.classes or labels.ndim != 1:
+        raise InputError(
+            f"{opened.folder}: images need a label that is one class; {settings['label']!r} is none"
+        )
+    with needed("huggingface"):
+        from PIL import Image  # noqa: F401  (images are opened with it, much later)
+    size: Any = opened.shape[0]
+    return image_sets.load(opened, size, skip_bad, cache, files, settings)
+
+
+def _labels(parts: dict[str, Part], column: str, where: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Of both parts, and the classes; a ``ClassLabel`` may have more than occur."""
+    train, test = (arrow_columns.labels(part.column(column), where) for part in parts.values())
+    train, test, classes = own.labels(train, test, where)
+    names = arrow_columns.class_names(parts["train"].table, column)
+    return train, test, max(classes, len(names)) if classes else 0
 
 
 def _column(option: str, name: Any, usual: tuple[str, ...], known: list[str], place: Path) -> str:
@@ -127,8 +143,8 @@ def _inputs(part: Part, column: str, kind: str, features: int, place: Path) -> n
     where = f"{place}, column {column!r}"
     values = part.column(column)
     if kind == "text":
-        return text_features.hashed(arrow.texts(values, where), features, where)
-    return arrow.numbers(values, where)
+        return text_features.hashed(arrow_columns.texts(values, where), features, where)
+    return arrow_columns.numbers(values, where)
 
 
 def _language(
@@ -137,7 +153,7 @@ def _language(
     where = f"{place}, column {column!r}"
     if kind != "text":
         raise InputError(f"{where} holds no texts, which data.options.tokens is for")
-    joined = ["\n".join(arrow.texts(part.column(column), where)) for part in parts.values()]
+    joined = ["\n".join(arrow_columns.texts(part.column(column), where)) for part in parts.values()]
     train, held = (text_features.windows(text.encode(), length, where) for text in joined)
     return Dataset(name, *train, *held, text_features.BYTES)
 
