@@ -1,5 +1,6 @@
 """Runs as the files in deploy/ start, stop and restart them, without their programs."""
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -52,22 +53,30 @@ def slurm(tmp_path, monkeypatch):
     return tmp_path
 
 
-def batch(folder, command, *flags):
-    """The batch script, with this in place of ist-jax."""
-    return subprocess.Popen(
+@contextlib.contextmanager
+def batch(command, *flags):
+    """The batch script, with this in place of ist-jax; gone afterwards, with all that it started."""
+    process = subprocess.Popen(
         ["bash", str(SBATCH), *flags],
         env=environment(IST_JAX=str(command)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 @pytest.mark.parametrize(("code", "asks"), [(0, False), (1, False), (MISTAKE, False), (75, True)])
 def test_the_batch_script_is_queued_again_after_75_alone(slurm, code, asks):
     command = script(slurm / "ends", f'#!/bin/sh\necho "$@"\nexit {code}\n')
-    process = batch(slurm, command, "--config=quickstart", "--workdir=a b")
-    text = process.communicate(timeout=60)[0]
+    with batch(command, "--config=quickstart", "--workdir=a b") as process:
+        text = process.communicate(timeout=60)[0]
     assert process.returncode == code
     words = "train --config=quickstart --workdir=a b --config.mesh.workers=2 --distributed --resume"
     assert text.splitlines() == [f"{words} --patience=600"] * 2
@@ -83,12 +92,12 @@ def test_a_job_that_is_cancelled_is_not_queued_again(slurm):
         f"#!/bin/sh\ntrap 'exit 75' TERM\ntouch {slurm}/up_$SLURM_PROCID\n"
         "while true; do sleep 0.05; done\n",
     )
-    process = batch(slurm, command)
-    wait_for(lambda: all((slurm / f"up_{n}").exists() for n in range(2)), process)
-    process.terminate()
-    [srun] = children(process.pid)
-    os.kill(srun, signal.SIGUSR1)
-    process.communicate(timeout=60)
+    with batch(command) as process:
+        wait_for(lambda: all((slurm / f"up_{n}").exists() for n in range(2)), process)
+        process.terminate()
+        [srun] = children(process.pid)
+        os.kill(srun, signal.SIGUSR1)
+        process.communicate(timeout=60)
     assert process.returncode == SAVED
     assert not (slurm / "asked").exists()
 
@@ -105,20 +114,22 @@ def test_two_tasks_of_slurm_train_together_and_go_on_when_queued_again(slurm):
         slurm / "ist-jax", f'#!/bin/sh\nexec {sys.executable} {shlex.join(CLI)} "$@"\n'
     )
     run = slurm / "run"
-    flags = [*TINY, "--config.rounds=1000", "--config.checkpoint.every=100", f"--workdir={run}"]
-    first = batch(slurm, command, *flags)
-    wait_for(lambda: (run / "metrics.jsonl").exists() and len(lines(run)) > 2, first)
-    [srun] = children(first.pid)
-    os.kill(srun, signal.SIGUSR1)
-    text = first.communicate(timeout=120)[0]
+    flags = [*TINY, "--config.rounds=300", "--config.checkpoint.every=100", f"--workdir={run}"]
+    slowly = "--config.faults=slow:0x10"  # or it is over before the signal
+    with batch(command, *flags, slowly) as first:
+        there = lambda: (run / "metrics.jsonl").exists() and len(lines(run)) > 2
+        wait_for(there, first, seconds=300)
+        [srun] = children(first.pid)
+        os.kill(srun, signal.SIGUSR1)
+        text = first.communicate(timeout=120)[0]
     assert first.returncode == SAVED, text
     assert (slurm / "asked").read_text() == f"requeue {os.environ['SLURM_JOB_ID']}\n"
     assert not (run / "summary.json").exists()
-    again = batch(slurm, command, *flags)
-    text = again.communicate(timeout=300)[0]
+    with batch(command, *flags) as again:
+        text = again.communicate(timeout=300)[0]
     assert again.returncode == 0, text
     assert (run / "summary.json").exists()
-    assert [line["round"] for line in lines(run)] == [*range(0, 1001, 50)]
+    assert [line["round"] for line in lines(run)] == [*range(0, 301, 50)]
 
 
 def restarts(rules, code):
@@ -149,7 +160,7 @@ def test_a_unit_whose_run_is_stopped_goes_on_to_the_same_metrics(tmp_path):
         try:
             if not codes:
                 there = lambda: (run / "metrics.jsonl").exists() and len(lines(run)) > 1
-                wait_for(there, process)
+                wait_for(there, process, seconds=300)
                 process.terminate()
             text = process.communicate(timeout=120)[0]
         finally:
@@ -205,7 +216,7 @@ def test_as_process_1_it_saves_and_ends_with_75(tmp_path):
     process = subprocess.Popen(words, env=environment(), text=True, stdout=subprocess.PIPE)
     try:
         metrics = tmp_path / "run/metrics.jsonl"
-        wait_for(lambda: metrics.exists() and len(lines(tmp_path / "run")) > 1, process)
+        wait_for(lambda: metrics.exists() and len(lines(tmp_path / "run")) > 1, process, 300)
         [inside] = children(process.pid)
         os.kill(inside, signal.SIGTERM)
         text = process.communicate(timeout=60)[0]
