@@ -16,7 +16,7 @@ from experiments.pages.published import LOFT_TRAFFIC
 from experiments.pages.runs import Run, commands
 from ist_jax import method
 from ist_jax.core.errors import InputError
-from ist_jax.run import lottery, report, training
+from ist_jax.run import folder, lottery, report
 from ist_jax.run.markdown import aligned
 
 NETS = {"PreResNet-18": (2, 2, 2, 2), "PreResNet-34": (3, 4, 6, 3)}
@@ -76,7 +76,7 @@ def lines_of(run: Run) -> list[dict[str, Any]]:
       InputError: nothing yet, or not all: its times stand at the end.
     """
     try:
-        text = (run.folder / training.LOTTERY).read_text()
+        text = (run.folder / folder.LOTTERY).read_text()
         lines = [json.loads(line) for line in text.splitlines()]
     except (OSError, ValueError):
         lines = []

@@ -23,6 +23,7 @@ from ist_jax.core import strict_json
 from ist_jax.core.errors import CheckpointError, InputError
 from ist_jax.models.gcn import ENDS
 from ist_jax.run import assemble, checks, compare, same_data, saving, training
+from ist_jax.run.folder import CONFIG, LOTTERY, SUMMARY
 from ist_jax.run.markdown import aligned, spread
 from ist_jax.run.schedule import Schedule
 
@@ -42,10 +43,10 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     """
     checks.check(config)
     try:
-        compare.same(config, (workdir / training.CONFIG).read_text(), str(workdir))
+        compare.same(config, (workdir / CONFIG).read_text(), str(workdir))
     except OSError:
         raise InputError(f"{workdir} holds no run. Train one there first") from None
-    if not (workdir / training.SUMMARY).exists():
+    if not (workdir / SUMMARY).exists():
         raise InputError(f"{workdir} holds a run that is not finished: train on with --resume")
     runs = [(name, seed) for name in config.methods for seed in config.seeds]
     kept = {(name, seed): _kept(config, workdir, f"{name}_{seed}") for name, seed in runs}
@@ -60,7 +61,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
     for share in config.lottery.pruned:
         for job in jobs.values():
             tickets.widths(job.costs.widths, share)
-    path = workdir / training.LOTTERY
+    path = workdir / LOTTERY
     before = [line for line in _known(path) if "method" in line]
     others = [line for line in before if (line["method"], line.get("seed")) not in runs]
     known = {tuple(map(line.get, KEY)): line for line in before if "pruned" in line}

@@ -1,0 +1,68 @@
+"""A run folder: what it holds, and whether a run may be begun or gone on with in it."""
+
+import pathlib
+import shutil
+
+from ml_collections import ConfigDict
+
+from ist_jax.core.errors import InputError
+from ist_jax.run import compare, lock, report, saving
+from ist_jax.run.metrics import UNWRITTEN
+
+CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
+LOTTERY = "lottery.jsonl"  # of the command lottery, about the run
+FIGURE, TENSORBOARD = report.FIGURES[0], "tensorboard"
+FILES = (CONFIG, METRICS, UNWRITTEN, SUMMARY, LOTTERY, *report.FIGURES)
+
+
+def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bool) -> None:
+    """Takes the run folder; a run that is in it already goes on, or is replaced, if asked.
+
+    Raises:
+      InputError: the folder holds a run, or another one than is to go on, or something else; or it
+        cannot be written.
+    """
+    metrics = workdir / METRICS
+    try:
+        _look(workdir, overwrite, resume)
+        if resume and (workdir / CONFIG).exists():
+            compare.same(config, (workdir / CONFIG).read_text(errors="replace"), str(workdir))
+        for old in (SUMMARY, FIGURE):
+            (workdir / old).unlink(missing_ok=True)
+        if not resume:
+            for folder in (TENSORBOARD, saving.FOLDER):
+                shutil.rmtree(workdir / folder, ignore_errors=True)
+            (workdir / LOTTERY).unlink(missing_ok=True)
+            metrics.write_text("")
+        metrics.touch()
+        (workdir / CONFIG).write_text(compare.as_json(config, indent=2) + "\n")
+    except OSError as error:
+        raise InputError(f"--workdir={workdir} cannot be written: {error}") from None
+
+
+def _look(workdir: pathlib.Path, overwrite: bool, resume: bool) -> None:
+    """Complains about what a folder holds."""
+    folders = {TENSORBOARD, saving.FOLDER}
+    ours = {*FILES, *folders}
+    names = {path.name for path in workdir.iterdir()} - {lock.NAME}
+    strangers = sorted(names if CONFIG not in names else names - ours)
+    if METRICS not in names and strangers:
+        raise InputError(f"{workdir} holds {strangers[0]} and no run. Choose a new --workdir.")
+    for name in sorted(names & ours):
+        if (workdir / name).is_dir() != (name in folders):
+            raise InputError(
+                f"{workdir / name} must be a {'folder' if name in folders else 'file'}"
+            )
+    measured = METRICS in names and (workdir / METRICS).stat().st_size > 0
+    saved = saving.FOLDER in names and any((workdir / saving.FOLDER).iterdir())
+    if resume and saved and not measured:
+        raise InputError(
+            f"{workdir} holds checkpoints, but {METRICS} is empty or missing: a run cannot go on "
+            f"without its measurements. Put {METRICS} back, or start again (--overwrite)."
+        )
+    if (measured or saved or SUMMARY in names) and not (overwrite or resume):
+        kind = "a finished" if SUMMARY in names else "an interrupted"
+        raise InputError(
+            f"{workdir} holds {kind} run. Choose another --workdir, go on with it (--resume), "
+            "or replace it (--overwrite)."
+        )
