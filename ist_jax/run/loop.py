@@ -78,7 +78,7 @@ def run(
             last_bytes = job.costs.bytes_once if done == rounds else 0
             yield metrics_line(place, loss, measured, tally, schedule.flops(done), last_bytes)
         if saving:
-            accuracy = measured["accuracy/test"] if measured else None
+            accuracy = metrics.score(measured) if measured else None
             checkpoints.save(active, state, tally.stored(), accuracy, last=stopping)
         if stopping:
             raise Stopped(f"{title} is saved after round {done}")

@@ -47,6 +47,15 @@ def existing(measured: dict[str, float]) -> dict[str, Any]:
     return found | ({"absent": absent} if absent else {})
 
 
+def score(measured: Line) -> float:
+    """What nets and settings are picked by: accuracy on validation data, where there is some.
+
+    Graphs have a part of their own for it (``valid``). Without any it is that on the test part.
+    """
+    keys = ("accuracy/validation", "accuracy/valid", "accuracy/test")
+    return float(next(measured[key] for key in keys if key in measured))
+
+
 class Metrics:
     """The lines of a run folder, in memory and in its file.
 
