@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
+from ist_jax.run import schema
 
 # What may be another when a run goes on; anything else would make it another run.
 MAY_CHANGE = (
@@ -35,6 +36,12 @@ RENAMED = {"optimiser_state": "optimizer_state"}
 def current(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config of any version with the keys of today."""
     return {RENAMED.get(key, key): value for key, value in config.items()}
+
+
+def _usual() -> dict[str, Any]:
+    """What keys are where a config does not have them, being older than they."""
+    known = flat(json.loads(as_json(schema.default())))
+    return {key: value for key, value in known.items() if not key.startswith("model.widths.")}
 
 
 def of_today(word: str) -> str:
@@ -74,7 +81,7 @@ def same(config: ConfigDict, stored: str, where: str) -> None:
       InputError: naming a key that differs and may not.
     """
     try:
-        old = flat(current(json.loads(stored)))
+        old = _usual() | flat(current(json.loads(stored)))
     except (ValueError, AttributeError, RecursionError):
         raise InputError(f"{where}: its config cannot be read") from None
     new = flat(json.loads(as_json(config)))
