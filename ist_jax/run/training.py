@@ -4,7 +4,6 @@ import contextlib
 import os
 import pathlib
 import platform
-import shutil
 import time
 from typing import Any
 
@@ -15,18 +14,16 @@ from ist_jax import data as datasets
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
 from ist_jax.cost import timing
-from ist_jax.run import assemble, checks, compare, curves, lock, loop, report, same_data, saving
+from ist_jax.data import held_out
+from ist_jax.run import assemble, checks, curves, lock, loop, report, same_data, saving
+from ist_jax.run.folder import FIGURE, METRICS, SUMMARY, TENSORBOARD, claim
 from ist_jax.run.loop import RunContext
-from ist_jax.run.metrics import UNWRITTEN, Metrics
+from ist_jax.run.metrics import Metrics
 from ist_jax.run.progress import Boards, Progress, tensorboards
 from ist_jax.run.signals import Stop
 from ist_jax.run.team import Team
 from ist_jax.run.watchdog import Watchdog
 
-CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
-LOTTERY = "lottery.jsonl"  # of the command lottery, about the run
-FIGURE, TENSORBOARD = report.FIGURES[0], "tensorboard"
-FILES = (CONFIG, METRICS, UNWRITTEN, SUMMARY, LOTTERY, *report.FIGURES)  # of a run folder
 A_DAY = 24 * 3600  # seconds to wait for a process that reads data or checks a checkpoint
 ALONE = Team()
 
@@ -94,6 +91,7 @@ def summarise(
             "name": data.name,
             "origin": data.origin,
             "train": data.examples,
+            "validation": held_out.count(data),
             "test": len(data.test_x),
             "classes": data.classes,
             "skipped": data.skipped,
@@ -153,10 +151,11 @@ def train(
 
 
 def load(config: ConfigDict) -> Any:
-    """The config's data."""
+    """The config's data, and of the training part what is held out for validation."""
     given = config.data
     options = {"skip_bad": given.skip_bad, "cache": given.cache, **given.options}
-    return datasets.load(given.name, given.path, **options)
+    data = datasets.load(given.name, given.path, **options)
+    return held_out.hold_out(data, given.validation, given.validation_seed)
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -171,14 +170,17 @@ def dry_run(config: ConfigDict) -> str:
         data = datasets.outline(config.data.name, config.data.options.get("size"))
         if data is None or config.data.path:  # a folder that is named should be there
             raise
+        data = held_out.hold_out(data, config.data.validation, config.data.validation_seed)
         missing = [f"cannot be trained here: {str(error).splitlines()[0]}"]
     rounds = assemble.rounds(config, data)
     jobs = assemble.jobs(config, data)
     plans = {name: job.costs for name, job in jobs.items()}
+    held = held_out.count(data)
+    validation = f", {held} validation" if held else ""
     lines = [
         *missing,
-        f"{data.name} ({data.origin}): {data.examples} training and {len(data.test_x)} test "
-        f"examples, {data.classes} classes",
+        f"{data.name} ({data.origin}): {data.examples} training{validation} and "
+        f"{len(data.test_x)} test examples, {data.classes} classes",
         f"{config.workers} workers, {rounds} rounds of {config.local_steps} steps, batch "
         f"{config.data.batch}, seeds {tuple(config.seeds)}",
     ]
@@ -192,56 +194,3 @@ def dry_run(config: ConfigDict) -> str:
     compute = {name: config.local_steps * job.step_s() for name, job in jobs.items()}
     exchanged = {name: job.exchanged() for name, job in jobs.items()}
     return f"{text}\n\n{report.time_table(compute, exchanged, link)}"
-
-
-def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bool) -> None:
-    """Takes the run folder; a run that is in it already goes on, or is replaced, if asked.
-
-    Raises:
-      InputError: the folder holds a run, or another one than is to go on, or something else; or it
-        cannot be written.
-    """
-    metrics = workdir / METRICS
-    try:
-        _look(workdir, overwrite, resume)
-        if resume and (workdir / CONFIG).exists():
-            compare.same(config, (workdir / CONFIG).read_text(errors="replace"), str(workdir))
-        for old in (SUMMARY, FIGURE):
-            (workdir / old).unlink(missing_ok=True)
-        if not resume:
-            for folder in (TENSORBOARD, saving.FOLDER):
-                shutil.rmtree(workdir / folder, ignore_errors=True)
-            (workdir / LOTTERY).unlink(missing_ok=True)
-            metrics.write_text("")
-        metrics.touch()
-        (workdir / CONFIG).write_text(compare.as_json(config, indent=2) + "\n")
-    except OSError as error:
-        raise InputError(f"--workdir={workdir} cannot be written: {error}") from None
-
-
-def _look(workdir: pathlib.Path, overwrite: bool, resume: bool) -> None:
-    """Complains about what a folder holds."""
-    folders = {TENSORBOARD, saving.FOLDER}
-    ours = {*FILES, *folders}
-    names = {path.name for path in workdir.iterdir()} - {lock.NAME}
-    strangers = sorted(names if CONFIG not in names else names - ours)
-    if METRICS not in names and strangers:
-        raise InputError(f"{workdir} holds {strangers[0]} and no run. Choose a new --workdir.")
-    for name in sorted(names & ours):
-        if (workdir / name).is_dir() != (name in folders):
-            raise InputError(
-                f"{workdir / name} must be a {'folder' if name in folders else 'file'}"
-            )
-    measured = METRICS in names and (workdir / METRICS).stat().st_size > 0
-    saved = saving.FOLDER in names and any((workdir / saving.FOLDER).iterdir())
-    if resume and saved and not measured:
-        raise InputError(
-            f"{workdir} holds checkpoints, but {METRICS} is empty or missing: a run cannot go on "
-            f"without its measurements. Put {METRICS} back, or start again (--overwrite)."
-        )
-    if (measured or saved or SUMMARY in names) and not (overwrite or resume):
-        kind = "a finished" if SUMMARY in names else "an interrupted"
-        raise InputError(
-            f"{workdir} holds {kind} run. Choose another --workdir, go on with it (--resume), "
-            "or replace it (--overwrite)."
-        )

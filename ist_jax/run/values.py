@@ -59,6 +59,8 @@ TRAINING: Mapping[str, Bound] = {
     "top": FROM_1,
     "shares": POSITIVE,
     "data.batch": FROM_1,
+    "data.validation": Bound(0, 1, below=True),
+    "data.validation_seed": SEED,
     "data.options.clusters": FROM_1,
     "data.options.clips": FROM_1,
     "data.options.most_features": FROM_1,
