@@ -5,7 +5,8 @@ import os
 import pathlib
 import platform
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -21,11 +22,19 @@ from ist_jax.run.loop import RunContext
 from ist_jax.run.metrics import Metrics
 from ist_jax.run.progress import Boards, Progress, tensorboards
 from ist_jax.run.signals import Stop
+from ist_jax.run.tally import Diverged
 from ist_jax.run.team import Team
 from ist_jax.run.watchdog import Watchdog
 
 A_DAY = 24 * 3600  # seconds to wait for a process that reads data or checks a checkpoint
 ALONE = Team()
+
+
+class Shared(NamedTuple):
+    """What the runs of a sweep have in common; of one that diverges, the others go on."""
+
+    data: Any
+    stop: Stop
 
 
 def run(
@@ -35,6 +44,7 @@ def run(
     resume: bool = False,
     team: Team = ALONE,
     command: str = "",
+    shared: Shared | None = None,
 ) -> None:
     """Leaves config.json, metrics.jsonl, checkpoints, summary.json and accuracy.png in ``workdir``.
 
@@ -42,6 +52,7 @@ def run(
 
     Args:
       command: the words that started it, for ``summary.json``; empty if no command did.
+      shared: of the sweep that it is a run of; neither table nor figure is made then.
 
     Raises:
       InputError: a mistake in the config; or the folder is in use, or holds something else.
@@ -55,7 +66,7 @@ def run(
                 until_the_end.enter_context(lock.held(workdir))
         with team.together("data", A_DAY):  # one may lack it, and the next step needs all of them
             checks.check(config)
-            data = load(config)
+            data = shared.data if shared else load(config)
             boards = tensorboards(workdir / TENSORBOARD, config.tensorboard and team.first)
         same_data.check_team(team, data.sha256)
         jobs = assemble.jobs(config, data)
@@ -66,12 +77,17 @@ def run(
                 if resume:
                     same_data.check_data(config, workdir, data.sha256)
                 claim(workdir, config, overwrite, resume)
-        with Stop(team.size > 1) as stop, Watchdog(config.round_timeout_s, team) as watchdog:
+        own = contextlib.nullcontext(shared.stop) if shared else Stop(team.size > 1)
+        with own as stop, Watchdog(config.round_timeout_s, team) as watchdog:
             context = RunContext(config, team, stop, watchdog)
+            how = overwrite, resume, shared is not None
             rounds = assemble.rounds(config, data)
-            train(jobs, rounds, workdir, data.sha256, context, boards, overwrite, resume)
+            diverged = train(jobs, rounds, workdir, data.sha256, context, boards, *how)
         if team.first:
-            summarise(config, data, jobs, workdir, command)
+            summarise(config, data, jobs, workdir, command, diverged)
+            if not shared:
+                print(report.table([workdir]))
+                print(f"\nfigure: {curves.figure([workdir], workdir / FIGURE)}")
 
 
 def summarise(
@@ -80,12 +96,15 @@ def summarise(
     jobs: dict[str, assemble.Job],
     workdir: pathlib.Path,
     command: str = "",
+    diverged: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes and prints what a finished run came to."""
+    """Writes what a finished run came to; ``diverged`` says why a method with a seed is not."""
     summary = {
         "config": config.to_dict(),
         "plans": {name: job.costs._asdict() for name, job in jobs.items()},
+        "rounds": assemble.rounds(config, data),
         "results": report.results(workdir / METRICS),
+        "diverged": dict(diverged or {}),
         "command": command,
         "data": {
             "name": data.name,
@@ -107,8 +126,6 @@ def summarise(
     }
     text = strict_json.dumps(summary, SUMMARY, indent=2, default=str)
     (workdir / SUMMARY).write_text(text + "\n")
-    print(report.table([workdir]))
-    print(f"\nfigure: {curves.figure([workdir], workdir / FIGURE)}")
 
 
 def train(
@@ -120,8 +137,13 @@ def train(
     boards: Boards,
     overwrite: bool,
     resume: bool,
-) -> None:
-    """Every method with every seed, one after another; ``data`` is the digest of what they see."""
+    tolerant: bool = False,
+) -> dict[str, str]:
+    """Every method with every seed, one after another; ``data`` is the digest of what they see.
+
+    Returns:
+      Those that diverged, and why; unless ``tolerant``, the first that does ends all.
+    """
     config, team = context.config, context.team
     for name, job in jobs.items():  # a round each, thrown away: no clock below sees a compilation
         loop.try_out(job, name, config, team)
@@ -129,6 +151,7 @@ def train(
     metrics = Metrics(workdir / METRICS if team.first else None, keep=resume)
     costs = [jobs[name].costs.flops * jobs[name].costs.workers * rounds for name, _ in runs]
     progress, effort = Progress(costs), saving.Effort()
+    diverged: dict[str, str] = {}
     for number, (name, seed) in enumerate(runs):
         checkpoints = saving.RunCheckpoints(config, workdir, name, seed, rounds, effort, team, data)
         measured = metrics.rounds(name, seed)
@@ -138,16 +161,22 @@ def train(
             continue
         metrics.cut(name, seed, found["round"] if found else -1)
         board = boards(f"{name}_{seed}")
-        for line in loop.run(jobs[name], name, seed, rounds, context, checkpoints, found):
-            with checkpoints.stop_or_go_on():
-                metrics.write(line)
-            board(line)
-            if team.first:
-                progress.show(number, line["round"] / rounds, line)
+        try:
+            for line in loop.run(jobs[name], name, seed, rounds, context, checkpoints, found):
+                with checkpoints.stop_or_go_on():
+                    metrics.write(line)
+                board(line)
+                if team.first:
+                    progress.show(number, line["round"] / rounds, line)
+        except Diverged as error:
+            if not tolerant:
+                raise
+            diverged[f"{name}, seed {seed}"] = str(error)
         checkpoints.close()
     metrics.write()
     if team.first:
         progress.end(effort)
+    return diverged
 
 
 def load(config: ConfigDict) -> Any:
@@ -158,20 +187,25 @@ def load(config: ConfigDict) -> Any:
     return held_out.hold_out(data, given.validation, given.validation_seed)
 
 
+def outlined(config: ConfigDict) -> tuple[Any, list[str]]:
+    """The config's data, or a set of its published size and the line that says so."""
+    try:
+        return load(config), []
+    except InputError as error:
+        data = datasets.outline(config.data.name, config.data.options.get("size"))
+        if data is None or config.data.path:  # a folder that is named should be there
+            raise
+        data = held_out.hold_out(data, config.data.validation, config.data.validation_seed)
+        return data, [f"cannot be trained here: {str(error).splitlines()[0]}"]
+
+
 def dry_run(config: ConfigDict) -> str:
     """What would be trained, without training: groups, subnets, bytes and FLOPs of each method.
 
     Data that are not here are taken to be as large as published.
     """
     checks.check(config)
-    try:
-        data, missing = load(config), []
-    except InputError as error:
-        data = datasets.outline(config.data.name, config.data.options.get("size"))
-        if data is None or config.data.path:  # a folder that is named should be there
-            raise
-        data = held_out.hold_out(data, config.data.validation, config.data.validation_seed)
-        missing = [f"cannot be trained here: {str(error).splitlines()[0]}"]
+    data, missing = outlined(config)
     rounds = assemble.rounds(config, data)
     jobs = assemble.jobs(config, data)
     plans = {name: job.costs for name, job in jobs.items()}
