@@ -55,14 +55,15 @@ def picked(validation: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str,
     }
 
 
-def pick(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
+def pick(found: Sequence[Outcome]) -> dict[str, Outcome]:
     """The best outcome of each method that has one."""
-    able = [one for one in outcomes if one.complete and one.validation]
+    able = [one for one in found if one.complete and one.validation]
     validation: dict[str, dict[str, Sequence[float]]] = {}
     for one in able:
         validation.setdefault(one.method, {})[one.label] = one.validation
     best = picked(validation)
-    return {one.method: one for one in able if best[one.method] == one.label}
+    chosen = {one.method: one for one in able if best[one.method] == one.label}
+    return {method: chosen[method] for method in validation}
 
 
 def outcomes(folder: pathlib.Path, label: str, settings: Mapping[str, Any]) -> list[Outcome]:

@@ -167,26 +167,32 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _check_key(key: str, config: ConfigDict) -> None:
     known = compare.flat(config.to_dict())
     where = f"--sweep {key}"
-    if key in ROWS:
-        raise InputError(f"{where}: {key} are rows of every run; set them as --config.{key}=...")
-    if (key in known or key.startswith("data.options")) and key.startswith("data."):
-        if key not in FREE:
-            raise InputError(
-                f"{where}: runs on other data cannot be compared; of the data only "
-                f"{', '.join(FREE)} may be swept"
-            )
-    elif key in known and key.startswith(IDLE):
-        raise InputError(f"{where}: it does not change what is learnt; set it as --config.{key}=")
+    if (key in known or key.startswith("data.options")) and (why := _refused(key)):
+        raise InputError(f"{where}: {why}")
     if key in known:
         return
     inside = [other for other in known if other.startswith(f"{key}.")]
     if inside:
         raise InputError(f"{where} is a group of keys; one of them is {inside[0]}")
-    last = key.rpartition(".")[2]
-    close = difflib.get_close_matches(key, known, n=1)
-    close = close or [other for other in known if other.rpartition(".")[2] == last]
+    free = [other for other in known if not _refused(other)]
+    alike = [other for other in free if other.endswith(f".{key.rpartition('.')[2]}")]
+    close = alike or difflib.get_close_matches(key, free, n=1)
     hint = f"did you mean {close[0]}?" if close else "ist_jax/run/schema.py has them all"
     raise InputError(f"{where}: there is no such key; {hint}")
+
+
+def _refused(key: str) -> str:
+    """Why a key is not for sweeps; empty if it is."""
+    if key in ROWS:
+        return f"{key} are rows of every run; set them as --config.{key}=..."
+    if key.startswith("data.") and key not in FREE:
+        return (
+            "runs on other data cannot be compared; of the data only "
+            f"{', '.join(FREE)} may be swept"
+        )
+    if key.startswith(IDLE):
+        return f"it does not change what is learnt; set it as --config.{key}=..."
+    return ""
 
 
 def _values(key: str, texts: list[str], config: ConfigDict) -> tuple[Any, ...]:
