@@ -95,6 +95,8 @@ def test_tables_show_validation_of_all_and_test_only_of_what_is_picked(tmp_path)
         ["local_sgd", "optimizer.lr=0.1", "80.00 ± 1.41", "20.00 ± 1.41", "90%"],
     ]
     assert "test accuracy chose nothing" in told
+    assert "local_sgd: optimizer.lr=0.1 is the smallest tried; try beyond it" in told
+    assert "ist: optimizer.lr" not in told, "it is between others"
     assert "ist, local_sgd: trained on 90% of the training data; not trained again" in told
 
 

@@ -6,7 +6,7 @@ only. A candidate has all of its seeds, trained to the last round. Of equals, th
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -216,7 +216,18 @@ def best(found: Sequence[Outcome], again: Mapping[str, Outcome]) -> str:
             f"{', '.join(waiting)}: trained on {share} of the training data; not trained again on "
             "all of it (--sweep_retrain)"
         )
-    return "\n\n".join([aligned(rows), RULE, *old, *notes])
+    ends = [note for one in chosen.values() for note in _ends(one, found)]
+    return "\n\n".join([aligned(rows), RULE, *old, *notes, *ends])
+
+
+def _ends(one: Outcome, found: Sequence[Outcome]) -> Iterator[str]:
+    """Notes on numbers that were picked at an end of three or more."""
+    for key, value in one.settings.items():
+        tried = [other.settings[key] for other in found]
+        if len(set(map(str, tried))) > 2 and all(type(x) in (int, float) for x in tried):
+            for name, end in (("smallest", min(tried)), ("largest", max(tried))):
+                if value == end:
+                    yield f"{one.method}: {key}={value} is the {name} tried; try beyond it"
 
 
 def _trained_on(share: float) -> str:
