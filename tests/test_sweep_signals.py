@@ -82,6 +82,24 @@ def test_a_signal_between_two_runs_stops_the_sweep_before_the_next(tmp_path, mon
     assert not (tmp_path / "run/lr=0.2").exists()
 
 
+def test_overwrite_leaves_nothing_of_the_old_sweep_and_what_is_not_of_it(tmp_path, monkeypatch):
+    def trained(config, folder, overwrite, resume, **_):
+        assert (overwrite, resume) == (True, False)
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+
+    monkeypatch.setattr(training, "run", trained)
+    monkeypatch.setattr(sweeping, "_plan", lambda *_: None)
+    for rates in ((0.1, 0.2), (0.2, 0.3)):
+        sweeping.run(config(), {"optimizer.lr": rates}, tmp_path / "run", overwrite=True)
+        for name in ("best-ist", "best-of-all"):
+            (tmp_path / "run" / name).mkdir(exist_ok=True)
+        (tmp_path / "run" / "best-ist" / "config.json").write_text("{}")
+    sweeping.run(config(), {"optimizer.lr": (0.3, 0.4)}, tmp_path / "run", overwrite=True)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"sweep.json", "lr=0.3", "lr=0.4", "best-of-all"}, "not a run: somebody's own"
+
+
 def test_what_one_run_compiles_the_next_one_finds():
     """Where the user has set no cache; afterwards there is none again."""
     hits = []
