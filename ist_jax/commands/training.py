@@ -1,6 +1,7 @@
 """What ``train`` does once its flags are known to be right; an exit code for each end."""
 
 import os
+import pathlib
 import sys
 import traceback
 from typing import NoReturn
@@ -55,12 +56,7 @@ def run(config: ConfigDict, given: sweep.Values) -> int:
             workdir = shared_flags.workdir("runs/quickstart")
             if OVERWRITE.value and RESUME.value:
                 raise InputError("--overwrite and --resume: which of them?")
-        command = shared_flags.command()
-        how = workdir, OVERWRITE.value, RESUME.value
-        if given:
-            sweeping.run(config, given, *how, SWEEP_RETRAIN.value, command)
-        else:
-            runs.run(config, *how, joined, command)
+        _train(config, given, workdir, joined)
     except InputError as error:
         return mistake(str(error))
     except Stopped as stopped:
@@ -90,6 +86,17 @@ def run(config: ConfigDict, given: sweep.Values) -> int:
         traceback.print_exc()
         _exit(1)
     return 0
+
+
+def _train(
+    config: ConfigDict, given: sweep.Values, workdir: pathlib.Path, joined: team.Team
+) -> None:
+    """A run, or those of a sweep."""
+    how = workdir, OVERWRITE.value, RESUME.value
+    if given:
+        sweeping.run(config, given, *how, SWEEP_RETRAIN.value, shared_flags.command())
+    else:
+        runs.run(config, *how, joined, shared_flags.command())
 
 
 def _exit(code: int) -> NoReturn:
