@@ -4,7 +4,8 @@
     python -m experiments.report --page=vldb --out=docs/results/vldb.md docs/results/runs/vldb
 
 A folder's table shows, for each method, mean and standard deviation over seeds of the last
-accuracy, and what one worker sent, computed and took.
+accuracy, and what one worker sent, computed and took. That of a sweep, or of runs with validation
+data, shows what differs, and what is picked by validation accuracy.
 """
 
 import functools

@@ -3,7 +3,8 @@
     ist-jax report runs/a runs/b --out=comparison.png
 
 A folder's table shows, for each method, mean and standard deviation over seeds of the last
-accuracy, and what one worker sent, computed and took.
+accuracy, and what one worker sent, computed and took. That of a sweep, or of runs with validation
+data, shows what differs, and what is picked by validation accuracy.
 """
 
 import argparse
@@ -20,7 +21,8 @@ Page = Callable[[list[Path], Path], str]  # folders, and the file that it is for
 
 def main(program: str = PROGRAM, doc: str = "", pages: Mapping[str, Page] | None = None) -> int:
     options = _options(program, doc or (__doc__ or ""), pages or {})
-    from ist_jax.run import curves, report  # with JAX, a second of CPU: flags are right by now
+    # with JAX, a second of CPU: flags are right by now
+    from ist_jax.run import curves, report, selection, sweep
 
     try:
         folders = [paths.expanded(folder, "FOLDER") for folder in options.folders]
@@ -32,7 +34,18 @@ def main(program: str = PROGRAM, doc: str = "", pages: Mapping[str, Page] | None
                 raise InputError(f"cannot write the page {out}: {error}") from None
             print(f"written: {out}")
             return 0
+        swept = [folder for folder in folders if (folder / sweep.NAME).is_file()]
+        if swept:
+            if len(folders) > 1 or out:
+                raise InputError(
+                    f"{swept[0]} is a sweep: report it alone and without --out. Figures are of the "
+                    "run folders in it."
+                )
+            print(selection.table(swept[0]))
+            return 0
         print(report.table(folders))
+        if len(folders) > 1 and (chosen := selection.of_folders(folders)):
+            print(f"\n{chosen}")
         out = out or folders[0] / report.FIGURES[len(folders) > 1]
         print(f"\nfigure: {curves.figure(folders, out)}")
     except InputError as error:

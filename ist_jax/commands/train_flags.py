@@ -4,6 +4,17 @@ from absl import flags
 
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be trained, and train nothing.")
 RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in --workdir, if there is one.")
+SWEEP = flags.DEFINE_multi_string(
+    "sweep",
+    [],
+    "KEY=VALUE,VALUE,...: train with each value of a config key, as optimizer.lr=0.03,0.1; of "
+    "several keys, with all combinations. Each is a run below --workdir.",
+)
+SWEEP_RETRAIN = flags.DEFINE_bool(
+    "sweep_retrain",
+    False,
+    "Train what a sweep has picked for each method again, on all training data.",
+)
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     False,

@@ -1,6 +1,7 @@
 """What ``train`` does once its flags are known to be right; an exit code for each end."""
 
 import os
+import pathlib
 import sys
 import traceback
 from typing import NoReturn
@@ -19,16 +20,21 @@ from ist_jax.commands.train_flags import (
     PROCESS,
     PROCESSES,
     RESUME,
+    SWEEP_RETRAIN,
 )
 from ist_jax.core.errors import CheckpointError, InputError
-from ist_jax.run import checks, joining, team
+from ist_jax.run import checks, joining, sweep, sweeping, team
 from ist_jax.run import training as runs
 from ist_jax.run.saving import NotBegun
 from ist_jax.run.signals import SAVED, Stopped
 
 
-def run(config: ConfigDict) -> int:
-    """Trains, or says what would be trained; the exit code."""
+def run(config: ConfigDict, given: sweep.Values) -> int:
+    """Trains, or says what would be trained; the exit code.
+
+    Args:
+      given: values of the keys of a sweep; empty if there is none.
+    """
     try:
         joined = _join()
         with joined.together("check"):
@@ -38,10 +44,11 @@ def run(config: ConfigDict) -> int:
                 os.environ["NPROC"] = str(config.workers * config.mesh.data)
                 config.mesh.exact = True
             checks.devices(config, joined.size)
-        given = {flag.name: flag.value for flag in (DRY_RUN, DETERMINISTIC, OVERWRITE, RESUME)}
-        team.agree(joined, config, given)
+        asked = {flag.name: flag.value for flag in (DRY_RUN, DETERMINISTIC, OVERWRITE, RESUME)}
+        team.agree(joined, config, asked)
         if DRY_RUN.value:
-            plan = runs.dry_run(config)  # by all: one alone would wait for the others' devices
+            # by all: one alone would wait for the others' devices
+            plan = sweeping.dry_run(config, given) if given else runs.dry_run(config)
             if joined.first:
                 print(plan)
             return 0
@@ -49,8 +56,7 @@ def run(config: ConfigDict) -> int:
             workdir = shared_flags.workdir("runs/quickstart")
             if OVERWRITE.value and RESUME.value:
                 raise InputError("--overwrite and --resume: which of them?")
-        command = shared_flags.command()
-        runs.run(config, workdir, OVERWRITE.value, RESUME.value, joined, command)
+        _train(config, given, workdir, joined)
     except InputError as error:
         return mistake(str(error))
     except Stopped as stopped:
@@ -80,6 +86,17 @@ def run(config: ConfigDict) -> int:
         traceback.print_exc()
         _exit(1)
     return 0
+
+
+def _train(
+    config: ConfigDict, given: sweep.Values, workdir: pathlib.Path, joined: team.Team
+) -> None:
+    """A run, or those of a sweep."""
+    how = workdir, OVERWRITE.value, RESUME.value
+    if given:
+        sweeping.run(config, given, *how, SWEEP_RETRAIN.value, shared_flags.command())
+    else:
+        runs.run(config, *how, joined, shared_flags.command())
 
 
 def _exit(code: int) -> NoReturn:

@@ -10,6 +10,7 @@ the neurons that a worker holds of the group of all columns, it reads, computes 
 of the first layer that its examples need, and no others.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,8 @@ class Rows:
         width: int,
         most: int | None = None,
     ):
-        self._starts, self._ids, self._values, self.width = starts, ids, values, width
+        self._begins, self._ends = starts[:-1], starts[1:]
+        self._ids, self._values, self.width = ids, values, width
         counts = np.diff(starts)
         longest = int(counts.max(initial=1))
         self.most = longest if most is None else min(most, longest)
@@ -48,7 +50,7 @@ class Rows:
             raise InputError(f"a row must be allowed at least one entry, found most={most!r}")
 
     def __len__(self) -> int:
-        return len(self._starts) - 1
+        return len(self._begins)
 
     def __getitem__(self, chosen: np.ndarray | slice) -> Any:
         """``{"ids": int32[..., most], "values": float32[..., most]}``, or the ids alone."""
@@ -73,17 +75,27 @@ class Rows:
 
     def counts(self) -> np.ndarray:
         """Rows that have each column, ``int64[width]``."""
-        return np.bincount(self._ids, minlength=self.width)
+        sizes = np.subtract(self._ends, self._begins)
+        shift = self._begins - np.cumsum(sizes) + sizes
+        entries = np.repeat(shift, sizes) + np.arange(sizes.sum())
+        return np.bincount(self._ids[entries], minlength=self.width)
 
     @property
     def a_row(self) -> float:
         """Entries of a row, on average."""
-        return len(self._ids) / max(len(self), 1)
+        return float(np.sum(self._ends) - np.sum(self._begins)) / max(len(self), 1)
+
+    def only(self, numbers: Int[np.ndarray, " some"]) -> "Rows":
+        """Some of the rows, padded as all of them are; entries are not copied."""
+        some = copy.copy(self)
+        some._begins, some._ends = self._begins[numbers], self._ends[numbers]
+        some.shortened = int((some._ends - some._begins > self.most).sum())
+        return some
 
     def _find(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        begin = np.asarray(self._starts[chosen])[..., None]
+        begin = np.asarray(self._begins[chosen])[..., None]
         number = np.arange(self.most)
-        there = number < np.asarray(self._starts[np.asarray(chosen) + 1])[..., None] - begin
+        there = number < np.asarray(self._ends[chosen])[..., None] - begin
         at = np.where(there, begin + number, 0)
         ids = self._ids[at] if len(self._ids) else np.int32(0)
         return np.where(there, ids, np.int32(self.width)), at, there

@@ -52,6 +52,8 @@ TRAINING: Mapping[str, Bound] = {
     "method_options.ist.shares": POSITIVE,
     "method_options.ensemble.shares": POSITIVE,
     "data.batch": FROM_1,
+    "data.validation": Bound(0, 1, below=True),
+    "data.validation_seed": SEED,
     "data.options.clusters": FROM_1,
     "data.options.clips": FROM_1,
     "data.options.most_features": FROM_1,

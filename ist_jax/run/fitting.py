@@ -111,11 +111,11 @@ def in_folder(
         if resume:
             same_data.check_data(config, workdir, data.sha256)
         folder.claim(workdir, config, overwrite, resume)
-        jobs, boards = {name: job}, lambda run: see
-        training.train(
-            config, jobs, config.rounds, workdir, data.sha256, ALONE, boards, overwrite, resume
-        )
-        training.summarise(config, data, jobs, workdir)
+        with Stop() as stop, Watchdog(config.round_timeout_s, ALONE) as watchdog:
+            context = RunContext(config, ALONE, stop, watchdog)
+            how = {name: job}, config.rounds, workdir, data.sha256, context, lambda run: see
+            training.train(*how, overwrite, resume)
+        training.summarise(config, data, {name: job}, workdir)
     kept = Checkpoints(f"{saving.folder(config, workdir)}/{name}_{seed}")
     state = kept.restore(kept.check(config.rounds), job.trainer.shapes)
     return job.trainer.resume(state), report.read(workdir / folder.METRICS)[name, seed]

@@ -1,4 +1,4 @@
-"""A run folder: what it holds, and taking it for a run."""
+"""A run folder: what it holds, and whether a run may be begun or gone on with in it."""
 
 import pathlib
 import shutil

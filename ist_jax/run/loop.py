@@ -86,7 +86,7 @@ def run(
             place = name, seed, done, done * batches.local_steps
             last_bytes = job.costs.bytes_once if done == rounds else 0
             line = metrics_line(place, measured, tally, schedule.flops(done), last_bytes)
-            accuracy = line.get(metrics.ACCURACY)
+            accuracy = metrics.score(measured)
             yield Measurement(line, active, state)
         if saving and checkpoints:
             checkpoints.save(active, state, tally.stored(), accuracy, last=stopping)

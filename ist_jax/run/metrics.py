@@ -48,6 +48,16 @@ def existing(measured: dict[str, float]) -> dict[str, Any]:
     return found | ({"absent": absent} if absent else {})
 
 
+def score(measured: Line) -> float | None:
+    """What nets and settings are picked by: accuracy on validation data, where there is some.
+
+    Graphs have a part of their own for it (``valid``). Without any it is that on the test part;
+    None where nothing is classified.
+    """
+    keys = ("accuracy/validation", "accuracy/valid", "accuracy/test")
+    return next((float(measured[key]) for key in keys if key in measured), None)
+
+
 class Metrics:
     """The lines of a run folder, in memory and in its file.
 

@@ -66,6 +66,8 @@ def _data() -> ConfigDict:
     config.skip_bad = False  # leave bad examples out, and tell how many those were
     config.cache = ""  # where prepared sets are kept; default: ~/.cache/ist_jax
     config.options = ConfigDict()  # of the data set's own: see its load function
+    config.validation = 0.0  # share of the training data that is held out, to pick settings by
+    config.validation_seed = 0  # which part; the same for all seeds of training
     return config
 
 

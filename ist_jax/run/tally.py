@@ -16,6 +16,10 @@ MOST_ROUNDS_WITHOUT_UPDATE = 10  # in a row; so many are not the fault of some w
 _STORED_AS = {"rounds_without_update": "barren"}  # in a checkpoint; the rest by their own names
 
 
+class Diverged(InputError):
+    """A loss that is not finite ends a run; another learning rate may do better."""
+
+
 @dataclasses.dataclass
 class Tally:
     """Sums since round 0; a checkpoint holds them.
@@ -58,7 +62,7 @@ def add_up(
       drop_nonfinite: whether a round goes on without an update that is not finite.
 
     Raises:
-      InputError: a loss is not finite where that ends the run, or has been so for too long.
+      Diverged: a loss is not finite where that ends the run, or has been so for too long.
     """
     for number, report in enumerate(reports, start=done - len(reports)):
         tally.sent += int(report.bytes_sent.max())
@@ -71,7 +75,7 @@ def add_up(
         hopeless = tally.rounds_without_update >= MOST_ROUNDS_WITHOUT_UPDATE
         for worker in np.flatnonzero(report.took_part & ~finite):
             if not drop_nonfinite or hopeless:
-                raise InputError(
+                raise Diverged(
                     f"{run}: the loss of worker {worker} is {loss[worker]} in round {number}. A "
                     "smaller config.optimizer.lr, or config.optimizer.clip, may help."
                 )

@@ -5,7 +5,8 @@ import os
 import pathlib
 import platform
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -14,28 +15,27 @@ from ist_jax import data as datasets
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
 from ist_jax.cost import timing
-from ist_jax.run import (
-    assemble,
-    checks,
-    curves,
-    folder,
-    lock,
-    loop,
-    report,
-    same_data,
-    saving,
-)
-from ist_jax.run.folder import FIGURE, METRICS, SUMMARY, TENSORBOARD
+from ist_jax.data import held_out
+from ist_jax.run import assemble, checks, curves, lock, loop, report, same_data, saving
+from ist_jax.run.folder import FIGURE, METRICS, SUMMARY, TENSORBOARD, claim
 from ist_jax.run.job import Job
 from ist_jax.run.loop import RunContext
 from ist_jax.run.metrics import Metrics
 from ist_jax.run.progress import Boards, Progress, tensorboards
 from ist_jax.run.signals import Stop
+from ist_jax.run.tally import Diverged
 from ist_jax.run.team import Team
 from ist_jax.run.watchdog import Watchdog
 
 A_DAY = 24 * 3600  # seconds to wait for a process that reads data or checks a checkpoint
 ALONE = Team()
+
+
+class Shared(NamedTuple):
+    """What the runs of a sweep have in common; of one that diverges, the others go on."""
+
+    data: Any
+    stop: Stop
 
 
 def run(
@@ -45,6 +45,7 @@ def run(
     resume: bool = False,
     team: Team = ALONE,
     command: str = "",
+    shared: Shared | None = None,
 ) -> None:
     """Leaves config.json, metrics.jsonl, checkpoints, summary.json and accuracy.png in ``workdir``.
 
@@ -52,6 +53,7 @@ def run(
 
     Args:
       command: the words that started it, for ``summary.json``; empty if no command did.
+      shared: of the sweep that it is a run of; neither table nor figure is made then.
 
     Raises:
       InputError: a mistake in the config; or the folder is in use, or holds something else.
@@ -65,7 +67,7 @@ def run(
                 until_the_end.enter_context(lock.held(workdir))
         with team.together("data", A_DAY):  # one may lack it, and the next step needs all of them
             checks.check(config)
-            data = load(config)
+            data = shared.data if shared else load(config)
             boards = tensorboards(workdir / TENSORBOARD, config.tensorboard and team.first)
         same_data.check_team(team, data.sha256)
         jobs = assemble.jobs(config, data)
@@ -75,13 +77,18 @@ def run(
                     until_the_end.enter_context(lock.held(workdir, make=True))
                 if resume:
                     same_data.check_data(config, workdir, data.sha256)
-                folder.claim(workdir, config, overwrite, resume)
-        rounds = assemble.rounds(config, data)
-        train(config, jobs, rounds, workdir, data.sha256, team, boards, overwrite, resume)
+                claim(workdir, config, overwrite, resume)
+        own = contextlib.nullcontext(shared.stop) if shared else Stop(team.size > 1)
+        with own as stop, Watchdog(config.round_timeout_s, team) as watchdog:
+            context = RunContext(config, team, stop, watchdog)
+            how = overwrite, resume, shared is not None
+            rounds = assemble.rounds(config, data)
+            diverged = train(jobs, rounds, workdir, data.sha256, context, boards, *how)
         if team.first:
-            summarise(config, data, jobs, workdir, command)
-            print(report.table([workdir]))
-            print(f"\nfigure: {curves.figure([workdir], workdir / FIGURE)}")
+            summarise(config, data, jobs, workdir, command, diverged)
+            if not shared:
+                print(report.table([workdir]))
+                print(f"\nfigure: {curves.figure([workdir], workdir / FIGURE)}")
 
 
 def summarise(
@@ -90,17 +97,21 @@ def summarise(
     jobs: dict[str, Job],
     workdir: pathlib.Path,
     command: str = "",
+    diverged: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes what a finished run came to."""
+    """Writes what a finished run came to; ``diverged`` says why a method with a seed is not."""
     summary = {
         "config": config.to_dict(),
         "plans": {name: job.costs._asdict() for name, job in jobs.items()},
+        "rounds": assemble.rounds(config, data),
         "results": report.results(workdir / METRICS),
+        "diverged": dict(diverged or {}),
         "command": command,
         "data": {
             "name": data.name,
             "origin": data.origin,
             "train": data.examples,
+            "validation": held_out.count(data),
             "test": len(data.test_x),
             "classes": data.classes,
             **_example(data.train_x),
@@ -127,32 +138,21 @@ def _example(x: Any) -> dict[str, Any]:
 
 
 def train(
-    config: ConfigDict,
     jobs: dict[str, Job],
     rounds: int,
     workdir: pathlib.Path,
     data: str,
-    team: Team,
-    boards: Boards,
-    overwrite: bool,
-    resume: bool,
-) -> None:
-    """Every method with every seed, one after another; ``data`` is the digest of what they see."""
-    with Stop(team.size > 1) as stop, Watchdog(config.round_timeout_s, team) as watchdog:
-        context = RunContext(config, team, stop, watchdog)
-        _train(context, jobs, rounds, workdir, data, boards, overwrite, resume)
-
-
-def _train(
     context: RunContext,
-    jobs: dict[str, Job],
-    rounds: int,
-    workdir: pathlib.Path,
-    data: str,
     boards: Boards,
     overwrite: bool,
     resume: bool,
-) -> None:
+    tolerant: bool = False,
+) -> dict[str, str]:
+    """Every method with every seed, one after another; ``data`` is the digest of what they see.
+
+    Returns:
+      Those that diverged, and why; unless ``tolerant``, the first that does ends all.
+    """
     config, team = context.config, context.team
     for name, job in jobs.items():  # a round each, thrown away: no clock below sees a compilation
         loop.try_out(job, name, config, team)
@@ -160,6 +160,7 @@ def _train(
     metrics = Metrics(workdir / METRICS if team.first else None, keep=resume)
     costs = [jobs[name].costs.flops * jobs[name].costs.workers * rounds for name, _ in runs]
     progress, effort = Progress(costs), saving.Effort()
+    diverged: dict[str, str] = {}
     for number, (name, seed) in enumerate(runs):
         checkpoints = saving.RunCheckpoints(config, workdir, name, seed, rounds, effort, team, data)
         measured = metrics.rounds(name, seed)
@@ -169,23 +170,42 @@ def _train(
             continue
         metrics.cut(name, seed, found["round"] if found else -1)
         board = boards(f"{name}_{seed}")
-        for line, *_ in loop.run(jobs[name], name, seed, rounds, context, checkpoints, found):
-            with checkpoints.stop_or_go_on():
-                metrics.write(line)
-            board(line)
-            if team.first:
-                progress.show(number, line["round"] / rounds, line)
+        try:
+            for line, *_ in loop.run(jobs[name], name, seed, rounds, context, checkpoints, found):
+                with checkpoints.stop_or_go_on():
+                    metrics.write(line)
+                board(line)
+                if team.first:
+                    progress.show(number, line["round"] / rounds, line)
+        except Diverged as error:
+            if not tolerant:
+                raise
+            diverged[f"{name}, seed {seed}"] = str(error)
         checkpoints.close()
     metrics.write()
     if team.first:
         progress.end(effort)
+    return diverged
 
 
 def load(config: ConfigDict) -> Any:
-    """The config's data."""
+    """The config's data, and of the training part what is held out for validation."""
     given = config.data
     options = {"skip_bad": given.skip_bad, "cache": given.cache, **given.options}
-    return datasets.load(given.name, given.path, **options)
+    data = datasets.load(given.name, given.path, **options)
+    return held_out.hold_out(data, given.validation, given.validation_seed)
+
+
+def outlined(config: ConfigDict) -> tuple[Any, list[str]]:
+    """The config's data, or a set of its published size and the line that says so."""
+    try:
+        return load(config), []
+    except InputError as error:
+        data = datasets.outline(config.data.name, config.data.options.get("size"))
+        if data is None or config.data.path:  # a folder that is named should be there
+            raise
+        data = held_out.hold_out(data, config.data.validation, config.data.validation_seed)
+        return data, [f"cannot be trained here: {str(error).splitlines()[0]}"]
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -194,20 +214,16 @@ def dry_run(config: ConfigDict) -> str:
     Data that are not here are taken to be as large as published.
     """
     checks.check(config)
-    try:
-        data, missing = load(config), []
-    except InputError as error:
-        data = datasets.outline(config.data.name, config.data.options.get("size"))
-        if data is None or config.data.path:  # a folder that is named should be there
-            raise
-        missing = [f"cannot be trained here: {str(error).splitlines()[0]}"]
+    data, missing = outlined(config)
     rounds = assemble.rounds(config, data)
     jobs = assemble.jobs(config, data)
     plans = {name: job.costs for name, job in jobs.items()}
+    held = held_out.count(data)
+    validation = f", {held} validation" if held else ""
     lines = [
         *missing,
-        f"{data.name} ({data.origin}): {data.examples} training and {len(data.test_x)} test "
-        f"examples, {data.classes} classes",
+        f"{data.name} ({data.origin}): {data.examples} training{validation} and "
+        f"{len(data.test_x)} test examples, {data.classes} classes",
         f"{config.workers} workers, {rounds} rounds of {config.local_steps} steps, batch "
         f"{config.data.batch}, seeds {tuple(config.seeds)}",
     ]

@@ -29,6 +29,7 @@ class MultiLabel(NamedTuple):
       train_x, test_x: features, ``{"ids", "values"}`` for each example.
       train_y, test_y: labels, ids alone.
       features, classes: how many there are.
+      validation_x, validation_y: of the training part, held out (``held_out``); None if none is.
     """
 
     name: str
@@ -41,6 +42,8 @@ class MultiLabel(NamedTuple):
     origin: str = "real"
     skipped: int = 0
     sha256: str = ""
+    validation_x: Rows | None = None
+    validation_y: Rows | None = None
 
     @property
     def examples(self) -> int:

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
-from ist_jax.data import Dataset
+from ist_jax.data import Dataset, held_out
 from ist_jax.method import Method
 from ist_jax.models import MODELS
 from ist_jax.run.job import Compiled, OfNet, Task
@@ -50,10 +50,12 @@ def task(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
 def _accuracies(
     top: int, data: Dataset, model: Any, statistics: OfNet, batch: int, compiled: Compiled
 ) -> OfNet:
-    """Of a net: the share of test examples whose label is the likeliest, and among the ``top``."""
+    """Of a net: the share of examples whose label is the likeliest, and among the ``top``."""
     tops = sorted({1, top})
-    names = {k: "accuracy/test" if k == 1 else f"accuracy_top{k}/test" for k in tops}
+    names = {k: "accuracy" if k == 1 else f"accuracy_top{k}" for k in tops}
     evaluate = classification.accuracies(model, statistics, tops, batch, compiled)
     return lambda net: {
-        names[k]: share for k, share in evaluate(net, data.test_x, data.test_y).items()
+        f"{names[k]}/{part}": share
+        for part, (x, y) in held_out.measured(data).items()
+        for k, share in evaluate(net, x, y).items()
     }

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ist_jax import method
-from ist_jax.data import sparse
+from ist_jax.data import held_out, sparse
 from ist_jax.data.sources.xmc import MultiLabel
 from ist_jax.method import Method
 from ist_jax.models import normalise
@@ -75,11 +75,12 @@ def _measure(
     evaluate = many_labels.precision(model, statistics, noticed, batch, compiled=compiled)
 
     def named(net: Any) -> dict[str, float]:
-        found = evaluate(net, data.test_x, data.test_y)
-        return {
-            "accuracy/test": found["precision_1"],
-            **{f"{name}/test": value for name, value in found.items()},
-        }
+        measures: dict[str, float] = {}
+        for part, (x, y) in held_out.measured(data).items():
+            found = evaluate(net, x, y)
+            measures[f"accuracy/{part}"] = found["precision_1"]
+            measures |= {f"{name}/{part}": value for name, value in found.items()}
+        return measures
 
     return named
 
