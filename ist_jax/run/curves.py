@@ -4,59 +4,17 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ist_jax.core.errors import InputError
 from ist_jax.run import looks, scales
-from ist_jax.run.metrics import Line
 from ist_jax.run.report import METRICS, read
+from ist_jax.run.seed_means import Curve, Runs, of
 
-Runs = Mapping[tuple[str, int], list[Line]]  # as ``report.read`` returns them
 WIDTH, DPI = 8.0, 200  # inches; 1,600 pixels, which a page shows as 800
 MOST_IN_A_PANEL = len(looks.LINES)  # folders; of more, each has a panel of its own
-
-
-class Curve(NamedTuple):
-    """A method of a folder: mean and range over its seeds, in per cent, at every measured round.
-
-    Seeds that stopped before the others did are left out; ``seeds`` were kept, of ``started``.
-    """
-
-    method: str
-    folder: str
-    seeds: int
-    started: int
-    x: dict[str, np.ndarray]  # by the names of ``looks.AXES``; means over the seeds
-    low: np.ndarray
-    mean: np.ndarray
-    high: np.ndarray
-
-    def shown(self, x: str, logarithmic: bool) -> np.ndarray:
-        """Which points have a place on an axis; what sends nothing has none by bytes."""
-        return self.x[x] > (0 if logarithmic or x == "bytes" else -math.inf)
-
-
-def of(runs: Runs, folder: str = "") -> list[Curve]:
-    """The curves of a folder, one for each method."""
-    found = []
-    for method in dict.fromkeys(method for method, _ in runs):
-        started = [rows for (name, _), rows in runs.items() if name == method]
-        last = max(rows[-1]["round"] for rows in started)
-        kept = [{row["round"]: row for row in rows} for rows in started]
-        kept = [rows for rows in kept if last in rows]
-        rounds = sorted(set.intersection(*(set(rows) for rows in kept)))
-        lines = [[rows[number] for number in rounds] for rows in kept]
-        x = {name: _table(lines, axis.key).mean(0) for name, axis in looks.AXES.items()}
-        accuracy = 100 * _table(lines, "accuracy/test")
-        edges = accuracy.min(0), accuracy.mean(0), accuracy.max(0)
-        found.append(Curve(method, folder, len(kept), len(started), x, *edges))
-    return found
-
-
-def _table(lines: list[list[Line]], key: str) -> np.ndarray:
-    return np.array([[line[key] for line in of_seed] for of_seed in lines], float)
 
 
 def draw(panel: Any, runs: Runs, x: str = "steps") -> None:
@@ -73,7 +31,7 @@ def draw(panel: Any, runs: Runs, x: str = "steps") -> None:
     looks.checked([x])
     curves = of(runs)
     paint(panel, curves, x)
-    frame([panel], curves, x)
+    frame([panel], curves, x, y_limits(curves, [x]))
     panel.set_ylabel("test accuracy (%)")
 
 
@@ -116,25 +74,33 @@ def wants_log(curves: Sequence[Curve], x: str) -> bool:
     return scales.wants_log([curve.x[x][-1] for curve in curves])
 
 
-def frame(panels: Sequence[Any], curves: Sequence[Curve], x: str, ticks: int = 6) -> None:
+def y_limits(curves: Sequence[Curve], x: Sequence[str]) -> scales.Limits:
+    """Limits for what these curves show on any of some axes."""
+    shown = [
+        (curve, np.any([curve.shown(name, wants_log(curves, name)) for name in x], axis=0))
+        for curve in curves
+    ]
+    bands = [(curve.low[where], curve.high[where]) for curve, where in shown if where.any()]
+    if not bands:
+        bands = [(curve.low, curve.high) for curve in curves]
+    return scales.limits([low for low, _ in bands], [high for _, high in bands])
+
+
+def frame(
+    panels: Sequence[Any], curves: Sequence[Curve], x: str, y: scales.Limits, ticks: int = 6
+) -> None:
     """The same limits, ticks and labels for panels in which some of these curves are."""
-    ends = scales.limits([curve.low for curve in curves], [curve.high for curve in curves])
     logarithmic = wants_log(curves, x)
     shown = [curve.x[x][curve.shown(x, logarithmic)] for curve in curves]
     places = np.concatenate(shown)
     for panel in panels:
-        scales.scale_x(panel, looks.AXES[x], logarithmic, ticks)
-        scales.scale_y(panel, ends, ticks)
+        scales.scale_x(panel, looks.AXES[x], places, logarithmic, ticks)
+        scales.scale_y(panel, y, ticks)
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
         if not len(places):
+            panel.set_xticks([])
             panel.text(0.5, 0.5, "nothing was sent", ha="center", transform=panel.transAxes)
-    if len(places) and len(panels) > 1:
-        low, high = places.min(), places.max()
-        margin = 0.04 * (math.log(high / low) if logarithmic else high - low)
-        edge = (low * math.exp(-margin), high * math.exp(margin))
-        for panel in panels:
-            panel.set_xlim(edge if logarithmic else (low - margin, high + margin))
 
 
 def figure(
@@ -198,7 +164,7 @@ def _together(drawn: Any, found: Mapping[str, list[Curve]], x: Sequence[str]) ->
     for panel, name in zip(panels.flat, x, strict=False):
         for some, line in zip(found.values(), looks.LINES, strict=False):
             paint(panel, some, name, wants_log(curves, name), line)
-        frame([panel], curves, name)
+        frame([panel], curves, name, y_limits(curves, x))
     for panel in panels.flat[len(x) :]:
         panel.set_visible(False)
     for panel in panels[:, 0]:
@@ -213,15 +179,16 @@ def _apart(drawn: Any, found: Mapping[str, list[Curve]], x: Sequence[str]) -> No
     panels = drawn.subplots(rows * len(x), columns, squeeze=False)
     curves = [curve for some in found.values() for curve in some]
     for number, name in enumerate(x):
-        block = panels[number * rows : (number + 1) * rows].flatten()
+        block = list(panels[number * rows : (number + 1) * rows].flat)
         for panel, (title, some) in zip(block, found.items(), strict=False):
             paint(panel, some, name, wants_log(curves, name))
-            panel.set_title(title, fontsize=9, loc="left")
-        frame(block[: len(found)], curves, name, ticks=4)
+            panel.set_title(title, fontsize=9 if columns == 3 else 7.5, loc="left")
+            panel.xaxis.label.set_fontsize(8)
+        frame(block[: len(found)], curves, name, y_limits(curves, [name]), ticks=4)
         for panel in block[len(found) :]:
             panel.set_visible(False)
-        for panel in block[: len(found)][: -columns if len(found) > columns else None]:
-            panel.set_xlabel("")
+        for panel, below in zip(block, block[columns:], strict=False):
+            panel.xaxis.label.set_visible(not below.get_visible())
     for panel in panels[:, 0]:
         panel.set_ylabel("accuracy (%)")
 
@@ -243,4 +210,7 @@ def _legend(drawn: Any, found: Mapping[str, list[Curve]], x: Sequence[str]) -> N
     if 1 < len(found) <= MOST_IN_A_PANEL:
         for title, line in zip(found, looks.LINES, strict=False):
             entries.append(Line2D([], [], color="0.4", linestyle=line, label=title))
-    drawn.legend(handles=entries, loc="outside lower center", ncols=4, frameon=False)
+    longest = max(len(entry.get_label()) for entry in entries)
+    rows = math.ceil(len(entries) / max(1, min(4, int(WIDTH / (0.6 + 0.085 * longest)))))
+    columns = math.ceil(len(entries) / rows)
+    drawn.legend(handles=entries, loc="outside lower center", ncols=columns, frameon=False)

@@ -24,7 +24,7 @@ class Axis(NamedTuple):
 
     key: str
     label: str
-    unit: str | None = None  # with a prefix, as 10 MB; None writes plain numbers
+    unit: str = ""  # behind a prefix, as 10 MB
 
 
 METHODS = {
@@ -44,8 +44,8 @@ LINES = ("-", "--", ":", "-.")  # of folders in one panel
 AXES = {
     "steps": Axis("step", "gradient steps of a worker"),
     "bytes": Axis("comm/bytes_sent", "sent by a worker", "B"),
-    "seconds": Axis("time/train_s", "training time (s)"),
-    "flops": Axis("compute/flops", "FLOPs of a worker", ""),
+    "seconds": Axis("time/train_s", "training time", "s"),
+    "flops": Axis("compute/flops", "FLOPs of a worker"),
 }
 
 

@@ -15,9 +15,13 @@ SQUEEZED = 0.13  # of the height
 
 
 class Limits(NamedTuple):
-    """Of a y axis: both ends, and the value below which it is squeezed (``bottom``: nowhere)."""
+    """Of a y axis: both ends, the least value, and the value below which it is squeezed.
+
+    Where nothing is squeezed, ``knee`` is ``bottom``.
+    """
 
     bottom: float
+    least: float
     knee: float
     top: float
 
@@ -34,27 +38,32 @@ def limits(lows: Sequence[np.ndarray], highs: Sequence[np.ndarray]) -> Limits:
     spread = max(high - (rest if squeeze else low), 1.0)
     knee, top = (rest if squeeze else low) - 0.06 * spread, high + 0.06 * spread
     bottom = low - 0.5 * (knee - low) if squeeze else knee
-    return Limits(float(bottom), float(knee), float(top))
+    return Limits(float(bottom), float(low), float(knee), float(top))
 
 
 def wants_log(ends: Sequence[float]) -> bool:
     """Whether some curve would end within the first tenth of an axis from 0 on."""
     positive = [end for end in ends if end > 0]
-    return bool(positive) and max(positive) > 10 * min(positive)
+    return bool(positive and max(positive) > 10 * min(positive))
 
 
-def scale_x(panel: Any, axis: Axis, logarithmic: bool, ticks: int) -> None:
-    """The x axis: its label, and at most about so many ticks."""
+def scale_x(panel: Any, axis: Axis, places: np.ndarray, logarithmic: bool, ticks: int) -> None:
+    """The x axis: wide enough for these places, its label, at most about so many ticks."""
     from matplotlib import ticker
 
+    low, high = (places.min(), places.max()) if len(places) else (1.0, 1.0)
     if logarithmic:
         panel.set_xscale("log")
-        panel.xaxis.set_major_locator(ticker.LogLocator(numticks=ticks))
+        within = (1.0,) if high > 50 * low else (1.0, 3.0)  # of each power of ten
+        panel.xaxis.set_major_locator(ticker.LogLocator(subs=within, numticks=ticks))
         panel.xaxis.set_minor_formatter(ticker.NullFormatter())
+        margin = max(high / low, 1.2) ** 0.05
+        panel.set_xlim(low / margin, high * margin)
     else:
+        margin = 0.05 * (high - low or abs(high) or 1.0)
         panel.xaxis.set_major_locator(ticker.MaxNLocator(ticks - 1))
-    if axis.unit is not None:
-        panel.xaxis.set_major_formatter(ticker.EngFormatter(axis.unit))
+        panel.set_xlim(low - margin, high + margin)
+    panel.xaxis.set_major_formatter(ticker.EngFormatter(axis.unit))
     panel.set_xlabel(axis.label)
 
 
@@ -62,7 +71,7 @@ def scale_y(panel: Any, ends: Limits, ticks: int) -> None:
     """The y axis, squeezed where its limits say so."""
     from matplotlib import ticker
 
-    bottom, knee, top = ends
+    bottom, least, knee, top = ends
     if bottom < knee:
         slope = SQUEEZED / (1 - SQUEEZED) * (top - knee) / (knee - bottom)
         squeeze = lambda y: np.where(y < knee, knee + (y - knee) * slope, y)
@@ -72,7 +81,7 @@ def scale_y(panel: Any, ends: Limits, ticks: int) -> None:
         look = {"fontsize": 8, "color": "0.35", "ha": "right", "va": "center"}
         panel.text(0.99, SQUEEZED / 2, "not to scale", transform=panel.transAxes, **look)
     above = ticker.MaxNLocator(ticks).tick_values(knee, top)
-    lowest = [round((bottom + knee) / 2)] if bottom < knee else []
+    lowest = [round(least)] if bottom < knee else []
     marks = [*lowest, *(mark for mark in above if knee <= mark <= top)]
     panel.yaxis.set_major_locator(ticker.FixedLocator(marks))
     panel.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
