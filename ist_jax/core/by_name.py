@@ -1,5 +1,6 @@
 """What a config names: one of ours, or anyone's as ``"their_package.module:function"``."""
 
+import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,9 +31,10 @@ def found(name: str, ours: Mapping[str, Callable[..., Any]], key: str) -> Callab
     if not is_theirs(name):
         if name in ours:
             return ours[name]
+        close = difflib.get_close_matches(name, ours, n=1)
         raise InputError(
             f"{key} must be one of {', '.join(sorted(ours))}, or 'module:function' of your own; "
-            f"found {name!r}"
+            f"found {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
         )
     module, _, attribute = name.partition(":")
     try:

@@ -12,7 +12,7 @@ from ist_jax.core.errors import InputError
 from ist_jax.data import SOURCES
 from ist_jax.models import MODELS, OTHER_MODELS, normalise
 from ist_jax.models.resnet import ResNet, equal_blocks
-from ist_jax.run import faults, optimizers, schema, values
+from ist_jax.run import faults, optimizers, schema, trackers, values
 from ist_jax.tasks import blockwise
 
 CHOICES = {
@@ -183,6 +183,7 @@ CHECKS: tuple[Callable[[ConfigDict], Any], ...] = (  # in this order: each may r
     _batch,
     _optimizer,
     lambda config: normalise.check_policy(config.normalise),
+    trackers.check,
     _keys_of_drawing,
     _scale_of_equal_workers,
 )

@@ -25,6 +25,7 @@ MAY_CHANGE = (
     "link_",
     "lottery.",
     "tensorboard",
+    "trackers",
 )
 
 

@@ -198,7 +198,7 @@ def _legend(drawn: Any, found: Mapping[str, list[Curve]], x: Sequence[str]) -> N
     from matplotlib.lines import Line2D
 
     curves = [curve for some in found.values() for curve in some]
-    entries = []
+    entries: list[Any] = []
     for method in dict.fromkeys(curve.method for curve in curves):
         mine = [curve for curve in curves if curve.method == method]
         notes = ["sends nothing"] * ("bytes" in x and not any(c.x["bytes"].any() for c in mine))
@@ -208,7 +208,8 @@ def _legend(drawn: Any, found: Mapping[str, list[Curve]], x: Sequence[str]) -> N
         label = method + (f" ({', '.join(notes)})" if notes else "")
         entries.append(Line2D([], [], color=color, marker=marker, label=label, markersize=5))
     if 1 < len(found) <= MOST_IN_A_PANEL:
-        for title, line in zip(found, looks.LINES, strict=False):
+        styles: Sequence[Any] = looks.LINES
+        for title, line in zip(found, styles, strict=False):
             entries.append(Line2D([], [], color="0.4", linestyle=line, label=title))
     longest = max(len(entry.get_label()) for entry in entries)
     rows = math.ceil(len(entries) / max(1, min(4, int(WIDTH / (0.6 + 0.085 * longest)))))

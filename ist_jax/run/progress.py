@@ -1,15 +1,9 @@
-"""How far a run is: a line on the terminal, and TensorBoard files."""
+"""How far a run is: a line on the terminal."""
 
-import pathlib
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
 
-from ist_jax.core.errors import InputError
 from ist_jax.run.saving import Effort
-
-Boards = Callable[[str], Callable[[dict[str, Any]], None]]
 
 
 class Progress:
@@ -40,32 +34,3 @@ class Progress:
             print(file=sys.stderr)
         if effort.begun:
             print(effort.in_words(time.monotonic() - self._started), file=sys.stderr)
-
-
-def tensorboards(folder: pathlib.Path, wanted: bool) -> Boards:
-    """``run -> line -> None``: writes the numbers of a metrics line, if that is wanted.
-
-    Raises:
-      InputError: it is, and tensorboardX is not installed.
-    """
-    if not wanted:
-        return lambda run: lambda line: None
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        raise InputError(
-            "config.tensorboard needs tensorboardX: pip install tensorboardX"
-        ) from None
-
-    def board(run: str) -> Callable[[dict[str, Any]], None]:
-        writer = SummaryWriter(str(folder / run))
-
-        def write(line: dict[str, Any]) -> None:
-            for key, value in line.items():
-                if "/" in key:
-                    writer.add_scalar(key, value, line["step"])
-            writer.flush()
-
-        return write
-
-    return board

@@ -16,16 +16,18 @@ from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
 from ist_jax.cost import timing
 from ist_jax.run import assemble, checks, compare, curves, lock, loop, report, same_data, saving
+from ist_jax.run import trackers as tracking
 from ist_jax.run.loop import RunContext
 from ist_jax.run.metrics import UNWRITTEN, Metrics
-from ist_jax.run.progress import Boards, Progress, tensorboards
+from ist_jax.run.progress import Progress
 from ist_jax.run.signals import Stop
 from ist_jax.run.team import Team
 from ist_jax.run.watchdog import Watchdog
 
 CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
 LOTTERY = "lottery.jsonl"  # of the command lottery, about the run
-FIGURE, TENSORBOARD = report.FIGURES[0], "tensorboard"
+FIGURE = report.FIGURES[0]
+FOLDERS = (saving.FOLDER, *tracking.TRACKERS)
 FILES = (CONFIG, METRICS, UNWRITTEN, SUMMARY, LOTTERY, *report.FIGURES)  # of a run folder
 A_DAY = 24 * 3600  # seconds to wait for a process that reads data or checks a checkpoint
 ALONE = Team()
@@ -59,7 +61,7 @@ def run(
         with team.together("data", A_DAY):  # one may lack it, and the next step needs all of them
             checks.check(config)
             data = load(config)
-            boards = tensorboards(workdir / TENSORBOARD, config.tensorboard and team.first)
+            trackers = tracking.chosen(config) if team.first else {}
         same_data.check_team(team, data.sha256)
         jobs = assemble.jobs(config, data)
         with team.together("folder", A_DAY):
@@ -72,7 +74,7 @@ def run(
         with Stop(team.size > 1) as stop, Watchdog(config.round_timeout_s, team) as watchdog:
             context = RunContext(config, team, stop, watchdog)
             rounds = assemble.rounds(config, data)
-            train(jobs, rounds, workdir, data.sha256, context, boards, overwrite, resume)
+            train(jobs, rounds, workdir, data.sha256, context, trackers, overwrite, resume)
         if team.first:
             summarise(config, data, jobs, workdir, command)
 
@@ -119,7 +121,7 @@ def train(
     workdir: pathlib.Path,
     data: str,
     context: RunContext,
-    boards: Boards,
+    trackers: tracking.Chosen,
     overwrite: bool,
     resume: bool,
 ) -> None:
@@ -139,13 +141,13 @@ def train(
         if found == saving.DONE:
             continue
         metrics.cut(name, seed, found["round"] if found else -1)
-        board = boards(f"{name}_{seed}")
-        for line in loop.run(jobs[name], name, seed, rounds, context, checkpoints, found):
-            with checkpoints.stop_or_go_on():
-                metrics.write(line)
-            board(line)
-            if team.first:
-                progress.show(number, line["round"] / rounds, line)
+        with tracking.tracking(trackers, config, workdir, f"{name}_{seed}") as track:
+            for line in loop.run(jobs[name], name, seed, rounds, context, checkpoints, found):
+                with checkpoints.stop_or_go_on():
+                    metrics.write(line)
+                track(line)
+                if team.first:
+                    progress.show(number, line["round"] / rounds, line)
         checkpoints.close()
     metrics.write()
     if team.first:
@@ -209,7 +211,7 @@ def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bo
         for old in (SUMMARY, FIGURE):
             (workdir / old).unlink(missing_ok=True)
         if not resume:
-            for folder in (TENSORBOARD, saving.FOLDER):
+            for folder in FOLDERS:
                 shutil.rmtree(workdir / folder, ignore_errors=True)
             (workdir / LOTTERY).unlink(missing_ok=True)
             metrics.write_text("")
@@ -221,16 +223,15 @@ def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bo
 
 def _look(workdir: pathlib.Path, overwrite: bool, resume: bool) -> None:
     """Complains about what a folder holds."""
-    folders = {TENSORBOARD, saving.FOLDER}
-    ours = {*FILES, *folders}
+    ours = {*FILES, *FOLDERS}
     names = {path.name for path in workdir.iterdir()} - {lock.NAME}
     strangers = sorted(names if CONFIG not in names else names - ours)
     if METRICS not in names and strangers:
         raise InputError(f"{workdir} holds {strangers[0]} and no run. Choose a new --workdir.")
     for name in sorted(names & ours):
-        if (workdir / name).is_dir() != (name in folders):
+        if (workdir / name).is_dir() != (name in FOLDERS):
             raise InputError(
-                f"{workdir / name} must be a {'folder' if name in folders else 'file'}"
+                f"{workdir / name} must be a {'folder' if name in FOLDERS else 'file'}"
             )
     measured = METRICS in names and (workdir / METRICS).stat().st_size > 0
     saved = saving.FOLDER in names and any((workdir / saving.FOLDER).iterdir())

@@ -95,8 +95,9 @@ FIGURES: Mapping[str, Bound] = {
     ),
     "kernel_widths": SIZE,
 }
-MAY_BE_EMPTY = ("config.shares", "config.lottery.pruned")
-EXAMPLES = {"shares": (1.0,)}  # what a tuple holds that is empty where nobody asked
+MAY_BE_EMPTY = ("config.shares", "config.lottery.pruned", "config.trackers")
+# What a tuple holds that is empty where nobody asked.
+EXAMPLES: Mapping[str, tuple[Any, ...]] = {"shares": (1.0,), "trackers": ("wandb",)}
 
 
 def check(
