@@ -15,6 +15,8 @@ from absl import flags, logging
 
 from ist_jax.commands import shared_flags, train_flags
 from ist_jax.commands.shared_flags import CONFIG, mistake
+from ist_jax.core.errors import InputError
+from ist_jax.run import profiling
 
 PROGRAM = "ist-jax train"
 flags.adopt_module_key_flags(shared_flags)
@@ -25,6 +27,11 @@ def main(argv: list[str]) -> int:
     logging.set_verbosity(logging.FATAL)  # what fails raises; Orbax logs its tracebacks besides
     if wrong := shared_flags.unasked(argv, "quickstart"):
         return mistake(wrong)
+    try:
+        if not CONFIG.value.get("epochs"):  # else the data say how many rounds there are
+            profiling.check(train_flags.PROFILE.value, CONFIG.value.get("rounds", 0))
+    except InputError as error:
+        return mistake(str(error))
     from ist_jax.commands import training  # with JAX, a second of CPU: flags are right by now
 
     return training.run(CONFIG.value)

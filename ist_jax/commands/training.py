@@ -18,6 +18,7 @@ from ist_jax.commands.train_flags import (
     PATIENCE,
     PROCESS,
     PROCESSES,
+    PROFILE,
     RESUME,
 )
 from ist_jax.core.errors import CheckpointError, InputError
@@ -50,7 +51,8 @@ def run(config: ConfigDict) -> int:
             if OVERWRITE.value and RESUME.value:
                 raise InputError("--overwrite and --resume: which of them?")
         command = shared_flags.command()
-        runs.run(config, workdir, OVERWRITE.value, RESUME.value, joined, command)
+        flags = OVERWRITE.value, RESUME.value
+        runs.run(config, workdir, *flags, joined, command, profile=PROFILE.value)
     except InputError as error:
         return mistake(str(error))
     except Stopped as stopped:

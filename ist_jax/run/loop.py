@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from ist_jax.checkpoint import reading
 from ist_jax.core.errors import InputError
-from ist_jax.run import faults, metrics
+from ist_jax.run import environment, faults, metrics
 from ist_jax.run.assemble import Job
 from ist_jax.run.saving import RunCheckpoints
 from ist_jax.run.schedule import Schedule
@@ -24,12 +24,13 @@ from ist_jax.trainer import Report
 
 
 class RunContext(NamedTuple):
-    """What the loops of all runs of a process share."""
+    """What the loops of all runs of a process share; ``profiled`` wraps what trains a round."""
 
     config: ConfigDict
     team: Team
     stop: Stop
     watchdog: Watchdog
+    profiled: Callable[[Callable], Callable] = lambda advance: advance
 
 
 def run(
@@ -56,8 +57,9 @@ def run(
     """
     config, batches, title = context.config, job.batches(seed), f"{name}, seed {seed}"
     faults_of = faults.parse(config.faults, job.costs.workers, seed)
-    advance = functools.partial(
-        train_round, batches, context.team, config.on_worker_failure == "drop", f"{name} {seed}"
+    drop = config.on_worker_failure == "drop"
+    advance = context.profiled(
+        functools.partial(train_round, batches, context.team, drop, f"{name} {seed}")
     )
     schedule = Schedule(job, config.warm_up)
     state, tally = begin(schedule, seed, checkpoints, found)
@@ -127,6 +129,7 @@ def metrics_line(
         "comm/bytes_received": tally.received,
         "compute/flops": flops,
         "time/train_s": tally.seconds,
+        **environment.peak_memory(),
     }
 
 

@@ -3,19 +3,27 @@
 import contextlib
 import os
 import pathlib
-import platform
 import shutil
-import time
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from ist_jax import data as datasets
-from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
 from ist_jax.cost import timing
-from ist_jax.run import assemble, checks, compare, curves, lock, loop, report, same_data, saving
+from ist_jax.run import (
+    assemble,
+    checks,
+    compare,
+    environment,
+    lock,
+    loop,
+    profiling,
+    report,
+    same_data,
+    saving,
+    summary,
+)
 from ist_jax.run import trackers as tracking
 from ist_jax.run.loop import RunContext
 from ist_jax.run.metrics import UNWRITTEN, Metrics
@@ -26,8 +34,7 @@ from ist_jax.run.watchdog import Watchdog
 
 CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
 LOTTERY = "lottery.jsonl"  # of the command lottery, about the run
-FIGURE = report.FIGURES[0]
-FOLDERS = (saving.FOLDER, *tracking.TRACKERS)
+FOLDERS = (saving.FOLDER, profiling.FOLDER, *tracking.TRACKERS)
 FILES = (CONFIG, METRICS, UNWRITTEN, SUMMARY, LOTTERY, *report.FIGURES)  # of a run folder
 A_DAY = 24 * 3600  # seconds to wait for a process that reads data or checks a checkpoint
 ALONE = Team()
@@ -40,6 +47,7 @@ def run(
     resume: bool = False,
     team: Team = ALONE,
     command: str = "",
+    profile: profiling.Span | None = None,
 ) -> None:
     """Leaves config.json, metrics.jsonl, checkpoints, summary.json and accuracy.png in ``workdir``.
 
@@ -47,6 +55,7 @@ def run(
 
     Args:
       command: the words that started it, for ``summary.json``; empty if no command did.
+      profile: rounds of the first run that the first process writes a profile of.
 
     Raises:
       InputError: a mistake in the config; or the folder is in use, or holds something else.
@@ -63,6 +72,8 @@ def run(
             data = load(config)
             trackers = tracking.chosen(config) if team.first else {}
         same_data.check_team(team, data.sha256)
+        rounds = assemble.rounds(config, data)
+        profiling.check(profile, rounds)
         jobs = assemble.jobs(config, data)
         with team.together("folder", A_DAY):
             if team.first:
@@ -73,46 +84,11 @@ def run(
                 claim(workdir, config, overwrite, resume)
         with Stop(team.size > 1) as stop, Watchdog(config.round_timeout_s, team) as watchdog:
             context = RunContext(config, team, stop, watchdog)
-            rounds = assemble.rounds(config, data)
-            train(jobs, rounds, workdir, data.sha256, context, trackers, overwrite, resume)
+            profile = profile if team.first else None
+            train(jobs, rounds, workdir, data.sha256, context, trackers, overwrite, resume, profile)
+        hosts = team.share("hosts", environment.host())
         if team.first:
-            summarise(config, data, jobs, workdir, command)
-
-
-def summarise(
-    config: ConfigDict,
-    data: Any,
-    jobs: dict[str, assemble.Job],
-    workdir: pathlib.Path,
-    command: str = "",
-) -> None:
-    """Writes and prints what a finished run came to."""
-    summary = {
-        "config": config.to_dict(),
-        "plans": {name: job.costs._asdict() for name, job in jobs.items()},
-        "results": report.results(workdir / METRICS),
-        "command": command,
-        "data": {
-            "name": data.name,
-            "origin": data.origin,
-            "train": data.examples,
-            "test": len(data.test_x),
-            "classes": data.classes,
-            "skipped": data.skipped,
-            "sha256": data.sha256,
-        },
-        "environment": {
-            "date": time.strftime("%Y-%m-%d"),
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "devices": [str(d) for d in jax.devices()],
-            "cpus": os.cpu_count(),
-        },
-    }
-    text = strict_json.dumps(summary, SUMMARY, indent=2, default=str)
-    (workdir / SUMMARY).write_text(text + "\n")
-    print(report.table([workdir]))
-    print(f"\nfigure: {curves.figure([workdir], workdir / FIGURE)}")
+            summary.write(config, data, jobs, workdir, command, hosts)
 
 
 def train(
@@ -124,6 +100,7 @@ def train(
     trackers: tracking.Chosen,
     overwrite: bool,
     resume: bool,
+    profile: profiling.Span | None,
 ) -> None:
     """Every method with every seed, one after another; ``data`` is the digest of what they see."""
     config, team = context.config, context.team
@@ -141,8 +118,12 @@ def train(
         if found == saving.DONE:
             continue
         metrics.cut(name, seed, found["round"] if found else -1)
-        with tracking.tracking(trackers, config, workdir, f"{name}_{seed}") as track:
-            for line in loop.run(jobs[name], name, seed, rounds, context, checkpoints, found):
+        with (
+            tracking.tracking(trackers, config, workdir, f"{name}_{seed}") as track,
+            profiling.tracing(profile, workdir / profiling.FOLDER) as profiled,
+        ):
+            own, profile = context._replace(profiled=profiled), None  # of the first run alone
+            for line in loop.run(jobs[name], name, seed, rounds, own, checkpoints, found):
                 with checkpoints.stop_or_go_on():
                     metrics.write(line)
                 track(line)
@@ -208,7 +189,7 @@ def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bo
         _look(workdir, overwrite, resume)
         if resume and (workdir / CONFIG).exists():
             compare.same(config, (workdir / CONFIG).read_text(errors="replace"), str(workdir))
-        for old in (SUMMARY, FIGURE):
+        for old in (SUMMARY, report.FIGURES[0]):
             (workdir / old).unlink(missing_ok=True)
         if not resume:
             for folder in FOLDERS:
