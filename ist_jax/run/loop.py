@@ -57,9 +57,9 @@ def run(
     """
     config, batches, title = context.config, job.batches(seed), f"{name}, seed {seed}"
     faults_of = faults.parse(config.faults, job.costs.workers, seed)
-    drop, run = config.on_worker_failure == "drop", f"{name} {seed}"
-    advance = functools.partial(train_round, batches, context.team, drop, run)
-    advance = context.profiled(advance)
+    drop, topic = config.on_worker_failure == "drop", f"{name} {seed}"
+    train = functools.partial(train_round, batches, context.team, drop, topic)
+    advance = context.profiled(train)
     schedule = Schedule(job, config.warm_up)
     state, tally = begin(schedule, seed, checkpoints, found)
     ledger = Ledger(tally, title, config.on_nonfinite == "drop")
