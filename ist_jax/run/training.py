@@ -70,10 +70,11 @@ def run(
         with team.together("data", A_DAY):  # one may lack it, and the next step needs all of them
             checks.check(config)
             data = load(config)
+            rounds = assemble.rounds(config, data)
+            profiling.check(profile, rounds)
             trackers = tracking.chosen(config) if team.first else {}
         same_data.check_team(team, data.sha256)
-        rounds = assemble.rounds(config, data)
-        profiling.check(profile, rounds)
+        hosts = team.share("hosts", environment.host())
         jobs = assemble.jobs(config, data)
         with team.together("folder", A_DAY):
             if team.first:
@@ -86,7 +87,6 @@ def run(
             context = RunContext(config, team, stop, watchdog)
             profile = profile if team.first else None
             train(jobs, rounds, workdir, data.sha256, context, trackers, overwrite, resume, profile)
-        hosts = team.share("hosts", environment.host())
         if team.first:
             summary.write(config, data, jobs, workdir, command, hosts)
 
