@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ist_jax.run import config_files, report, training
+from ist_jax.run import config_files, looks, report, training
 
 SHARES = (0, 10, 20, 30, 40, 50)  # per cent
 METHODS = ("ist", "local_sgd", "data_parallel")
@@ -72,28 +72,24 @@ def elastic(folder: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def figure(curves: dict[tuple[str, str], list[np.ndarray]], out: pathlib.Path) -> None:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    canvas, panel = pyplot.subplots(figsize=(6.5, 4))
-    for number, ((kind, name), found) in enumerate(curves.items()):
+    canvas = Figure(figsize=(8, 4.2), layout="constrained")
+    panel = canvas.subplots()
+    for (kind, name), found in curves.items():
         label = name if kind == "drop" else f"{name}, spoilt data"
         middle = [np.mean(one) for one in found]
-        style: dict[str, Any] = (
-            {"color": f"C{number}", "marker": "os^"[number]} if kind == "drop" else SPOILT
-        )
+        look = looks.look(name)
+        style: dict[str, Any] = look._asdict() if kind == "drop" else SPOILT
         panel.plot(SHARES, middle, label=label, **style)
         if kind == "drop":
             low, high = [np.min(one) for one in found], [np.max(one) for one in found]
-            panel.fill_between(SHARES, low, high, color=f"C{number}", alpha=0.15, linewidth=0)
+            panel.fill_between(SHARES, low, high, color=look.color, alpha=0.15, linewidth=0)
     panel.set(xlabel="worker-rounds that fail (%)", ylabel="test accuracy (%)")
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
     panel.legend(frameon=False)
-    canvas.tight_layout()
-    canvas.savefig(out, dpi=150)
+    canvas.savefig(out, dpi=200)
 
 
 def _told(found: np.ndarray) -> str:

@@ -137,7 +137,8 @@ def train_locally(
     states = jax.vmap(learner.memory.resume)(nets, states, *([keys] if layout.workers > 1 else []))
     neurons = {group: take(ids, workers) for group, ids in assignment.items()}
     train = placement.each(functools.partial(train_one, learner))
-    *pieces, losses = train(nets, states, batches, keys, neurons)
+    with jax.named_scope("local_steps"):
+        *pieces, losses = train(nets, states, batches, keys, neurons)
     if drop:
         losses, took_part = without_nonfinite(layout, pieces, losses, took_part)
     carried, scattering = exchange.scatter(

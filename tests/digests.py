@@ -24,7 +24,7 @@ import optax
 
 ROOT = pathlib.Path(__file__).parent.parent
 WORKERS, STEPS, ROUNDS = 4, 2, 2
-TIMES = ("time/", "checkpoint/")  # of metrics: not the same twice
+TIMES = ("time/", "memory/", "checkpoint/")  # of metrics: not the same twice
 
 
 def of_tree(tree) -> str:

@@ -55,7 +55,7 @@ def slurm(tmp_path, monkeypatch):
 
 @contextlib.contextmanager
 def batch(command, *flags):
-    """The batch script, with this in place of ist-jax; gone afterwards, with all that it started."""
+    """The batch script, with this in place of ist-jax; all that it started is gone afterwards."""
     process = subprocess.Popen(
         ["bash", str(SBATCH), *flags],
         env=environment(IST_JAX=str(command)),

@@ -160,7 +160,9 @@ def team(tmp_path, per_process=((), ()), patience=20, address=None):
 def metrics(folder):
     """The lines of a run but for its times, and all its files."""
     text = (folder / "metrics.jsonl").read_text()
-    return re.sub(r'"time/train_s": [\d.e-]+', "", text), {path.name for path in folder.iterdir()}
+    return re.sub(r'"(time|memory)/\w+": [\d.e-]+', "", text), {
+        path.name for path in folder.iterdir()
+    }
 
 
 @pytest.mark.optimized

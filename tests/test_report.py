@@ -83,7 +83,7 @@ def test_the_curves_are_the_numbers(tmp_path, monkeypatch):
 
     monkeypatch.setattr(matplotlib.axes.Axes, "plot", spy)
     curves.figure([folder(tmp_path)], tmp_path / "figure.png")
-    by_bytes, by_steps = drawn
+    by_steps, by_bytes = drawn
     assert by_bytes == ([1500, 3000], [75, 85], "ist")
     assert by_steps == ([0, 8, 16], [15, 75, 85], "ist")
 

@@ -16,7 +16,7 @@ from experiments.pages.published import LOFT_TRAFFIC
 from experiments.pages.runs import Run, commands
 from ist_jax import method
 from ist_jax.core.errors import InputError
-from ist_jax.run import folder, lottery, report
+from ist_jax.run import curves, folder, looks, lottery, report
 from ist_jax.run.markdown import aligned
 
 NETS = {"PreResNet-18": (2, 2, 2, 2), "PreResNet-34": (3, 4, 6, 3)}
@@ -149,20 +149,15 @@ def _distances(lines: list[dict[str, Any]]) -> str:
 
 def figure(runs: list[Run], out: pathlib.Path) -> None:
     """How far rankings are from the last one, and accuracy pruned and trained on, by method."""
-    import matplotlib  # a slow import that tables do not need
+    from matplotlib.figure import Figure  # a slow import that tables do not need
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    size = (12, 0.5 + 3.4 * len(runs))
-    canvas, panels = pyplot.subplots(
-        len(runs), 3, figsize=size, squeeze=False, layout="constrained"
-    )
+    canvas = Figure(figsize=(curves.WIDTH, 1 + 2.4 * len(runs)), layout="constrained")
+    panels = canvas.subplots(len(runs), 3, squeeze=False)
     for row, run in zip(panels, runs, strict=True):
         lines = [line for line in lines_of(run) if "method" in line]
-        for number, name in enumerate(dict.fromkeys(line["method"] for line in lines)):
+        for name in dict.fromkeys(line["method"] for line in lines):
             mine = [line for line in lines if line["method"] == name]
-            look = {"marker": "o", "markersize": 3.5, "color": f"C{number}"}
+            look = {**looks.look(name)._asdict(), "markersize": 4}
             row[0].plot(*_means(mine, "round", "distance_to_last"), label=name, **look)
             for by, style in (("norms", "-"), ("random", ":")):
                 some = [x for x in mine if x.get("by") == by or x.get("pruned") == 0]
@@ -170,16 +165,17 @@ def figure(runs: list[Run], out: pathlib.Path) -> None:
                     x, y = _means(some, "pruned", key)
                     label = name if by == "norms" else f"{name}, at random"
                     panel.plot(100 * x, 100 * y, style, label=label, **look)
-        row[0].set(xlabel="rounds", ylabel="distance to the last ranking", title=run.folder.name)
-        row[1].set(xlabel="filters pruned (%)", ylabel="test accuracy (%), pruned")
-        row[2].set(xlabel="filters pruned (%)", ylabel="test accuracy (%), trained on")
+        row[0].set(xlabel="rounds", title="distance to the last ranking")
+        row[1].set(xlabel="filters pruned (%)", title="accuracy (%), pruned")
+        row[2].set(xlabel="filters pruned (%)", title="accuracy (%), trained on")
+        row[0].set_ylabel(run.folder.name)
         for panel in row:
+            panel.title.set_fontsize(10)
             panel.grid(alpha=0.25)
             panel.spines[["top", "right"]].set_visible(False)
     handles, labels = panels[0][1].get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    canvas.savefig(out, dpi=150)
-    pyplot.close(canvas)
+    canvas.savefig(out, dpi=curves.DPI)
 
 
 def _means(lines: list[dict[str, Any]], x: str, y: str) -> tuple[np.ndarray, np.ndarray]:

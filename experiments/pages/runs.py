@@ -13,7 +13,8 @@ from ist_jax.run import compare, report, upgrade
 from ist_jax.run.markdown import aligned, quantity
 
 # What runs for one place need not have in common, since it changes no number of the tables.
-FREE = ("methods", "seeds", "data.path", "data.cache", "checkpoint", "tensorboard", "round_timeout")
+TOLD_TO = ("tensorboard", "trackers")
+FREE = ("methods", "seeds", "data.path", "data.cache", "checkpoint", "round_timeout", *TOLD_TO)
 
 
 class Run(NamedTuple):

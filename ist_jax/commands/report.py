@@ -1,6 +1,7 @@
 """Tables and figures from run folders.
 
     ist-jax report runs/a runs/b --out=comparison.png
+    ist-jax report runs/a --against=bytes,seconds
 
 A folder's table shows, for each method, mean and standard deviation over seeds of the last
 accuracy, and what one worker sent, computed and took. That of a sweep, or of runs with validation
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from ist_jax.core import paths
 from ist_jax.core.errors import InputError
+from ist_jax.run import looks
 
 PROGRAM = "ist-jax report"
 Page = Callable[[list[Path], Path], str]  # folders, and the file that it is for, to its text
@@ -47,7 +49,7 @@ def main(program: str = PROGRAM, doc: str = "", pages: Mapping[str, Page] | None
         if len(folders) > 1 and (chosen := selection.of_folders(folders)):
             print(f"\n{chosen}")
         out = out or folders[0] / report.FIGURES[len(folders) > 1]
-        print(f"\nfigure: {curves.figure(folders, out)}")
+        print(f"\nfigure: {curves.figure(folders, out, options.against)}")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -64,12 +66,26 @@ def _options(program: str, doc: str, pages: Mapping[str, Page]) -> argparse.Name
         out += ", or the page"
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help=what)
     parser.add_argument("--out", help=out)
+    parser.add_argument(
+        "--against",
+        type=_axes,
+        default=("steps", "bytes"),
+        metavar="AXIS,...",
+        help=f"what accuracy is drawn against: {', '.join(looks.AXES)} (default: steps,bytes)",
+    )
     if pages:
         parser.add_argument("--page", choices=[*pages], help="write that page of results to --out")
     options = parser.parse_args()
     if pages and options.page and not options.out:
         parser.error("--page needs --out, the file to write")
     return options
+
+
+def _axes(text: str) -> tuple[str, ...]:
+    try:
+        return looks.checked(text.split(","))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def start(program: str = PROGRAM, doc: str = "", pages: Mapping[str, Page] | None = None) -> None:

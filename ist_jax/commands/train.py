@@ -20,9 +20,15 @@ from absl import flags, logging
 
 from ist_jax.commands import shared_flags, train_flags
 from ist_jax.commands.shared_flags import CONFIG, mistake
-from ist_jax.commands.train_flags import DETERMINISTIC, DISTRIBUTED, SWEEP, SWEEP_RETRAIN
+from ist_jax.commands.train_flags import (
+    DETERMINISTIC,
+    DISTRIBUTED,
+    PROFILE,
+    SWEEP,
+    SWEEP_RETRAIN,
+)
 from ist_jax.core.errors import InputError
-from ist_jax.run import sweep
+from ist_jax.run import profiling, sweep
 
 PROGRAM = "ist-jax train"
 flags.adopt_module_key_flags(shared_flags)
@@ -35,6 +41,8 @@ def main(argv: list[str]) -> int:
         return mistake(wrong)
     try:
         given = _swept()
+        if not CONFIG.value.get("epochs"):  # else the data say how many rounds there are
+            profiling.check(PROFILE.value, CONFIG.value.get("rounds", 0))
     except InputError as error:
         return mistake(str(error))
     from ist_jax.commands import training  # with JAX, a second of CPU: flags are right by now
@@ -55,6 +63,8 @@ def _swept() -> dict[str, tuple[Any, ...]]:
     if "figure" in CONFIG.value:
         raise InputError("a config with a figure is one of the analysis, for the command sketch")
     given = sweep.parse(SWEEP.value, CONFIG.value)
+    if PROFILE.value:
+        raise InputError("--profile is of one run: leave --sweep out")
     if DISTRIBUTED.value:
         raise InputError("--sweep is for one process: leave --distributed out")
     if DETERMINISTIC.value and "workers" in given:

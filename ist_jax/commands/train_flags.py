@@ -2,6 +2,18 @@
 
 from absl import flags
 
+from ist_jax.run import profiling
+
+
+class Rounds(flags.ArgumentParser[profiling.Span]):
+    """Rounds in a flag: ``5-7``, or ``5``."""
+
+    syntactic_help = "rounds, as 5-7"
+
+    def parse(self, argument: str | profiling.Span) -> profiling.Span:
+        return profiling.span(argument) if isinstance(argument, str) else argument
+
+
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what would be trained, and train nothing.")
 RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in --workdir, if there is one.")
 SWEEP = flags.DEFINE_multi_string(
@@ -32,4 +44,11 @@ DETERMINISTIC = flags.DEFINE_bool(
     False,
     "The same bits for every config.mesh.workers and every number of processes and CPUs: means "
     "over workers in a fixed order, and on CPU as many threads as workers in every process.",
+)
+PROFILE = flags.DEFINE(
+    Rounds(),
+    "profile",
+    None,
+    "Rounds of the first run to write a JAX profile of, counted from 0, as 5-7: in profile/.",
+    serializer=flags.ArgumentSerializer(),
 )

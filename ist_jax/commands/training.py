@@ -19,6 +19,7 @@ from ist_jax.commands.train_flags import (
     PATIENCE,
     PROCESS,
     PROCESSES,
+    PROFILE,
     RESUME,
     SWEEP_RETRAIN,
 )
@@ -96,7 +97,7 @@ def _train(
     if given:
         sweeping.run(config, given, *how, SWEEP_RETRAIN.value, shared_flags.command())
     else:
-        runs.run(config, *how, joined, shared_flags.command())
+        runs.run(config, *how, joined, shared_flags.command(), profile=PROFILE.value)
 
 
 def _exit(code: int) -> NoReturn:

@@ -12,7 +12,7 @@ from ist_jax.core.errors import InputError
 from ist_jax.data import SOURCES
 from ist_jax.models import MODELS, OTHER_MODELS, normalise
 from ist_jax.models.resnet import ResNet, equal_blocks
-from ist_jax.run import faults, optimizers, options, schema, upgrade, values
+from ist_jax.run import faults, optimizers, options, schema, trackers, upgrade, values
 from ist_jax.run.tasks import options as task_options
 
 CHOICES = {
@@ -242,6 +242,7 @@ CHECKS: tuple[Callable[[ConfigDict], Any], ...] = (  # in this order: each may r
     _batch,
     _policy,
     optimizers.check,
+    trackers.check,
     _method_options,
     _scale_of_equal_workers,
 )

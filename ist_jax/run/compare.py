@@ -26,6 +26,7 @@ MAY_CHANGE = (
     "link_",
     "lottery.",
     "tensorboard",
+    "trackers",
 )
 
 

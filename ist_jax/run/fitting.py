@@ -1,6 +1,5 @@
 """One job, trained in memory or in a run folder."""
 
-import contextlib
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from ist_jax.data.dataset import Dataset
 from ist_jax.method import Method
 from ist_jax.run import (
     checks,
+    environment,
     folder,
     lock,
     loop,
@@ -22,8 +22,10 @@ from ist_jax.run import (
     same_data,
     saving,
     schema,
+    summary,
     training,
 )
+from ist_jax.run import trackers as tracking
 from ist_jax.run.job import Job
 from ist_jax.run.loop import RunContext
 from ist_jax.run.progress import Progress
@@ -49,6 +51,7 @@ SETTINGS = (  # top-level keys of a config that are arguments too
     "round_timeout_s",
     "eval_every",
     "statistics_examples",
+    "trackers",
 )
 OF_DATA = ("split", "skew")  # those that a config keeps under ``data``
 
@@ -77,16 +80,15 @@ def config(how: Method, seed: int, batch: int, settings: Mapping[str, Any]) -> C
 def in_memory(config: ConfigDict, job: Job, see: See, progress: bool) -> tuple[State, list[Line]]:
     """The state after the last round, and all measurements; each of them is seen at once."""
     name, seed, rounds = config.methods[0], config.seeds[0], config.rounds
-    watchdog = Watchdog(config.round_timeout_s, ALONE)
-    shown, lines = Progress([1]), []
+    shown, lines = Progress([1], quiet=not progress), []
     loop.try_out(job, name, config, ALONE)
-    with watchdog:
+    with Watchdog(config.round_timeout_s, ALONE) as watchdog:
         context = RunContext(config, ALONE, Stop(), watchdog)
         for measured in loop.run(job, name, seed, rounds, context, None, None):
             lines.append(measured.line)
             see(measured.line)
-            if progress:
-                shown.show(0, measured.line["round"] / rounds, measured.line)
+            shown.show(0, measured.line["round"] / rounds, measured.line)
+    shown.end(saving.Effort())
     return measured.state, lines
 
 
@@ -94,6 +96,7 @@ def in_folder(
     config: ConfigDict,
     job: Job,
     see: See,
+    progress: bool,
     data: Dataset,
     workdir: pathlib.Path,
     overwrite: bool,
@@ -105,17 +108,17 @@ def in_folder(
       InputError: the folder is in use, or holds something else.
       Stopped: a signal asked for it, and the run is saved.
     """
-    name, seed, there = config.methods[0], config.seeds[0], os.path.isdir(workdir)
-    with contextlib.ExitStack() as until_the_end:
-        until_the_end.enter_context(lock.held(workdir, make=not there))
+    name, seed = config.methods[0], config.seeds[0]
+    trackers = tracking.chosen(config)
+    with lock.held(workdir, make=not os.path.isdir(workdir)):
         if resume:
             same_data.check_data(config, workdir, data.sha256)
         folder.claim(workdir, config, overwrite, resume)
         with Stop() as stop, Watchdog(config.round_timeout_s, ALONE) as watchdog:
-            context = RunContext(config, ALONE, stop, watchdog)
-            how = {name: job}, config.rounds, workdir, data.sha256, context, lambda run: see
-            training.train(*how, overwrite, resume)
-        training.summarise(config, data, {name: job}, workdir)
+            context = RunContext(config, ALONE, stop, watchdog, see=see, quiet=not progress)
+            how = config.rounds, workdir, data.sha256, context, trackers, overwrite, resume
+            training.train({name: job}, *how)
+        summary.write(config, data, {name: job}, workdir, hosts=[environment.host()])
     kept = Checkpoints(f"{saving.folder(config, workdir)}/{name}_{seed}")
     state = kept.restore(kept.check(config.rounds), job.trainer.shapes)
     return job.trainer.resume(state), report.read(workdir / folder.METRICS)[name, seed]

@@ -6,12 +6,13 @@ import shutil
 from ml_collections import ConfigDict
 
 from ist_jax.core.errors import InputError
-from ist_jax.run import compare, lock, report, saving
+from ist_jax.run import compare, lock, profiling, report, saving, trackers
 from ist_jax.run.metrics import UNWRITTEN
 
 CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
 LOTTERY = "lottery.jsonl"  # of the command lottery, about the run
-FIGURE, TENSORBOARD = report.FIGURES[0], "tensorboard"
+FIGURE = report.FIGURES[0]
+FOLDERS = (saving.FOLDER, profiling.FOLDER, *trackers.TRACKERS)
 FILES = (CONFIG, METRICS, UNWRITTEN, SUMMARY, LOTTERY, *report.FIGURES)  # of a run folder
 
 
@@ -30,7 +31,7 @@ def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bo
         for old in (SUMMARY, FIGURE):
             (workdir / old).unlink(missing_ok=True)
         if not resume:
-            for folder in (TENSORBOARD, saving.FOLDER):
+            for folder in FOLDERS:
                 shutil.rmtree(workdir / folder, ignore_errors=True)
             (workdir / LOTTERY).unlink(missing_ok=True)
             metrics.write_text("")
@@ -42,16 +43,15 @@ def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bo
 
 def _look(workdir: pathlib.Path, overwrite: bool, resume: bool) -> None:
     """Complains about what a folder holds."""
-    folders = {TENSORBOARD, saving.FOLDER}
-    ours = {*FILES, *folders}
+    ours = {*FILES, *FOLDERS}
     names = {path.name for path in workdir.iterdir()} - {lock.NAME}
     strangers = sorted(names if CONFIG not in names else names - ours)
     if METRICS not in names and strangers:
         raise InputError(f"{workdir} holds {strangers[0]} and no run. Choose a new --workdir.")
     for name in sorted(names & ours):
-        if (workdir / name).is_dir() != (name in folders):
+        if (workdir / name).is_dir() != (name in FOLDERS):
             raise InputError(
-                f"{workdir / name} must be a {'folder' if name in folders else 'file'}"
+                f"{workdir / name} must be a {'folder' if name in FOLDERS else 'file'}"
             )
     measured = METRICS in names and (workdir / METRICS).stat().st_size > 0
     saved = saving.FOLDER in names and any((workdir / saving.FOLDER).iterdir())

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from ist_jax.checkpoint import reading
 from ist_jax.core.errors import InputError
-from ist_jax.run import faults, metrics
+from ist_jax.run import environment, faults, metrics
 from ist_jax.run.job import Job
 from ist_jax.run.saving import RunCheckpoints
 from ist_jax.run.schedule import Schedule
@@ -32,12 +32,21 @@ class Measurement(NamedTuple):
 
 
 class RunContext(NamedTuple):
-    """What the loops of all runs of a process share."""
+    """What the loops of all runs of a process share.
+
+    Attributes:
+      profiled: wraps what trains a round.
+      see: hears every line of metrics; what it raises ends the run.
+      quiet: it is not shown how far they are.
+    """
 
     config: ConfigDict
     team: Team
     stop: Stop
     watchdog: Watchdog
+    profiled: Callable[[Callable], Callable] = lambda advance: advance
+    see: Callable[[dict[str, Any]], Any] = lambda line: None
+    quiet: bool = False
 
 
 def run(
@@ -65,9 +74,9 @@ def run(
     """
     config, batches, title = context.config, job.batches(seed), f"{name}, seed {seed}"
     faults_of = faults.parse(config.faults, job.costs.workers, seed)
-    advance = functools.partial(
-        train_round, batches, context.team, config.on_worker_failure == "drop", f"{name} {seed}"
-    )
+    drop, topic = config.on_worker_failure == "drop", f"{name} {seed}"
+    train = functools.partial(train_round, batches, context.team, drop, topic)
+    advance = context.profiled(train)
     schedule = Schedule(job, config.warm_up)
     state, tally = begin(schedule, seed, checkpoints, found)
     ledger = Ledger(tally, title, config.on_nonfinite == "drop")
@@ -136,6 +145,7 @@ def metrics_line(
         "comm/bytes_received": tally.received,
         "compute/flops": flops,
         "time/train_s": tally.seconds,
+        **environment.peak_memory(),
     }
 
 

@@ -51,7 +51,8 @@ def default() -> ConfigDict:
     config.eval_every = 5  # rounds
     config.top = 1  # if more, also how often the label is among so many with the largest logits
     config.statistics_examples = 2048  # of the training data, for the statistics of the whole net
-    config.tensorboard = False
+    config.trackers = ()  # "tensorboard", "wandb", "mlflow", "module:function" (docs/tracking.md)
+    config.tensorboard = False  # as trackers=("tensorboard",); of version 0.1
     return config
 
 

@@ -3,25 +3,32 @@
 import contextlib
 import os
 import pathlib
-import platform
-import time
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
 from ml_collections import ConfigDict
 
 from ist_jax import data as datasets
-from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
 from ist_jax.cost import timing
 from ist_jax.data import held_out
-from ist_jax.run import assemble, checks, curves, lock, loop, report, same_data, saving
-from ist_jax.run.folder import FIGURE, METRICS, SUMMARY, TENSORBOARD, claim
+from ist_jax.run import (
+    assemble,
+    checks,
+    environment,
+    lock,
+    loop,
+    profiling,
+    report,
+    same_data,
+    saving,
+    summary,
+)
+from ist_jax.run import trackers as tracking
+from ist_jax.run.folder import METRICS, claim
 from ist_jax.run.job import Job
 from ist_jax.run.loop import RunContext
 from ist_jax.run.metrics import Metrics
-from ist_jax.run.progress import Boards, Progress, tensorboards
+from ist_jax.run.progress import Progress
 from ist_jax.run.signals import Stop
 from ist_jax.run.tally import Diverged
 from ist_jax.run.team import Team
@@ -46,6 +53,7 @@ def run(
     team: Team = ALONE,
     command: str = "",
     shared: Shared | None = None,
+    profile: profiling.Span | None = None,
 ) -> None:
     """Leaves config.json, metrics.jsonl, checkpoints, summary.json and accuracy.png in ``workdir``.
 
@@ -54,6 +62,7 @@ def run(
     Args:
       command: the words that started it, for ``summary.json``; empty if no command did.
       shared: of the sweep that it is a run of; neither table nor figure is made then.
+      profile: rounds of the first run that the first process writes a profile of.
 
     Raises:
       InputError: a mistake in the config; or the folder is in use, or holds something else.
@@ -68,8 +77,11 @@ def run(
         with team.together("data", A_DAY):  # one may lack it, and the next step needs all of them
             checks.check(config)
             data = shared.data if shared else load(config)
-            boards = tensorboards(workdir / TENSORBOARD, config.tensorboard and team.first)
+            rounds = assemble.rounds(config, data)
+            profiling.check(profile, rounds)
+            trackers = tracking.chosen(config) if team.first else {}
         same_data.check_team(team, data.sha256)
+        hosts = team.share("hosts", environment.host())
         jobs = assemble.jobs(config, data)
         with team.together("folder", A_DAY):
             if team.first:
@@ -81,60 +93,12 @@ def run(
         own = contextlib.nullcontext(shared.stop) if shared else Stop(team.size > 1)
         with own as stop, Watchdog(config.round_timeout_s, team) as watchdog:
             context = RunContext(config, team, stop, watchdog)
-            how = overwrite, resume, shared is not None
-            rounds = assemble.rounds(config, data)
-            diverged = train(jobs, rounds, workdir, data.sha256, context, boards, *how)
+            how = overwrite, resume, shared is not None, profile if team.first else None
+            diverged = train(jobs, rounds, workdir, data.sha256, context, trackers, *how)
         if team.first:
-            summarise(config, data, jobs, workdir, command, diverged)
+            summary.write(config, data, jobs, workdir, command, hosts, diverged)
             if not shared:
-                print(report.table([workdir]))
-                print(f"\nfigure: {curves.figure([workdir], workdir / FIGURE)}")
-
-
-def summarise(
-    config: ConfigDict,
-    data: Any,
-    jobs: dict[str, Job],
-    workdir: pathlib.Path,
-    command: str = "",
-    diverged: Mapping[str, str] | None = None,
-) -> None:
-    """Writes what a finished run came to; ``diverged`` says why a method with a seed is not."""
-    summary = {
-        "config": config.to_dict(),
-        "plans": {name: job.costs._asdict() for name, job in jobs.items()},
-        "rounds": assemble.rounds(config, data),
-        "results": report.results(workdir / METRICS),
-        "diverged": dict(diverged or {}),
-        "command": command,
-        "data": {
-            "name": data.name,
-            "origin": data.origin,
-            "train": data.examples,
-            "validation": held_out.count(data),
-            "test": len(data.test_x),
-            "classes": data.classes,
-            **_example(data.train_x),
-            "skipped": data.skipped,
-            "sha256": data.sha256,
-        },
-        "environment": {
-            "date": time.strftime("%Y-%m-%d"),
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "devices": [str(d) for d in jax.devices()],
-            "cpus": os.cpu_count(),
-        },
-    }
-    text = strict_json.dumps(summary, SUMMARY, indent=2, default=str)
-    (workdir / SUMMARY).write_text(text + "\n")
-
-
-def _example(x: Any) -> dict[str, Any]:
-    """Shape and dtype of an input, where it is an array."""
-    if not hasattr(x, "shape"):
-        return {}
-    return {"shape": list(x.shape[1:]), "dtype": str(x.dtype)}
+                summary.show(workdir)
 
 
 def train(
@@ -143,10 +107,11 @@ def train(
     workdir: pathlib.Path,
     data: str,
     context: RunContext,
-    boards: Boards,
+    trackers: tracking.Chosen,
     overwrite: bool,
     resume: bool,
     tolerant: bool = False,
+    profile: profiling.Span | None = None,
 ) -> dict[str, str]:
     """Every method with every seed, one after another; ``data`` is the digest of what they see.
 
@@ -159,7 +124,7 @@ def train(
     runs = [(name, seed) for seed in config.seeds for name in jobs]
     metrics = Metrics(workdir / METRICS if team.first else None, keep=resume)
     costs = [jobs[name].costs.flops * jobs[name].costs.workers * rounds for name, _ in runs]
-    progress, effort = Progress(costs), saving.Effort()
+    progress, effort = Progress(costs, context.quiet), saving.Effort()
     diverged: dict[str, str] = {}
     for number, (name, seed) in enumerate(runs):
         checkpoints = saving.RunCheckpoints(config, workdir, name, seed, rounds, effort, team, data)
@@ -169,14 +134,19 @@ def train(
         if found == saving.DONE:
             continue
         metrics.cut(name, seed, found["round"] if found else -1)
-        board = boards(f"{name}_{seed}")
         try:
-            for line, *_ in loop.run(jobs[name], name, seed, rounds, context, checkpoints, found):
-                with checkpoints.stop_or_go_on():
-                    metrics.write(line)
-                board(line)
-                if team.first:
-                    progress.show(number, line["round"] / rounds, line)
+            with (
+                tracking.tracking(trackers, config, workdir, f"{name}_{seed}") as track,
+                profiling.tracing(profile, workdir / profiling.FOLDER) as profiled,
+            ):
+                own, profile = context._replace(profiled=profiled), None  # of the first run alone
+                for line, *_ in loop.run(jobs[name], name, seed, rounds, own, checkpoints, found):
+                    with checkpoints.stop_or_go_on():
+                        metrics.write(line)
+                    track(line)
+                    context.see(line)
+                    if team.first:
+                        progress.show(number, line["round"] / rounds, line)
         except Diverged as error:
             if not tolerant:
                 raise
