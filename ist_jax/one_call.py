@@ -117,8 +117,8 @@ def fit(
             state, lines = fitting.in_memory(config, made, tell, progress)
         else:
             place, about = paths.expanded(str(workdir), "workdir"), given.about
-            how = about, place, overwrite, resume
-            state, lines = fitting.in_folder(config, made, tell, progress, *how)
+            where = about, place, overwrite, resume
+            state, lines = fitting.in_folder(config, made, tell, progress, *where)
     found = lambda: (made.trainer.whole(state).params, made.statistics(state))
     example = given.x.shape[1:], given.x.dtype
     batch = labelled.at_once(made.whole, given.x[:1])
