@@ -42,7 +42,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "finished"
     config = config_files.load("quickstart", "tiny")
     config.methods = ("ist", "local_sgd", "data_parallel", "ensemble")
-    config.seeds, config.tensorboard = (0, 1), True
+    config.seeds, config.trackers = (0, 1), ("tensorboard",)
     training.run(config, folder)
     return folder, config
 
@@ -123,7 +123,7 @@ def test_a_finished_run_is_never_overwritten_without_being_asked(finished):
 
 def test_overwrite_leaves_nothing_of_the_old_run(tmp_path):
     folder = tmp_path / "run"
-    training.run(tiny(tensorboard=True, methods=("ensemble",)), folder)
+    training.run(tiny(trackers=("tensorboard",), methods=("ensemble",)), folder)
     training.run(tiny(), folder, overwrite=True)
     assert {row["method"] for row in lines(folder)} == {"ist"}
     names = {path.name for path in folder.iterdir()}

@@ -168,7 +168,7 @@ def unstartable(config, workdir, run):
 
 def test_a_run_goes_on_without_trackers_that_fail(tmp_path, capsys):
     names = tuple(f"{__name__}:{name}" for name in ("broken", "unstartable", "mine"))
-    config = tiny(trackers=names, tensorboard=True, eval_every=3)
+    config = tiny(trackers=(*names, "tensorboard", "tensorboard"), eval_every=3)
     assert trackers.names(config) == (*names, "tensorboard")
     CALLS.clear()
     training.run(config, tmp_path / "run")

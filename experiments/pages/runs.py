@@ -13,8 +13,7 @@ from ist_jax.run import compare, report, upgrade
 from ist_jax.run.markdown import aligned, quantity
 
 # What runs for one place need not have in common, since it changes no number of the tables.
-TOLD_TO = ("tensorboard", "trackers")
-FREE = ("methods", "seeds", "data.path", "data.cache", "checkpoint", "round_timeout", *TOLD_TO)
+FREE = ("methods", "seeds", "data.path", "data.cache", "checkpoint", "round_timeout", "trackers")
 
 
 class Run(NamedTuple):

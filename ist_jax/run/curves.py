@@ -145,6 +145,8 @@ def canvas(folders: Mapping[str, Runs], x: Sequence[str] = ("steps", "bytes")) -
     from matplotlib.figure import Figure  # a slow import that tables do not need
 
     found = {title: of(runs, title) for title, runs in folders.items()}
+    if not any(found.values()):
+        raise InputError("there is no accuracy to draw: none was measured on test data")
     drawn = Figure(layout="constrained")
     if len(folders) > MOST_IN_A_PANEL:
         _apart(drawn, found, x)

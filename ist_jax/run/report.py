@@ -12,7 +12,7 @@ import numpy as np
 from ist_jax.core.errors import InputError
 from ist_jax.cost import timing
 from ist_jax.run.markdown import aligned, quantity
-from ist_jax.run.metrics import parse
+from ist_jax.run.metrics import ACCURACY, parse
 
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 FIGURES = ("accuracy.png", "comparison.png")  # of one folder, of several
@@ -55,10 +55,10 @@ def results(metrics: pathlib.Path) -> dict[str, dict]:
     for name in dict.fromkeys(method for method, _ in runs):
         ends = [lines[-1] for (method, _), lines in runs.items() if method == name]
         last = [line for line in ends if line["round"] == last_round]
-        accuracy = [line["accuracy/test"] for line in last]
+        accuracy = [line[ACCURACY] for line in last if ACCURACY in line]
         out[name] = {
-            "accuracy_mean": float(np.mean(accuracy)) if last else None,
-            "accuracy_std": float(np.std(accuracy, ddof=1)) if len(last) > 1 else None,
+            "accuracy_mean": float(np.mean(accuracy)) if accuracy else None,
+            "accuracy_std": float(np.std(accuracy, ddof=1)) if len(accuracy) > 1 else None,
             "seeds": [line["seed"] for line in last],
             "last": last,
             "unfinished": {
@@ -81,12 +81,12 @@ def table(folders: list[pathlib.Path]) -> str:
             for seed, stopped in result["unfinished"].items():
                 notes.append(f"{prefix}{name}, seed {seed} stopped after round {stopped}: left out")
             if last := result["last"]:
-                spread = result["accuracy_std"]
+                mean, spread = result["accuracy_mean"], result["accuracy_std"]
                 seconds = float(np.median([line["time/train_s"] for line in last]))
                 rows.append(
                     [
                         prefix + name,
-                        f"{100 * result['accuracy_mean']:.2f}"
+                        ("-" if mean is None else f"{100 * mean:.2f}")
                         + ("" if spread is None else f" ± {100 * spread:.2f}"),
                         str(len(last)),
                         quantity(last[0]["comm/bytes_sent"], "B"),

@@ -52,7 +52,6 @@ def default() -> ConfigDict:
     config.top = 1  # if more, also how often the label is among so many with the largest logits
     config.statistics_examples = 2048  # of the training data, for the statistics of the whole net
     config.trackers = ()  # "tensorboard", "wandb", "mlflow", "module:function" (docs/tracking.md)
-    config.tensorboard = False  # as trackers=("tensorboard",); of version 0.1
     return config
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ist_jax.run import looks
-from ist_jax.run.metrics import Line
+from ist_jax.run.metrics import ACCURACY, Line
 
 Runs = Mapping[tuple[str, int], list[Line]]  # as ``report.read`` returns them
 
@@ -35,17 +35,19 @@ class Curve(NamedTuple):
 
 
 def of(runs: Runs, folder: str = "") -> list[Curve]:
-    """The curves of a folder, one for each method."""
+    """The curves of a folder, one for each method whose accuracy was measured."""
     found = []
     for method in dict.fromkeys(method for method, _ in runs):
         started = [rows for (name, _), rows in runs.items() if name == method]
         last = max(rows[-1]["round"] for rows in started)
         kept = [{row["round"]: row for row in rows} for rows in started]
         kept = [rows for rows in kept if last in rows]
+        if not all(ACCURACY in row for rows in kept for row in rows.values()):
+            continue
         rounds = sorted(set.intersection(*(set(rows) for rows in kept)))
         lines = [[rows[number] for number in rounds] for rows in kept]
         x = {name: _table(lines, axis.key).mean(0) for name, axis in looks.AXES.items()}
-        accuracy = 100 * _table(lines, "accuracy/test")
+        accuracy = 100 * _table(lines, ACCURACY)
         edges = accuracy.min(0), accuracy.mean(0), accuracy.max(0)
         found.append(Curve(method, folder, len(kept), len(started), x, *edges))
     return found

@@ -28,7 +28,7 @@ FORMAT = 1
 ROWS = ("seeds", "methods")
 FREE = ("data.batch", "data.split", "data.skew")
 IDLE = (  # keys, or what keys begin with, that do not change what is learnt
-    *("mesh.", "checkpoint.", "link_", "lottery.", "tensorboard", "round_timeout_s", "eval_every"),
+    *("mesh.", "checkpoint.", "link_", "lottery.", "trackers", "round_timeout_s", "eval_every"),
     *("top", "data.path", "data.cache"),
 )
 GRAPH = "graph"  # the model of graphs, which have validation nodes of their own

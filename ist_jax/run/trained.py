@@ -1,13 +1,17 @@
 """A trained net: asked, looked at and saved. ``ist_jax.fit`` and ``ist_jax.load`` give it."""
 
 import functools
+import io
+import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from ist_jax import export
 from ist_jax.core.errors import InputError
+from ist_jax.data.extras import needed
 from ist_jax.sharded.state import State
 from ist_jax.trainer import Trainer
 
@@ -95,9 +99,49 @@ class Run:
         parts = [self._answer(params, statistics, x[i : i + self._batch]) for i in starts]
         return np.concatenate([np.asarray(part) for part in parts])
 
+    def plot(self, x: str = "steps") -> Any:
+        """A figure of accuracy against ``"steps"``, ``"bytes"``, ``"seconds"`` or ``"flops"``.
+
+        A notebook shows it; ``figure.savefig(path)`` writes it.
+
+        Raises:
+          InputError: another word; matplotlib is not installed; nothing was measured on test data.
+        """
+        with needed("commands"):
+            from ist_jax.run import curves, looks
+
+            drawn = curves.canvas({"": {(self.method, self.seed): self.lines}}, looks.checked([x]))
+        drawn._repr_png_ = functools.partial(_png, drawn)  # what a notebook asks for
+        return drawn
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the net: ``.npz`` or ``.safetensors`` (arrays), or ``.stablehlo`` (a program).
+
+        ``docs/export.md`` says how each is read without this library.
+
+        Raises:
+          InputError: another suffix, a folder that is not there, a package that is missing.
+          OSError: the disk is full, or fails.
+        """
+        params, statistics = self._net
+        example = None
+        if self._example is not None:
+            shape, dtype = self._example
+            example = jax.ShapeDtypeStruct((2, *shape), dtype)
+        apply = lambda variables, x: self.model.apply(variables, x, train=False)
+        rounds = self.lines[-1]["round"] if self.lines else 0
+        about = {"method": self.method, "seed": self.seed, "round": rounds}
+        export.save(path, params, statistics, apply, example, about)
+
     @functools.cached_property
     def _answer(self) -> Callable[..., Any]:
         apply = self.model.apply
         return jax.jit(
             lambda params, statistics, x: apply({**params, **statistics}, x, train=False)
         )
+
+
+def _png(figure: Any) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=100)
+    return out.getvalue()

@@ -19,6 +19,7 @@ VERSION = schema.VERSION
 LOOKS_AT = {"dense_subnet": "ist", "shallow_ensemble": "resist"}
 
 RENAMED = {"optimiser_state": "optimizer_state"}  # by 0.1, before there were versions
+TENSORBOARD = "tensorboard"  # a key of version 1, true or false
 # Keys of version 1 that became options of methods: the usual value, and of which.
 DRAWN = {
     "assignment": ("permutation", ("ist", "ensemble")),
@@ -72,6 +73,8 @@ def moved(key: str, methods: Sequence[str] = ("ist", "resist")) -> list[str]:
     """Where a key of an earlier version stands today; nothing if it had no such key."""
     if key in RENAMED:
         return [RENAMED[key]]
+    if key == TENSORBOARD:
+        return ["trackers"]
     if key in DRAWN:
         of = [name for name in DRAWN[key][1] if name in looked_at(methods)]
         return [f"method_options.{name}.{key}" for name in of or DRAWN[key][1][:1]]
@@ -91,12 +94,17 @@ def of_today(word: str, methods: Sequence[str] = ("ist", "resist")) -> list[str]
     """
     flag, equals, value = word.partition("=")
     keys = moved(flag.removeprefix("--config."), methods) if flag.startswith("--config.") else []
+    if flag == f"--config.{TENSORBOARD}":
+        return ["--config.trackers=tensorboard"] if value in ("", "True", "true", "1") else []
     return [f"--config.{key}{equals}{value}" for key in keys] or [word]
 
 
 def _from_1(config: dict[str, Any]) -> dict[str, Any]:
-    """Keys for one method, or one task, became options of those that look at them."""
+    """Keys for one method, or one task, became options of those that look at them; TensorBoard
+    became one tracker of several."""
     found = {RENAMED.get(key, key): value for key, value in config.items()}
+    if found.pop(TENSORBOARD, False):
+        found["trackers"] = (TENSORBOARD,)
     methods = looked_at(found.get("methods", ("ist", "ensemble", "resist")))
     options: dict[str, Any] = {}
     for key, (usual, names) in DRAWN.items():

@@ -21,8 +21,13 @@ OPEN = (  # groups of any keys
 )
 
 
-MAY_BE_EMPTY = ("shares", "pruned", "skip")
-HOLDS = {"shares": (1.0,), "skip": ("id",)}  # what a tuple holds that is empty where nobody asked
+MAY_BE_EMPTY = ("shares", "pruned", "skip", "trackers")
+# What a tuple holds that is empty where nobody asked.
+HOLDS: Mapping[str, tuple[Any, ...]] = {
+    "shares": (1.0,),
+    "skip": ("id",),
+    "trackers": ("tensorboard",),
+}
 
 
 def check(

@@ -46,8 +46,8 @@ Chosen = dict[str, Start]
 
 
 def names(config: ConfigDict) -> tuple[str, ...]:
-    """The trackers that a config asks for; ``tensorboard=True`` is an older way to ask for one."""
-    return tuple(dict.fromkeys((*config.trackers, *["tensorboard"] * config.tensorboard)))
+    """The trackers that a config asks for, each once."""
+    return tuple(dict.fromkeys(config.trackers))
 
 
 def check(config: ConfigDict) -> None:
