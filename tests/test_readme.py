@@ -28,12 +28,20 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+def test_the_one_call_of_the_readme_trains_and_answers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(blocks("python")[0], names)
+    assert names["run"].history["accuracy/test"][-1] > 0.9
+    assert (tmp_path / "net.safetensors").stat().st_size > 4 * 64 * 256
+
+
 def test_the_five_functions_do_what_the_first_screen_says():
     model = MLP({"hidden0": 64, "hidden1": 64}, classes=10)
     x, key = data.load("digits").train_x[:8], jax.random.key(0)
     before, _ = axes.of(jax.jit(functools.partial(model.init, train=True))(key, x))
     names = {"model": model, "x": x, "key": key}
-    exec(blocks("python")[0], names)
+    exec(blocks("python")[1], names)
     assert names["widths"] == {"hidden0": 64, "hidden1": 64}
     assert names["who"]["hidden0"].shape == (8, 8)
     assert names["nets"]["params"]["hidden1"]["kernel"].shape == (8, 8, 8)
@@ -42,13 +50,13 @@ def test_the_five_functions_do_what_the_first_screen_says():
 
 def test_the_training_loop_of_the_readme_trains():
     names: dict = {}
-    exec(blocks("python")[1], names)
+    exec(blocks("python")[2], names)
     assert names["accuracy"] > 0.9
 
 
 def test_the_analysis_of_the_readme_runs():
     names: dict = {}
-    exec(blocks("python")[2], names)
+    exec(blocks("python")[3], names)
     assert names["runs"].x.shape == (100, 12)
     near = np.linalg.norm(names["runs"].x.mean(0) - names["stops_at"])
     assert near < 0.2 * np.linalg.norm(names["stops_at"] - names["problem"].solution)

@@ -128,10 +128,16 @@ class Run:
         if self._example is not None:
             shape, dtype = self._example
             example = jax.ShapeDtypeStruct((2, *shape), dtype)
-        apply = lambda variables, x: self.model.apply(variables, x, train=False)
+        apply = functools.partial(self.model.apply, train=False)
         rounds = self.lines[-1]["round"] if self.lines else 0
         about = {"method": self.method, "seed": self.seed, "round": rounds}
-        export.save(path, params, statistics, apply, example, about)
+        try:
+            export.save(path, params, statistics, apply, example, about)
+        except InputError:
+            if os.path.splitext(path)[1] != ".stablehlo":
+                raise
+            one_by_one = functools.partial(_one_by_one, apply)  # the model asks how many there are
+            export.save(path, params, statistics, one_by_one, example, about)
 
     @functools.cached_property
     def _answer(self) -> Callable[..., Any]:
@@ -139,6 +145,10 @@ class Run:
         return jax.jit(
             lambda params, statistics, x: apply({**params, **statistics}, x, train=False)
         )
+
+
+def _one_by_one(apply: Callable[..., Any], variables: PyTree, x: Any) -> Any:
+    return jax.vmap(lambda one: apply(variables, one[None])[0])(x)
 
 
 def _png(figure: Any) -> bytes:
