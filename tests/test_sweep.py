@@ -35,7 +35,7 @@ def test_values_have_the_types_of_their_keys_and_the_last_key_changes_fastest():
             "optimizer.lr=1, 3e-2",
             "workers=2,4",
             "model.affine=true,False",
-            "shares=(3,1),(1,1)",
+            "method_options.ist.shares=(3,1),(1,1)",
             "optimizer.schedule=cosine",
             "model.widths.hidden0=32",
         ],
@@ -45,7 +45,7 @@ def test_values_have_the_types_of_their_keys_and_the_last_key_changes_fastest():
         "optimizer.lr": (1.0, 0.03),
         "workers": (2, 4),
         "model.affine": (True, False),
-        "shares": ((3, 1), (1, 1)),
+        "method_options.ist.shares": ((3, 1), (1, 1)),
         "optimizer.schedule": ("cosine",),
         "model.widths.hidden0": (32,),
     }
@@ -90,8 +90,6 @@ BAD = [
     (["optimizer.lr=fast"], "config.optimizer.lr must be a number, found 'fast'"),
     (["optimizer.lr=nan"], "config.optimizer.lr must be positive, found nan"),
     (["model.affine=perhaps"], "config.model.affine must be True or False, found 'perhaps'"),
-    (["shares=3"], "config.shares must be a tuple, as (1.0,), found 3"),
-    (["shares=(1,("], "config.shares must be a tuple"),
     (["model.widths.hidden0=0"], "config.model.widths.hidden0 must be at least 1, found 0"),
     (["optimizer.lr="], "--sweep optimizer.lr: a value is empty; found ''"),
     (["optimizer.lr=0.1,,0.3"], "--sweep optimizer.lr: a value is empty; found '0.1,,0.3'"),
@@ -116,6 +114,14 @@ def test_a_wrong_sweep_is_refused(words, message):
         sweep.parse(words, tiny(**{"data.validation": 0.1}))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("method_options.ist.shares", 3), ("optimizer.options.nesterof", True)]
+)
+def test_a_wrong_option_is_refused_before_anything_is_trained(key, value):
+    with pytest.raises(InputError, match=rf"^with {key}.*{key.rpartition('.')[2]}"):
+        sweeping.dry_run(base(), {key: (value,)})
 
 
 def test_without_validation_data_there_is_nothing_to_pick_by():

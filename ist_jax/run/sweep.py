@@ -11,6 +11,7 @@ import difflib
 import itertools
 import json
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -19,7 +20,7 @@ from ml_collections import ConfigDict
 
 from ist_jax.core import paths, strict_json
 from ist_jax.core.errors import InputError
-from ist_jax.run import compare, schema, values
+from ist_jax.run import compare, overlay, schema, values
 
 Values = Mapping[str, tuple[Any, ...]]  # of each key, in their order
 
@@ -93,8 +94,8 @@ def combinations(given: Values) -> list[Combination]:
 def applied(config: ConfigDict, settings: Mapping[str, Any], name: str = "") -> ConfigDict:
     """A config with these values; with a ``name``, its checkpoints are in a folder of their own."""
     made = config.copy_and_resolve_references()
-    with made.ignore_type():
-        made.update_from_flattened_dict(dict(settings))
+    for key, value in settings.items():
+        overlay.put(made, key, value)
     if name and made.checkpoint.folder:
         made.checkpoint.folder = f"{made.checkpoint.folder}/{name}"
     return made
@@ -169,7 +170,7 @@ def _check_key(key: str, config: ConfigDict) -> None:
     where = f"--sweep {key}"
     if (key in known or key.startswith("data.options")) and (why := _refused(key)):
         raise InputError(f"{where}: {why}")
-    if key in known:
+    if key in known or re.match(r"(\w+\.)?(\w+_)?options\.", key):  # open: others look at those
         return
     inside = [other for other in known if other.startswith(f"{key}.")]
     if inside:
@@ -197,7 +198,7 @@ def _refused(key: str) -> str:
 
 def _values(key: str, texts: list[str], config: ConfigDict) -> tuple[Any, ...]:
     usual = compare.flat(schema.default().to_dict())
-    example = usual.get(key, compare.flat(config.to_dict())[key])
+    example = (compare.flat(config.to_dict()) | usual).get(key)  # None of an option that is new
     found: list[Any] = []
     for text in texts:
         if not text:
@@ -219,7 +220,7 @@ def _read(text: str, example: Any) -> Any:
             return {"true": True, "false": False}.get(text.lower(), text)
         if isinstance(example, int | float):
             return type(example)(text)
-        if isinstance(example, Sequence) and not isinstance(example, str):
+        if example is None or (isinstance(example, Sequence) and not isinstance(example, str)):
             found = ast.literal_eval(text)
             return tuple(found) if isinstance(found, tuple | list) else found
     except Exception:  # of strange text ast raises five kinds
