@@ -5,7 +5,7 @@ from conftest import tiny
 
 from ist_jax import data
 from ist_jax.core.errors import InputError
-from ist_jax.run import assemble, training
+from ist_jax.run import assemble, planning, training
 
 
 def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
@@ -87,7 +87,7 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
 )
 def test_a_wrong_value_is_one_clear_complaint(changes, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        training.dry_run(tiny(**changes))
+        planning.dry_run(tiny(**changes))
     with pytest.raises(InputError, match=message):
         training.run(tiny(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -98,30 +98,30 @@ def test_keys_of_a_home_made_config_are_checked(tmp_path):
     with config.unlocked():
         config.local_stepz = 5
     with pytest.raises(InputError, match=r"config\.local_stepz; did you mean 'local_steps'"):
-        training.dry_run(config)
+        planning.dry_run(config)
     config = tiny()
     with config.unlocked():
         config.min_depth = 5
     with pytest.raises(InputError, match=r"config\.min_depth: it is now config\.method_options"):
-        training.dry_run(config)
+        planning.dry_run(config)
     config = tiny()
     config.model.widths = {"hidden0": 32.5}
     with pytest.raises(InputError, match=r"widths\.hidden0 must be a whole number, found 32\.5"):
-        training.dry_run(config)
+        planning.dry_run(config)
     config = tiny()
     with config.unlocked():
         del config.optimizer.momentum
     with pytest.raises(InputError, match=r"config\.optimizer\.momentum is missing"):
-        training.dry_run(config)
+        planning.dry_run(config)
 
 
 def test_the_width_of_a_stage_is_that_of_its_equal_blocks():
     config = tiny("fashion_resist", methods=("resist",))
     config.model.widths.stage2 = 2
     with pytest.raises(InputError, match=r"widths\.stage2=2, but of the blocks .* 3 are equal"):
-        training.dry_run(config)
+        planning.dry_run(config)
     config.model.options.blocks = (1, -4)
     with pytest.raises(
         InputError, match=r"options\.blocks must be at least 1, found -4 in \(1, -4\)"
     ):
-        training.dry_run(config)
+        planning.dry_run(config)

@@ -9,7 +9,7 @@ from ist_jax import data
 from ist_jax.core.errors import InputError
 from ist_jax.data import graph
 from ist_jax.data.clusters import clustered
-from ist_jax.run import assemble, checks, config_files, lottery, training
+from ist_jax.run import assemble, checks, config_files, lottery, planning, training
 
 CONFIGS = [name for name in config_files.names() if not name.startswith("sketch_")]
 SPARSE = ("amazon670k", "debian_packages")  # test_xmc.py trains such a net
@@ -64,7 +64,7 @@ def test_every_config_has_a_plan(name, monkeypatch):
     if config.model.name == "graph":
         config.data.batch = 1
     monkeypatch.setattr(training, "load", some_data)
-    said = training.dry_run(config)
+    said = planning.dry_run(config)
     for method in config.methods:
         assert any(line.startswith(f"{method}: ") for line in said.splitlines())
 

@@ -7,7 +7,7 @@ from conftest import mlp_tree, tiny
 from ist_jax import axes, method, partition
 from ist_jax.cost import timing
 from ist_jax.optimizer_state import carry
-from ist_jax.run import training
+from ist_jax.run import planning
 
 PARAMS, NAMES = mlp_tree((40, 64, 8))
 NET, SUBNET = 4 * (40 * 64 + 64 * 8), 4 * 64 // 4 * 48
@@ -38,7 +38,7 @@ def test_a_link_adds_up():
 
 def test_the_dry_run_tells_the_seconds_of_a_round():
     config = tiny(methods=("ist", "local_sgd", "data_parallel"), link_gbps=0.001)
-    told = training.dry_run(config)
+    told = planning.dry_run(config)
     table = told.split("links of 0.001 Gbit/s, 0.2 ms")[1].splitlines()[3:]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
     assert [row[0] for row in rows] == ["ist", "local_sgd", "data_parallel"]

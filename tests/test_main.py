@@ -12,7 +12,7 @@ from conftest import ROOT, tiny
 
 from ist_jax import data
 from ist_jax.core.errors import InputError
-from ist_jax.run import assemble, config_files, training
+from ist_jax.run import assemble, config_files, planning, training
 
 TIMES = ("time/", "memory/")  # not the same twice
 QUICKSTART = "--config=configs/quickstart.py:tiny"
@@ -139,7 +139,7 @@ def test_a_folder_with_files_of_others_is_left_alone(tmp_path):
 
 def test_the_plan_agrees_with_the_run(finished, tmp_path):
     folder, config = finished
-    told = training.dry_run(config)
+    told = planning.dry_run(config)
     assert "hidden0 64 -> 16, hidden1 64 -> 16" in told
     row = next(line for line in told.splitlines() if line.startswith("| ist"))
     assert [cell.strip() for cell in row.split("|")[2:7]] == [

@@ -18,7 +18,7 @@ from ist_jax.data import files
 from ist_jax.data.sources import debian, sparse_text
 from ist_jax.models import normalise
 from ist_jax.models.xmc import XMC
-from ist_jax.run import training
+from ist_jax.run import planning, training
 from ist_jax.tasks import many_labels
 
 GOOD = "3 6 4\n0,3 1:0.5 5:-2\n 0:1e-1\n2 \n"
@@ -394,7 +394,7 @@ def test_what_does_not_fit_is_refused(tmp_path, changes, message):
     }
     config = tiny(**(base | changes))
     with pytest.raises(InputError, match=message):
-        training.dry_run(config)
+        planning.dry_run(config)
 
 
 def test_two_sets_in_one_cache_do_not_meet(tmp_path):

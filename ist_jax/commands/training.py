@@ -23,10 +23,8 @@ from ist_jax.commands.train_flags import (
     RESUME,
     SWEEP_RETRAIN,
 )
-from ist_jax.core.errors import CheckpointError, InputError
-from ist_jax.run import checks, joining, sweep, sweeping, team
-from ist_jax.run import training as runs
-from ist_jax.run.saving import NotBegun
+from ist_jax.core.errors import CheckpointError, InputError, NotBegun
+from ist_jax.run import checks, joining, planning, sweep, team
 from ist_jax.run.signals import SAVED, Stopped
 
 
@@ -49,7 +47,7 @@ def run(config: ConfigDict, given: sweep.Values) -> int:
         team.agree(joined, config, asked)
         if DRY_RUN.value:
             # by all: one alone would wait for the others' devices
-            plan = sweeping.dry_run(config, given) if given else runs.dry_run(config)
+            plan = _plan(config, given)
             if joined.first:
                 print(plan)
             return 0
@@ -89,15 +87,25 @@ def run(config: ConfigDict, given: sweep.Values) -> int:
     return 0
 
 
+def _plan(config: ConfigDict, given: sweep.Values) -> str:
+    if not given:
+        return planning.dry_run(config)
+    from ist_jax.run import sweeping
+
+    return sweeping.dry_run(config, given)
+
+
 def _train(
     config: ConfigDict, given: sweep.Values, workdir: pathlib.Path, joined: team.Team
 ) -> None:
-    """A run, or those of a sweep."""
+    """A run, or those of a sweep; what writes checkpoints is slow to import, and imported here."""
+    from ist_jax.run import sweeping, training
+
     how = workdir, OVERWRITE.value, RESUME.value
     if given:
         sweeping.run(config, given, *how, SWEEP_RETRAIN.value, shared_flags.command())
     else:
-        runs.run(config, *how, joined, shared_flags.command(), profile=PROFILE.value)
+        training.run(config, *how, joined, shared_flags.command(), profile=PROFILE.value)
 
 
 def _exit(code: int) -> NoReturn:

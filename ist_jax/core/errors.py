@@ -12,6 +12,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint that could not be written, or is not to be used; says which, and why."""
 
 
+class NotBegun(CheckpointError):
+    """A checkpoint that no process began; of one that failed half way, only one may know."""
+
+
 def first_line(error: BaseException) -> str:
     """What another library's error says first, or its type if it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -22,7 +22,7 @@ from ist_jax.checkpoint import Checkpoints
 from ist_jax.core import strict_json
 from ist_jax.core.errors import CheckpointError, InputError
 from ist_jax.models.gcn import ENDS
-from ist_jax.run import assemble, checks, compare, folder, same_data, saving, training
+from ist_jax.run import assemble, checks, compare, folder, planning, same_data, saving
 from ist_jax.run.job import Job
 from ist_jax.run.markdown import aligned, spread
 from ist_jax.run.schedule import Schedule
@@ -50,7 +50,7 @@ def run(config: ConfigDict, workdir: pathlib.Path) -> list[dict[str, Any]]:
         raise InputError(f"{workdir} holds a run that is not finished: train on with --resume")
     runs = [(name, seed) for name in config.methods for seed in config.seeds]
     kept = {(name, seed): _kept(config, workdir, f"{name}_{seed}") for name, seed in runs}
-    data = training.load(config)
+    data = planning.load(config)
     same_data.check_data(config, workdir, data.sha256)
     placed: dict[Mesh, Any] = {}
     jobs = {name: assemble.build(config, data, name, placed) for name in config.methods}

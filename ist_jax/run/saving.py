@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from ist_jax import checkpoint
 from ist_jax.checkpoint import Checkpoints, reading
 from ist_jax.core import paths
-from ist_jax.core.errors import CheckpointError, InputError
+from ist_jax.core.errors import CheckpointError, InputError, NotBegun
 from ist_jax.run import compare
 from ist_jax.run.job import Job
 from ist_jax.run.team import Team
@@ -47,10 +47,6 @@ def folder(config: ConfigDict, workdir: pathlib.Path) -> str:
     if not wanted or "://" in wanted:
         return wanted or str(workdir / FOLDER)
     return str(paths.expanded(wanted, "config.checkpoint.folder"))
-
-
-class NotBegun(CheckpointError):
-    """A checkpoint that no process began; of one that failed half way, only one may know."""
 
 
 class RunCheckpoints:

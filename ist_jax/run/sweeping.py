@@ -13,7 +13,17 @@ import jax
 from ml_collections import ConfigDict
 
 from ist_jax.core.errors import InputError
-from ist_jax.run import assemble, checks, compare, lock, programs, selection, sweep, training
+from ist_jax.run import (
+    assemble,
+    checks,
+    compare,
+    lock,
+    planning,
+    programs,
+    selection,
+    sweep,
+    training,
+)
 from ist_jax.run.folder import CONFIG, METRICS, SUMMARY
 from ist_jax.run.markdown import aligned, quantity
 from ist_jax.run.selection import BEST
@@ -55,7 +65,7 @@ def run(
             _look(workdir, given, overwrite, resume)
         until_the_end.enter_context(programs.kept())
         stop = until_the_end.enter_context(Stop())
-        shared = training.Shared(training.load(config), stop)
+        shared = training.Shared(planning.load(config), stop)
         for one in order:  # before hours pass
             if not (resume and _finished(workdir, configs[one.name], one.name, shared)):
                 _plan(one, configs[one.name], shared.data)
@@ -76,7 +86,7 @@ def dry_run(config: ConfigDict, given: Values) -> str:
     order = sweep.combinations(given)
     configs = {one.name: sweep.applied(config, one.settings) for one in order}
     _check(order, configs)
-    data, missing = training.outlined(config)
+    data, missing = planning.outlined(config)
     rows = [
         [*given, "method", "rounds", "parameters / worker", "sent / round", "sent in all",
          "FLOPs in all"],
@@ -226,7 +236,7 @@ def _retrain(
         name = BEST + quote(method, safe=":.")
         whole = sweep.applied(config, settings[one.label], name)
         whole.methods, whole.data.validation = (method,), 0.0
-        shared = shared or training.Shared(training.load(whole), stop)
+        shared = shared or training.Shared(planning.load(whole), stop)
         same = _is_of(workdir / name, whole)
         how = workdir, f"{name}: {one.label}", not same, same, command
         _train(whole, name, shared, *how)

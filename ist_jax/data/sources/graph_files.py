@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse
 
 from ist_jax.core.errors import InputError
 from ist_jax.core.paths import expanded
@@ -90,6 +89,8 @@ def reddit(path: str = "", *, cache: str = "") -> Graph:
 
 
 def _read_reddit(data: Path, edges: Path) -> Graph:
+    from scipy import sparse  # slow to import
+
     with archive.opened(data) as opened, np.load(opened) as found:
         features, labels, kinds = (found[k] for k in ("feature", "label", "node_types"))
     with archive.opened(edges) as opened:
@@ -100,7 +101,7 @@ def _read_reddit(data: Path, edges: Path) -> Graph:
             if "indptr" in parts and [len(parts["data"])] != [*parts["indptr"][-1:]]:
                 raise ValueError("entries that are in no row, or rows without theirs")
         opened.seek(0)
-        matrix = scipy.sparse.load_npz(opened)
+        matrix = sparse.load_npz(opened)
         if hasattr(matrix, "check_format"):  # which looks at indices that it will write to
             matrix.check_format(full_check=True)
         matrix = matrix.tocoo()

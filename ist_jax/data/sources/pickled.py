@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from ist_jax.core.errors import InputError
 from ist_jax.data import files
@@ -65,6 +64,7 @@ class _Kind:
         self._order = state[1]
 
     def made(self) -> np.dtype:
+
         if not isinstance(self._code, str) or len(self._code) > LONGEST_CODE:
             raise ValueError("a kind of numbers that is none")
         kind = np.dtype(self._code)
@@ -88,7 +88,7 @@ class _Array:
 class _Rows:
     """Stands for a sparse matrix."""
 
-    def made(self) -> scipy.sparse.csr_matrix:
+    def made(self) -> Any:  # a csr_matrix of scipy
         fields = self.__dict__
         parts = [fields[what].made() for what in ("data", "indices", "indptr")]
         if any(part.dtype.kind not in "iu" for part in parts[1:]):
@@ -98,7 +98,9 @@ class _Rows:
         with np.errstate(over="ignore"):
             if not np.isfinite(parts[0].astype(np.float32)).all():
                 raise ValueError("a number in the matrix is not finite")
-        matrix = scipy.sparse.csr_matrix(tuple(parts), fields.get("_shape") or fields["shape"])
+        from scipy import sparse  # slow to import
+
+        matrix = sparse.csr_matrix(tuple(parts), fields.get("_shape") or fields["shape"])
         matrix.check_format(full_check=True)
         entries = matrix.nnz
         matrix.sum_duplicates()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from ist_jax.core.errors import InputError
 from ist_jax.data import files, graph
@@ -64,8 +63,10 @@ def read(name: str, found: Mapping[str, Path]) -> Graph:
 
 def _check_shapes(found: Mapping[str, Path], inputs: tuple, labels: tuple) -> None:
     """Complains about features and labels that do not belong together."""
+    from scipy import sparse  # slow to import
+
     for what, rows in zip((*FEATURES, *LABELS), (*inputs, *labels), strict=True):
-        kind = scipy.sparse.issparse(rows) if what in FEATURES else isinstance(rows, np.ndarray)
+        kind = sparse.issparse(rows) if what in FEATURES else isinstance(rows, np.ndarray)
         if not kind or rows.ndim != 2:
             raise InputError(
                 f"{found[what]}: x, tx and allx must be sparse matrices, y, ty and ally arrays of "
