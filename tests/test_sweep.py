@@ -10,7 +10,7 @@ from conftest import ROOT, tiny
 from test_main import BEFORE_JAX, lines, timeless
 
 from ist_jax.core.errors import InputError
-from ist_jax.run import selection, sweep, sweeping, training
+from ist_jax.run import selection, sweep, sweep_plan, sweeping, training
 
 LR = {"optimizer.lr": (0.05, 1e20, 0.2)}
 
@@ -121,7 +121,7 @@ def test_a_wrong_sweep_is_refused(words, message):
 )
 def test_a_wrong_option_is_refused_before_anything_is_trained(key, value):
     with pytest.raises(InputError, match=rf"^with {key}.*{key.rpartition('.')[2]}"):
-        sweeping.dry_run(base(), {key: (value,)})
+        sweep_plan.dry_run(base(), {key: (value,)})
 
 
 def test_without_validation_data_there_is_nothing_to_pick_by():
@@ -165,13 +165,13 @@ def test_a_combination_that_cannot_be_is_found_before_anything_is_trained(tmp_pa
         with pytest.raises(InputError, match=message):
             sweeping.run(base(**{"optimizer.name": "adam"}), given, tmp_path / "run")
         with pytest.raises(InputError, match=message):
-            sweeping.dry_run(base(**{"optimizer.name": "adam"}), given)
+            sweep_plan.dry_run(base(**{"optimizer.name": "adam"}), given)
     assert not (tmp_path / "run").exists()
 
 
 def test_the_plan_of_a_sweep_is_a_row_for_each_combination_and_method():
     config = base(methods=("ist", "local_sgd"))
-    told = sweeping.dry_run(config, {"workers": (2, 4), "data.batch": (8, 16)})
+    told = sweep_plan.dry_run(config, {"workers": (2, 4), "data.batch": (8, 16)})
     assert told.startswith("4 combinations of 2 methods with 2 seeds: 16 nets")
     rows = [[c.strip() for c in row.split("|")[1:-1]] for row in told.splitlines()[2:]]
     assert [row[:4] for row in rows[2:4]] == [["2", "8", "ist", "4"], ["2", "8", "local_sgd", "4"]]

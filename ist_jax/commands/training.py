@@ -24,7 +24,7 @@ from ist_jax.commands.train_flags import (
     SWEEP_RETRAIN,
 )
 from ist_jax.core.errors import CheckpointError, InputError, NotBegun
-from ist_jax.run import checks, joining, planning, sweep, team
+from ist_jax.run import checks, joining, planning, sweep, sweep_plan, team
 from ist_jax.run.signals import SAVED, Stopped
 
 
@@ -47,7 +47,7 @@ def run(config: ConfigDict, given: sweep.Values) -> int:
         team.agree(joined, config, asked)
         if DRY_RUN.value:
             # by all: one alone would wait for the others' devices
-            plan = _plan(config, given)
+            plan = sweep_plan.dry_run(config, given) if given else planning.dry_run(config)
             if joined.first:
                 print(plan)
             return 0
@@ -85,14 +85,6 @@ def run(config: ConfigDict, given: sweep.Values) -> int:
         traceback.print_exc()
         _exit(1)
     return 0
-
-
-def _plan(config: ConfigDict, given: sweep.Values) -> str:
-    if not given:
-        return planning.dry_run(config)
-    from ist_jax.run import sweeping
-
-    return sweeping.dry_run(config, given)
 
 
 def _train(

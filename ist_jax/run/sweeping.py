@@ -5,8 +5,7 @@ import json
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import jax
@@ -14,18 +13,16 @@ from ml_collections import ConfigDict
 
 from ist_jax.core.errors import InputError
 from ist_jax.run import (
-    assemble,
-    checks,
     compare,
     lock,
     planning,
     programs,
     selection,
     sweep,
+    sweep_plan,
     training,
 )
 from ist_jax.run.folder import CONFIG, METRICS, SUMMARY
-from ist_jax.run.markdown import aligned, quantity
 from ist_jax.run.selection import BEST
 from ist_jax.run.signals import Stop, Stopped
 from ist_jax.run.sweep import Combination, Values
@@ -57,7 +54,7 @@ def run(
     """
     order = sweep.combinations(given)
     configs = {one.name: sweep.applied(config, one.settings, one.name) for one in order}
-    _check(order, configs)
+    sweep_plan.check(order, configs)
     with contextlib.ExitStack() as until_the_end:
         there = workdir.is_dir()
         if there:
@@ -68,7 +65,7 @@ def run(
         shared = training.Shared(planning.load(config), stop)
         for one in order:  # before hours pass
             if not (resume and _finished(workdir, configs[one.name], one.name, shared)):
-                _plan(one, configs[one.name], shared.data)
+                sweep_plan.plan(one, configs[one.name], shared.data)
         if not there:
             until_the_end.enter_context(lock.held(workdir, make=True))
         _begin(workdir, config, given, overwrite)
@@ -79,61 +76,6 @@ def run(
         if retrain:
             _retrain(config, order, stop, workdir, command)
     print(selection.table(workdir))
-
-
-def dry_run(config: ConfigDict, given: Values) -> str:
-    """What would be trained: a row for each combination and method."""
-    order = sweep.combinations(given)
-    configs = {one.name: sweep.applied(config, one.settings) for one in order}
-    _check(order, configs)
-    data, missing = planning.outlined(config)
-    rows = [
-        [*given, "method", "rounds", "parameters / worker", "sent / round", "sent in all",
-         "FLOPs in all"],
-        ["---"] * (len(given) + 1) + ["---:"] * 5,
-    ]  # fmt: skip
-    for one in order:
-        rounds, jobs = _plan(one, configs[one.name], data)
-        for method, job in jobs.items():
-            costs = job.costs
-            rows.append(
-                [
-                    *map(sweep.shown, one.settings.values()),
-                    method,
-                    str(rounds),
-                    f"{costs.parameters:,}",
-                    quantity(costs.bytes_sent, "B"),
-                    quantity(costs.bytes_sent * rounds + costs.bytes_once, "B"),
-                    quantity(costs.flops * rounds, ""),
-                ]
-            )
-    seeds = len(config.seeds)
-    lines = [
-        *missing,
-        f"{len(order)} combinations of {len(config.methods)} methods with {seeds} seeds: "
-        f"{len(order) * len(config.methods) * seeds} nets",
-    ]
-    return "\n".join([*lines, "", aligned(rows)])
-
-
-def _check(order: Sequence[Combination], configs: dict[str, ConfigDict]) -> None:
-    for one in order:
-        with _named(one):
-            checks.check(configs[one.name])
-            checks.devices(configs[one.name], 1)
-
-
-def _plan(one: Combination, config: ConfigDict, data: Any) -> tuple[int, dict[str, assemble.Job]]:
-    with _named(one):
-        return assemble.rounds(config, data), assemble.jobs(config, data)
-
-
-@contextlib.contextmanager
-def _named(one: Combination) -> Iterator[None]:
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"with {one.words}: {error}") from None
 
 
 def _look(workdir: pathlib.Path, given: Values, overwrite: bool, resume: bool) -> None:

@@ -64,7 +64,6 @@ class _Kind:
         self._order = state[1]
 
     def made(self) -> np.dtype:
-
         if not isinstance(self._code, str) or len(self._code) > LONGEST_CODE:
             raise ValueError("a kind of numbers that is none")
         kind = np.dtype(self._code)
