@@ -6,6 +6,7 @@ command line (``run.loop``). ``load`` gives what the command line has trained. B
 """
 
 import contextlib
+import inspect
 import pathlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -25,8 +26,6 @@ from ist_jax.run.job import Job
 from ist_jax.run.tasks import labelled, own
 from ist_jax.run.trained import Run
 from ist_jax.sharded import placement
-from ist_jax.tasks import supervised
-from ist_jax.tasks.supervised import Kind
 
 PyTree = Any
 Line = dict[str, Any]
@@ -95,15 +94,17 @@ def fit(
         run = ist_jax.fit(MLP({"hidden0": 256}, classes=10), (x, y), (test_x, test_y), workers=4)
         run.predict(x[:1]).argmax(-1)
     """
-    how = methods.named(method) if isinstance(method, str) else method
     settings |= {"workers": workers, "rounds": rounds, "local_steps": local_steps}
     tell = lambda line: [callback(line) for callback in callbacks]
     with _in_words_of_arguments():
-        config = fitting.config(how, seed, batch, settings)
+        how = methods.named(method) if isinstance(method, str) else method
+        config = fitting.config(how, seed, batch, settings, inspect.signature(fit).parameters)
+        if optimizer is not None and not hasattr(optimizer, "update"):
+            raise InputError(f"optimizer must be one of optax, optax.adam(1e-3), found {optimizer}")
         count = how.workers or workers
         given = own.examples(config, train, test, count, took_part)
         net = own.narrow(frameworks.of(model, given.x[:1], widths, normalise), how, workers)
-        kind = supervised.kind_of(given.y) if loss is None else Kind(loss)
+        kind = own.kind_of(net, given, loss)
         devices = mesh or placement.mesh(count, jax.local_devices()[:1])
 
         def make(how: Method) -> Job:

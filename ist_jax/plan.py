@@ -13,6 +13,7 @@ from ist_jax import axes, compress, loss_check, partition, validate
 from ist_jax import method as methods
 from ist_jax.axes import Net
 from ist_jax.compress import Code
+from ist_jax.core import assignment
 from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
 from ist_jax.cost import traffic
@@ -105,8 +106,8 @@ def make(
     )
     with_state = carry.with_state(net, optimizer, memory)
     per_round = traffic.per_round(net, with_state, method, workers, code)
-    draw = jax.jit(functools.partial(_draw, method, drawn, workers))
-    held = traffic.held_in(draw(jax.random.key(0), 0), net.widths, workers, external)
+    draw, first = _drawing(method, drawn, workers)
+    held = traffic.held_in(first, net.widths, workers, external)
     return Plan(
         loss,
         optimizer,
@@ -135,6 +136,16 @@ def _drawn_widths(net: Net, external: Mapping[str, int]) -> dict[str, int]:
                 f"no axis is of the external group {group!r}; there are {list(net.widths)}"
             )
     return {group: width for group, width in net.widths.items() if group not in external}
+
+
+def _drawing(
+    method: Method, widths: Mapping[str, int], workers: int
+) -> tuple[Callable[..., Assignment], Assignment]:
+    """The draw, compiled, and what it gives in the first round, which is checked."""
+    draw = jax.jit(functools.partial(_draw, method, widths, workers))
+    first = draw(jax.random.key(0), 0)
+    assignment.check_draw(first, widths, workers, method.disjoint, method.name)
+    return draw, first
 
 
 def _draw(

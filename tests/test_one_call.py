@@ -175,7 +175,7 @@ def test_the_loss_follows_from_the_labels_or_is_ones_own(digits, kind):
     (x, y), _ = digits
     one_hot = np.eye(10)[y]
     labels = {
-        "numbers": one_hot,
+        "numbers": one_hot / 2,
         "several": one_hot.astype(bool),
         "places": np.stack([y, y], 1),
         "own": one_hot,
@@ -190,7 +190,7 @@ def test_the_loss_follows_from_the_labels_or_is_ones_own(digits, kind):
     run = ist_jax.fit(make, (x, labels), (x[:50], labels[:50]), **PLAIN, **own)
     out = run.predict(x[:50])
     expected = {
-        "numbers": lambda: ((out - one_hot[:50]) ** 2).mean(),
+        "numbers": lambda: ((out - one_hot[:50] / 2) ** 2).mean(),
         "several": lambda: np.logaddexp(0, np.where(labels[:50], -out, out)).mean(),
         "places": lambda: -jax.nn.log_softmax(out[:, 0])[np.arange(50), y[:50]].mean(),
         "own": lambda: np.abs(out - one_hot[:50]).sum(-1).mean(),
@@ -232,7 +232,7 @@ def test_a_dense_net_of_a_subnets_size(digits):
 def test_four_devices_give_the_same_net(digits):
     one = ist_jax.fit(plain, *digits, **PLAIN)
     four = ist_jax.fit(plain, *digits, mesh=ist_jax.mesh(4, 4), **PLAIN)
-    close = lambda a, b: np.allclose(a, b, atol=1e-6)
+    close = lambda a, b: np.allclose(a, b, atol=1e-4)
     assert jax.tree.all(jax.tree.map(close, one.params, four.params))
 
 
@@ -276,7 +276,7 @@ MISTAKES = {
     "a policy it does not know": (plain, {"normalise": "scale"}, "takes no normalise"),
     "too many workers": (plain, {"workers": 9}, "has 8 neurons, too few for 9 workers"),
     "no workers": (plain, {"workers": 0}, "^workers must be"),
-    "an unknown method": (plain, {"method": "isst"}, "unknown method 'isst'"),
+    "an unknown method": (plain, {"method": "isst"}, "there is no 'isst'; did you mean 'ist'"),
     "a batch that is too large": (plain, {"batch": 9999}, "^batch=9999 is more than all 898"),
     "strange faults": (plain, {"faults": "fire"}, "^faults"),
     "a policy that is none": (plain, {"on_nonfinite": "cry"}, "^on_nonfinite must be"),

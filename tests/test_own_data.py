@@ -104,8 +104,8 @@ def test_what_is_no_file_of_numpy_is_refused(tmp_path):
     good = saved(tmp_path, x=X, y=Y)
     refused("npz", "", "npz needs data.path: an .npz file")
     refused("npz", tmp_path, "is a folder; npz reads")
-    refused("npz", tmp_path / "mane.npz", r"is not there; npz reads .*Did you mean 'mine.npz'\?")
-    refused("npz", good, r"no option 'tst'; it has test, seed\. Did you mean 'test'\?", tst=0.1)
+    refused("npz", tmp_path / "mane.npz", r"is not there; npz reads .*did you mean 'mine.npz'\?")
+    refused("npz", good, r"no option 'tst'; did you mean 'test'", tst=0.1)
     for share in (0, 1, 1.5, "half", True):
         refused("npz", good, "test must be above 0 and below 1, found", test=share)
     refused("npz", good, "seed must be a whole number from 0", seed=-1)
@@ -205,7 +205,7 @@ def test_bad_rows_are_left_out_where_that_is_asked_for(tmp_path):
 
 def test_options_of_tables_are_checked(tmp_path):
     path = table(tmp_path, IRIS)
-    refused("csv", path, r"no column 'knd' .*Did you mean 'kind'\?", label="knd")
+    refused("csv", path, r"no column 'knd' .*did you mean 'kind'\?", label="knd")
     refused("csv", path, "no column 'ids'", label="kind", skip=("ids",))
     refused("csv", path, "skip must be names of columns, as", skip="id")
     refused("csv", path, "standardise must be True or False", standardise=1)

@@ -216,5 +216,5 @@ def test_a_registered_reader_is_found_by_its_name(monkeypatch):
             data.register(taken, reader)
     with pytest.raises(InputError, match="registered under a name such as 'mine'"):
         data.register("my:load", load)
-    with pytest.raises(InputError, match=r"unknown data set 'mien'.*did you mean 'mine'\?"):
+    with pytest.raises(InputError, match=r"there is no 'mien'; did you mean 'mine'"):
         data.load("mien")

@@ -231,7 +231,7 @@ def test_progress_is_told_with_an_estimate(monkeypatch, capsys):
 
 def test_a_fresh_process_answers_or_complains(capfd):
     assert prepared.aside("math:sqrt", 4.0) == 2
-    with pytest.raises(InputError, match="unknown data set 'nope'"):
+    with pytest.raises(InputError, match="there is no 'nope'; known: cifar10"):
         prepared.aside("ist_jax.data:load", "nope")
     with pytest.raises(RuntimeError, match="math:sqrt ended with code 1"):
         prepared.aside("math:sqrt", -1.0)

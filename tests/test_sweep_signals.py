@@ -12,7 +12,7 @@ import pytest
 from conftest import tiny
 from test_main import lines, timeless
 
-from ist_jax.run import programs, sweeping, training
+from ist_jax.run import programs, summary, sweeping, training
 from ist_jax.run.signals import Stopped
 
 LR = {"optimizer.lr": (0.05, 0.2)}
@@ -67,13 +67,13 @@ def test_killed_and_resumed_a_sweep_leaves_what_one_does_that_ran_through(tmp_pa
 
 
 def test_a_signal_between_two_runs_stops_the_sweep_before_the_next(tmp_path, monkeypatch):
-    summarise = training.summarise
+    write = summary.write
 
     def and_then_a_signal(*arguments):
-        summarise(*arguments)
+        write(*arguments)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(training, "summarise", and_then_a_signal)
+    monkeypatch.setattr(summary, "write", and_then_a_signal)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped, match=r"the sweep is stopped before lr=0\.2"):
         sweeping.run(config(), LR, tmp_path / "run")

@@ -119,7 +119,9 @@ def test_a_config_of_ones_own_derives_from_one_of_the_librarys(call, tmp_path):
     assert done.stdout == "2\n", done.stderr
     done = call(*CLI, "train", "--config=quickstar", "--dry_run")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: there is no config 'quickstar'; there are amazon670k, ")
+    assert done.stderr.startswith(
+        "error: there is no config 'quickstar'; did you mean 'quickstart'?"
+    )
 
 
 @pytest.mark.parametrize("words", [(), ("train", "--config=quickstart")], ids=" ".join)

@@ -150,6 +150,7 @@ def test_a_wrong_key_in_yaml_is_said_before_jax_is_imported(write):
     words = [sys.executable, "-c", QUICK, "ist-jax", "train", f"--config={path}", "--dry_run"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    said = f"error: {path}, line 2: unknown key config.wrokers; did you mean 'workers'?\n"
+    said = f"error: {path}, line 2: unknown key config.wrokers; did you mean 'workers' or "
+    said += "'trackers'?\n"
     assert done.stderr == said
     assert float(done.stdout.split("seconds")[1]) < 0.5

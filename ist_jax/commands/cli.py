@@ -46,6 +46,7 @@ def main() -> int:
     if words[0] not in COMMANDS:
         print(f"error: what is {words[0]!r}? {USAGE}", file=sys.stderr)
         return 2
+    sys.path.insert(0, "")  # as ``python -m`` does: a config may name a file in the working folder
     command = importlib.import_module(f"ist_jax.commands.{words[0]}")
     sys.argv[1:] = words[1:]
     command.start()

@@ -24,7 +24,7 @@ from ist_jax.commands.train_flags import (
     SWEEP_RETRAIN,
 )
 from ist_jax.core.errors import CheckpointError, InputError, NotBegun
-from ist_jax.run import checks, joining, planning, sweep, sweep_plan, team
+from ist_jax.run import checks, devices, joining, planning, sweep, sweep_plan, team
 from ist_jax.run.signals import SAVED, Stopped
 
 
@@ -42,7 +42,7 @@ def run(config: ConfigDict, given: sweep.Values) -> int:
                 # XLA on CPU splits sums by its pool's size: this, but at least that of its devices.
                 os.environ["NPROC"] = str(config.workers * config.mesh.data)
                 config.mesh.exact = True
-            checks.devices(config, joined.size)
+            devices.provide(config, joined.size)
         asked = {flag.name: flag.value for flag in (DRY_RUN, DETERMINISTIC, OVERWRITE, RESUME)}
         team.agree(joined, config, asked)
         if DRY_RUN.value:

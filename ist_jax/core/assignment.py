@@ -44,6 +44,32 @@ def check(assignment: Assignment, widths: Mapping[str, int]) -> None:
         raise InputError(f"the groups are dealt out to different numbers of workers: {sizes}")
 
 
+def check_draw(
+    first: Assignment, widths: Mapping[str, int], workers: int, disjoint: bool, method: str
+) -> None:
+    """Complains about a draw that gives no assignment of these neurons to so many workers.
+
+    Args:
+      first: what it gives in round 0.
+      disjoint: whether the method says that no neuron has two holders.
+
+    Raises:
+      InputError: as ``check``; another number of workers, or a neuron with two holders.
+    """
+    check(first, widths)
+    for group, ids in first.items():
+        if len(ids) != workers:
+            raise InputError(
+                f"{method}: the draw of group {group!r} has {len(ids)} rows, and there are "
+                f"{workers} workers: one row is needed for each"
+            )
+    if disjoint and not is_disjoint(first, widths):
+        raise InputError(
+            f"{method}: the draw gives a neuron to two workers, and the method says that it never "
+            "does. Say disjoint=False, and their values are averaged"
+        )
+
+
 def is_disjoint(assignment: Assignment, widths: Mapping[str, int]) -> bool:
     """Whether no neuron is known to have two holders; false for an assignment under ``jit``."""
 

@@ -35,9 +35,15 @@ def check(
       InputError: such a group; a function that computes the same for all parameters, or numbers
         that are not finite.
     """
+    of_leaves: Any = jax.tree.structure(shapes)
+    _check(function, shapes, of_leaves.flatten_up_to(names), sequences)
+
+
+def _check(
+    function: Callable[[PyTree], Any], shapes: PyTree, of_leaves: Any, sequences: Collection[str]
+) -> None:
     tree: Any
     leaves, tree = jax.tree.flatten(shapes)
-    of_leaves = tree.flatten_up_to(names)
     compiled = jax.jit(lambda values: jax.tree.leaves(function(tree.unflatten(values))))
     first = _some_values(leaves, 0)
     expected = _outputs(compiled, first)
@@ -105,7 +111,7 @@ def check_other_widths(
             if hidden[others.index(other)] or (seen := _tried(shapes_at, wide)) is None:
                 continue
             rest = widths.keys() - {group}
-            check(functools.partial(function, widths=wide), seen, names, rest)
+            _check(functools.partial(function, widths=wide), seen, of_leaves, rest)
             break
 
 

@@ -202,7 +202,8 @@ def _no_axis_of_its_own(
     told = f"axis {axis} of leaf {path} is {size} with {width} of group {group!r} "
     told += f"and {found} with {other}"
     if rest or any(n - size != each * (w - width) for w, n in sizes.items()):
-        return f"{told}: its size does not grow with the group's width. Leave the group out."
+        told += ": its size does not grow with the group's width. Give it a size that does (as "
+        return f"{told}qkv_features = size * heads of an attention), or leave the group out."
     if size != each * width:
         return f"{told}: it holds something else beside the group's. Give each a leaf of its own."
     major, minor = f"({group!r}, {each})", f"({each}, {group!r})"

@@ -36,15 +36,19 @@ def of(
     if isinstance(model, nnx.Module):
         _check_normalise(False, normalise, model)
         return _nnx(model)
-    if not callable(model):
+    one_width = not jax.tree_util.all_leaves([model])  # a module of Equinox, which is a tree
+    if isinstance(model, type) or one_width or not callable(model):
+        what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
         raise InputError(
-            "a model is a module of Linen or NNX, or a function of the widths that returns (init, "
-            f"apply); found {type(model).__name__}"
+            "a model is a module of Linen or NNX with an attribute widths, or a function "
+            f"make(widths) that returns (init, apply); found {what}. Of NNX, "
+            "ist_jax.models.nnx.functions makes such a function; docs/your_model.md has five "
+            "frameworks"
         )
     if not widths:
         raise InputError('a function of the widths needs widths={"group": neurons, ...}')
     _check_normalise("normalise" in keywords(model), normalise, model)
-    more = {} if normalise is None else {"normalise": normalise}
+    more: Any = {} if normalise is None else {"normalise": normalise}
     return Functions(model, widths, example, **more)
 
 
@@ -100,11 +104,21 @@ def _nnx(model: nnx.Module) -> Functions:
     widths = axes.widths(params, names)
     if not widths:
         raise InputError(
-            f"no axis of {type(model).__name__} has a name. Name them (nnx.with_partitioning), or "
-            "give a function of the widths"
+            f"no axis of {type(model).__name__} has a name. Give a function of the widths in its "
+            "place, which ist_jax.models.nnx.functions makes of a class, or name them "
+            "(nnx.with_partitioning)"
         )
-    init, apply = lambda key: params, lambda params, x: merge(params)(x)
-    return Functions(lambda widths: (init, apply), widths, names=names)
+    tree: Any
+    leaves, tree = jax.tree.flatten(params)
+    of_leaves = tree.flatten_up_to(names)
+
+    def make(narrow):
+        """The first neurons of each group: what a subnet begins with is never asked."""
+        part = lambda leaf, own: leaf[tuple(slice(narrow[n] if n else None) for n in own)]
+        cut = [part(leaf, own) for leaf, own in zip(leaves, of_leaves, strict=True)]
+        return lambda key: tree.unflatten(cut), lambda params, x: merge(params)(x)
+
+    return Functions(make, widths, names=names)
 
 
 def _check_normalise(takes: bool, normalise: str | None, model: Any) -> None:

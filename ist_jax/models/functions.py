@@ -55,6 +55,7 @@ class Functions:
       widths: neurons of each group.
       example: inputs ``[B, ...]``, or their shapes; a module of Linen is initialised with them.
       names: of the axes of its parameters; found by ``axes.infer`` if None.
+      flat_names: the same for each leaf, whose tree may hold other sizes at other widths.
       more: what else ``make`` takes by name: ``normalise``, ``gains``.
 
     Raises:
@@ -67,6 +68,7 @@ class Functions:
         widths: Mapping[str, int],
         example: Any = None,
         names: PyTree = None,
+        flat_names: list[axes.AxisNames] | None = None,
         **more: Any,
     ):
         self._make, self._example, self._more = make, example, more
@@ -78,19 +80,20 @@ class Functions:
             self.gains = more.get("gains", {})
         if names is None:
             names = axes.infer(lambda widths: self._at(widths).init, self.widths)
-        self._names = names
+        if flat_names is None:
+            flat_names = self._arrays.flatten_up_to(names)
+        self._flat_names = flat_names
 
     def clone(self, *, widths: Mapping[str, int], **more: Any) -> "Functions":
         """The same model of other widths; the names of its axes stay."""
-        return Functions(self._make, widths, self._example, self._names, **{**self._more, **more})
+        kept: Any = {"names": (), "flat_names": self._flat_names, **self._more, **more}
+        return Functions(self._make, widths, self._example, **kept)
 
     def init(self, rngs: Mapping[str, Any], x: Any = None, *, train: bool = True) -> PyTree:
         """``{"params": parameters}``, boxed with the names of their axes as Linen does."""
         leaves = jax.tree.leaves(self._made.init(rngs["params"]))
-        marks = [object() if _is_array(leaf) else None for leaf in leaves]
-        arrays: Any = jax.tree.structure(self._made.tree.unflatten(marks))
-        both = zip(filter(_is_array, leaves), arrays.flatten_up_to(self._names), strict=True)
-        return {"params": arrays.unflatten([nn.Partitioned(*one) for one in both])}
+        both = zip(filter(_is_array, leaves), self._flat_names, strict=True)
+        return {"params": self._arrays.unflatten([nn.Partitioned(*one) for one in both])}
 
     def apply(
         self,
@@ -110,6 +113,13 @@ class Functions:
         found = self._made.apply(self.own(variables), x, **asked)
         outputs, statistics = found if train and self._standardises else (found, {})
         return (outputs, {STATISTICS: statistics}) if mutable else outputs
+
+    @property
+    def _arrays(self) -> Any:
+        """The tree of the parameters without what is no array."""
+        places = range(self._made.tree.num_leaves)
+        marks = [None if n in self._made.others else object() for n in places]
+        return jax.tree.structure(self._made.tree.unflatten(marks))
 
     def own(self, variables: Mapping[str, PyTree]) -> PyTree:
         """The parameters in the tree that ``make`` gives, at this model's widths."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from ist_jax import compress, method
@@ -41,27 +40,6 @@ def check_numbers(config: ConfigDict) -> None:
     values.check(schema.default(), config)
     for check_topic in (_choices, _compress, _faults, _batch):
         check_topic(config)
-
-
-def devices(config: ConfigDict, processes: int) -> None:
-    """Has this process provide its part of the mesh's devices, where they are CPUs.
-
-    Raises:
-      InputError: a mesh that the processes do not divide.
-    """
-    groups = config.mesh.workers
-    if config.workers > 1 and groups and config.workers % groups:
-        raise InputError(
-            f"{config.workers} workers cannot be dealt out evenly to config.mesh.workers={groups}"
-        )
-    wanted = groups * config.mesh.data
-    if wanted % processes:
-        raise InputError(
-            f"{wanted} devices (config.mesh.workers={config.mesh.workers} x config.mesh.data="
-            f"{config.mesh.data}) cannot be dealt out evenly to {processes} processes"
-        )
-    if wanted:  # of other platforms than CPU there are as many as there are
-        jax.config.update("jax_num_cpu_devices", wanted // processes)
 
 
 def _not_a_figure(config: ConfigDict) -> None:

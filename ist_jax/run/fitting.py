@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -56,8 +56,13 @@ SETTINGS = (  # top-level keys of a config that are arguments too
 OF_DATA = ("split", "skew")  # those that a config keeps under ``data``
 
 
-def config(how: Method, seed: int, batch: int, settings: Mapping[str, Any]) -> ConfigDict:
+def config(
+    how: Method, seed: int, batch: int, settings: Mapping[str, Any], arguments: Collection[str] = ()
+) -> ConfigDict:
     """What the loop and the checkpoints look at; the model and the data are not in it.
+
+    Args:
+      arguments: what else can be asked for, to be named where a setting is none.
 
     Raises:
       InputError: a setting that is none, or a value that it cannot have.
@@ -65,14 +70,15 @@ def config(how: Method, seed: int, batch: int, settings: Mapping[str, Any]) -> C
     made = schema.default()
     made.methods, made.seeds, made.data.batch = (how.name,), (seed,), batch
     made.model.name = made.data.name = made.optimizer.name = PYTHON
-    for key, value in settings.items():
-        if key in OF_DATA:
-            made.data[key] = value
-        elif key in SETTINGS:
-            made[key] = value
-        else:
-            near = by_name.hint(key, (*SETTINGS, *OF_DATA))
-            raise InputError(f"fit has no argument {key!r}{near}")
+    with made.ignore_type():  # types are for ``values`` to check
+        for key, value in settings.items():
+            if key in OF_DATA:
+                made.data[key] = value
+            elif key in SETTINGS:
+                made[key] = value
+            else:
+                near = by_name.hint(key, (*arguments, *SETTINGS, *OF_DATA))
+                raise InputError(f"fit has no argument {key!r}{near}")
     checks.check_numbers(made)
     return made
 

@@ -42,7 +42,7 @@ class Progress:
 
 def _measured(line: dict) -> str:
     """The first of these that there is."""
-    for key in ("accuracy/test", "loss/test", "loss/train"):
+    for key in ("accuracy/validation", "accuracy/test", "loss/test", "loss/train"):
         if key in line:
-            return f"{key.removesuffix('/test')} {line[key]:.4f}"
+            return f"{' '.join(reversed(key.split('/')))} {line[key]:.4f}"
     return ""

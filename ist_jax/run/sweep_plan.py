@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ist_jax.core.errors import InputError
-from ist_jax.run import assemble, checks, planning, sweep
+from ist_jax.run import assemble, checks, devices, planning, sweep
 from ist_jax.run.job import Job
 from ist_jax.run.markdown import aligned, quantity
 from ist_jax.run.sweep import Combination, Values
@@ -57,7 +57,7 @@ def check(order: Sequence[Combination], configs: dict[str, ConfigDict]) -> None:
     for one in order:
         with _named(one):
             checks.check(configs[one.name])
-            checks.devices(configs[one.name], 1)
+            devices.mesh(configs[one.name], 1)
 
 
 def plan(one: Combination, config: ConfigDict, data: Any) -> tuple[int, dict[str, Job]]:

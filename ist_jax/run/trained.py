@@ -95,7 +95,9 @@ class Run:
                 )
             x = x.astype(dtype, copy=False)
         params, statistics = self._net
-        starts = range(0, max(len(x), 1), self._batch)
+        if not len(x):
+            return self.predict(np.zeros((1, *x.shape[1:]), x.dtype))[:0]
+        starts = range(0, len(x), self._batch)
         parts = [self._answer(params, statistics, x[i : i + self._batch]) for i in starts]
         return np.concatenate([np.asarray(part) for part in parts])
 

@@ -59,6 +59,41 @@ def kind_of(labels: Any) -> Kind:
     )
 
 
+def check_outputs(outputs: tuple[int, ...], labels: Any) -> None:
+    """Complains about outputs ``[B, ...]`` that do not fit labels ``[n, ...]``.
+
+    Raises:
+      InputError: a label for which there is no logit; other axes; labels that look like classes,
+        but are numbers.
+    """
+    labels = np.asarray(labels)
+    if np.issubdtype(labels.dtype, np.integer):
+        if len(outputs) != labels.ndim + 1 or outputs[1:-1] != labels.shape[1:]:
+            raise InputError(
+                f"outputs are {list(outputs)} and labels {['n', *labels.shape[1:]]}: of classes, "
+                "labels are whole numbers [n] and outputs logits [n, classes]. Of one-hot labels "
+                "take y.argmax(-1), of a column y[:, 0]"
+            )
+        if labels.max(initial=0) >= outputs[-1]:
+            raise InputError(
+                f"labels go up to {labels.max()}, and the model has {outputs[-1]} outputs, for 0 "
+                f"to {outputs[-1] - 1}. Give it more outputs, or number the classes from 0"
+            )
+    elif outputs[1:] != labels.shape[1:]:
+        raise InputError(
+            f"outputs are {list(outputs)} and labels {['n', *labels.shape[1:]]}: labels that are "
+            f"{labels.dtype} are targets, one for each output. Classes are whole numbers: "
+            "y.astype(int)"
+        )
+    elif labels.ndim == 2 and labels.dtype != bool and labels.shape[1] > 1:
+        some = labels[:256]
+        if ((some == 0) | (some == 1)).all() and (some.sum(axis=1) == 1).all():
+            raise InputError(
+                "labels look one-hot. For classes give y.argmax(-1); for several at once "
+                "y.astype(bool); to learn them as targets, a loss of your own"
+            )
+
+
 def loss_of(model: Any, kind: Kind) -> Loss:
     """``loss(params, batch, key)`` of ``batch = {"x": [B, ...], "y": [B, ...]}``.
 
@@ -114,18 +149,8 @@ def _classes_loss(outputs: Array, y: Array) -> Array:
 
 
 def _several_loss(outputs: Array, y: Array) -> Array:
-    _check_alike(outputs, y)
     return optax.sigmoid_binary_cross_entropy(outputs, y)
 
 
 def _squared(outputs: Array, y: Array) -> Array:
-    _check_alike(outputs, y)
     return jnp.square(outputs - y)
-
-
-def _check_alike(outputs: Array, y: Array) -> None:
-    if outputs.shape != y.shape:
-        raise InputError(
-            f"the model's outputs are {list(outputs.shape)}, and the labels {list(y.shape)}; for "
-            "such labels they must be alike"
-        )

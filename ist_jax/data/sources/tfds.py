@@ -98,7 +98,7 @@ def _found(folder: Path) -> Path:
         raise InputError(f"{folder} holds no prepared set; tfds reads {LAYOUT}")
     raise InputError(
         f"{folder} holds {len(found)} prepared sets; set data.path to one of "
-        f"{options.shown(map(str, found))}"
+        f"{', '.join(repr(str(one)) for one in found[:20])}"
     )
 
 

@@ -4,10 +4,11 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ist_jax import method, partition
+from ist_jax import axes, method, partition
 from ist_jax.core.errors import InputError
 from ist_jax.data import arrays
 from ist_jax.data.dataset import Dataset
@@ -110,6 +111,27 @@ def narrow(model: Any, how: Method, workers: int) -> Any:
     cut = method.named(how.meant.narrow).draw
     widths = partition.sub_widths(cut, dict(model.widths), workers)
     return model.clone(widths=widths)
+
+
+def kind_of(net: Any, given: Examples, loss: Callable[[Any, Any], Any] | None) -> Kind:
+    """How outputs are judged: by a loss of one's own, or as the labels say.
+
+    Raises:
+      InputError: labels that are of no kind, or that the model's outputs do not fit.
+    """
+    if loss is not None:
+        return Kind(loss)
+    kind = supervised.kind_of(given.y)
+
+    def answer(key):
+        rngs = {"params": key, "dropout": key}
+        params = net.init(rngs, given.x[:1], train=True)
+        return net.apply(axes.of(params)[0], given.x[: given.batch], train=True, rngs=rngs)
+
+    outputs = jax.eval_shape(answer, jax.random.key(0))
+    labels = np.concatenate([given.about.train_y, given.about.test_y])
+    supervised.check_outputs(outputs.shape, labels)
+    return kind
 
 
 def task(how: Method, count: int, model: Any, kind: Kind, given: Examples) -> Task:
