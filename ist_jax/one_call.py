@@ -104,7 +104,7 @@ def fit(
         count = how.workers or workers
         given = own.examples(config, train, test, count, took_part)
         net = own.narrow(frameworks.of(model, given.x[:1], widths, normalise), how, workers)
-        kind = own.kind_of(net, given, loss)
+        kind = own.kind_of(how, net, given, loss)
         devices = mesh or placement.mesh(count, jax.local_devices()[:1])
 
         def make(how: Method) -> Job:
@@ -112,18 +112,20 @@ def fit(
             return job.make(config, task, how, optimizer or optax.sgd(0.1), devices, {})
 
         made = job.with_warm_up(config, make, how, rounds)
-        whole, uncut = made.trainer.plan.net, set(made.costs.widths) - set(made.trainer.plan.slots)
-        frameworks.check_order(net, given.x[:FEW], whole.shapes, whole.names, uncut | {*sequences})
+        plan, uncut = made.trainer.plan, set(made.costs.widths) - set(made.trainer.plan.slots)
+        rest = uncut | {*sequences}
+        frameworks.check_order(made.whole, given.x[:FEW], plan.net.shapes, plan.net.names, rest)
         if workdir is None:
-            state, lines = fitting.in_memory(config, made, tell, progress)
+            state, lines = fitting.in_memory(config, made, tell, progress, resume)
         else:
-            place, about = paths.expanded(str(workdir), "workdir"), given.about
-            where = about, place, overwrite, resume
+            example = labelled.shapes(given.x, given.y, given.batch)
+            config.task.options = {"loss_and_optimizer": fitting.digest(plan, example)}
+            where = given.about, paths.expanded(str(workdir), "workdir"), overwrite, resume
             state, lines = fitting.in_folder(config, made, tell, progress, *where)
-    found = lambda: (made.trainer.whole(state).params, made.statistics(state))
-    example = given.x.shape[1:], given.x.dtype
-    batch = labelled.at_once(made.whole, given.x[:1])
-    return Run(how.name, seed, made.whole, found, lines, example, batch, made.trainer, state)
+    found = made.trainer.whole(state).params, made.statistics(state)
+    takes, together = (given.x.shape[1:], given.x.dtype), labelled.at_once(made.whole, given.x[:1])
+    of = how.name, seed, made.whole, lambda: found, lines, takes, together
+    return Run(*of, made.trainer, state)
 
 
 def load(

@@ -8,6 +8,7 @@ import sys
 
 import jax
 import numpy as np
+import optax
 import pytest
 from conftest import ROOT, tiny
 
@@ -71,6 +72,11 @@ def test_it_is_not_overwritten_unasked_and_goes_on_if_asked(digits, fitted):
     assert same(on.params, ist_jax.fit(net(), digits, **longer).params)
     with pytest.raises(InputError, match=r"local_steps was 2, now it is 3"):
         ist_jax.fit(net(), digits, workdir=folder, resume=True, **{**longer, "local_steps": 3})
+    for more in ({"optimizer": optax.adam(0.1)}, {"loss": lambda out, y: (out**2).sum(-1)}):
+        with pytest.raises(InputError, match="loss_and_optimizer was"):
+            ist_jax.fit(net(), digits, workdir=folder, resume=True, **longer, **more)
+    with pytest.raises(InputError, match=r"is past rounds=4: it was trained for 6 rounds"):
+        ist_jax.fit(net(), digits, workdir=folder, resume=True, **QUICK)
     other = (digits.train_x[:500], digits.train_y[:500])
     with pytest.raises(InputError, match="trained on other data"):
         ist_jax.fit(net(), other, workdir=folder, resume=True, **longer)

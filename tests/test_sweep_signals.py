@@ -12,7 +12,7 @@ import pytest
 from conftest import tiny
 from test_main import lines, timeless
 
-from ist_jax.run import programs, summary, sweeping, training
+from ist_jax.run import programs, summary, sweep_plan, sweeping, training
 from ist_jax.run.signals import Stopped
 
 LR = {"optimizer.lr": (0.05, 0.2)}
@@ -89,7 +89,7 @@ def test_overwrite_leaves_nothing_of_the_old_sweep_and_what_is_not_of_it(tmp_pat
         (folder / "config.json").write_text("{}")
 
     monkeypatch.setattr(training, "run", trained)
-    monkeypatch.setattr(sweeping, "_plan", lambda *_: None)
+    monkeypatch.setattr(sweep_plan, "plan", lambda *_: None)
     for rates in ((0.1, 0.2), (0.2, 0.3)):
         sweeping.run(config(), {"optimizer.lr": rates}, tmp_path / "run", overwrite=True)
         for name in ("best-ist", "best-of-all"):

@@ -24,7 +24,7 @@ def dataset(train: Any, test: Any = None) -> Dataset:
     x, y = _pair("train", train)
     test_x, test_y = (x[:1], y[:1]) if test is None else _pair("test", test)
     whole = np.issubdtype(y.dtype, np.integer)
-    classes = int(max(part.max(initial=-1) for part in (y, test_y))) + 1 if whole else 0
+    classes = int(max(part.max(initial=0) for part in (y, test_y))) + 1 if whole else 0
     found = Dataset("arrays", x, y, test_x, test_y, classes, origin="arrays").checked()
     return found if test is not None else found._replace(test_x=x[:0], test_y=y[:0])
 

@@ -5,6 +5,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from ist_jax.core.errors import InputError
 from ist_jax.export import leaves
 from ist_jax.export.arrays import npz, safetensors
@@ -50,7 +53,7 @@ def save(
         return safetensors(path, variables, about)
     if apply is None or example is None:
         raise InputError(f"{path} is to be a program: give apply and example too")
-    here = leaves.on_host(variables)
+    here = jax.tree.map(jnp.asarray, leaves.on_host(variables))  # a model may index them by x
     program(path, lambda x: apply(here, x), example)
 
 

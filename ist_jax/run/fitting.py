@@ -1,17 +1,24 @@
 """One job, trained in memory or in a run folder."""
 
+import functools
+import hashlib
 import os
 import pathlib
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
+from ist_jax import local
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.data.dataset import Dataset
 from ist_jax.method import Method
+from ist_jax.plan import Plan
 from ist_jax.run import (
     checks,
     environment,
@@ -72,6 +79,7 @@ def config(
     made.model.name = made.data.name = made.optimizer.name = PYTHON
     with made.ignore_type():  # types are for ``values`` to check
         for key, value in settings.items():
+            value = value.item() if isinstance(value, np.generic) else value
             if key in OF_DATA:
                 made.data[key] = value
             elif key in SETTINGS:
@@ -83,9 +91,28 @@ def config(
     return made
 
 
-def in_memory(config: ConfigDict, job: Job, see: See, progress: bool) -> tuple[State, list[Line]]:
+def digest(plan: Plan, example: Any) -> str:
+    """Of what a worker computes: the loss of a subnet and the optimizer's update, as JAX traces
+    them. A run does not go on with others."""
+    key = jax.random.key(0)
+    net = plan.subnet.shapes
+    state = jax.eval_shape(plan.optimizer.init, net)
+    update = functools.partial(local.update, plan.optimizer, loss=0.0, loss_of=lambda net: 0.0)
+    texts = [
+        jax.make_jaxpr(plan.loss)(net, example, key),
+        jax.make_jaxpr(lambda net, state: update(net, state, net))(net, state),
+    ]
+    told = re.sub(r"0x[0-9a-f]+", "", "\n".join(map(str, texts)))  # addresses of functions
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def in_memory(
+    config: ConfigDict, job: Job, see: See, progress: bool, resume: bool = False
+) -> tuple[State, list[Line]]:
     """The state after the last round, and all measurements; each of them is seen at once."""
     name, seed, rounds = config.methods[0], config.seeds[0], config.rounds
+    if config.trackers or resume:
+        raise InputError("trackers and resume are for a run folder: give a workdir too")
     shown, lines = Progress([1], quiet=not progress), []
     loop.try_out(job, name, config, ALONE)
     with Watchdog(config.round_timeout_s, ALONE) as watchdog:

@@ -28,6 +28,7 @@ def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bo
         _look(workdir, overwrite, resume)
         if resume and (workdir / CONFIG).exists():
             compare.same(config, (workdir / CONFIG).read_text(errors="replace"), str(workdir))
+            _check_not_past(config, workdir)
         for old in (SUMMARY, FIGURE):
             (workdir / old).unlink(missing_ok=True)
         if not resume:
@@ -39,6 +40,18 @@ def claim(workdir: pathlib.Path, config: ConfigDict, overwrite: bool, resume: bo
         (workdir / CONFIG).write_text(compare.as_json(config, indent=2) + "\n")
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be written: {error}") from None
+
+
+def _check_not_past(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """A run that was trained for longer is left as it is."""
+    if config.epochs or not (workdir / SUMMARY).exists():
+        return
+    runs = report.read(workdir / METRICS)
+    last = max((lines[-1]["round"] for lines in runs.values()), default=0)
+    if last > config.rounds:
+        raise InputError(
+            f"{workdir} is past config.rounds={config.rounds}: it was trained for {last} rounds"
+        )
 
 
 def _look(workdir: pathlib.Path, overwrite: bool, resume: bool) -> None:

@@ -200,6 +200,8 @@ def provide(
     own = batches(number, lost)
     floats = [leaf for leaf in jax.tree.leaves(own["x"]) if np.issubdtype(leaf.dtype, np.floating)]
     for row in np.flatnonzero(faulty.spoilt[job.own]):
+        if not floats:
+            raise InputError("config.faults: nan spoils a number of a batch, and its are integers")
         floats[0][row] = np.nan
     for worker in () if drop_failed else sorted(lost):
         raise InputError(

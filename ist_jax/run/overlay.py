@@ -59,8 +59,22 @@ def tree(value: Any, depth: int = 0) -> Any:
         inner = found
         for step in above:
             inner = inner.setdefault(step, {})
-        inner[last] = tree(part, depth + 1 + len(above))
+            if not isinstance(inner, dict):
+                raise InputError(f"config.{key} is there, and {step} with a value of its own")
+        part = tree(part, depth + 1 + len(above))
+        _add(inner, last, part)
     return found
+
+
+def _add(inner: dict[Any, Any], key: Any, part: Any) -> None:
+    """Puts a value into a group, which may hold some of its keys already."""
+    if key not in inner:
+        inner[key] = part
+        return
+    if not isinstance(part, dict) or not isinstance(inner[key], dict):
+        raise InputError(f"config: {key} is there twice")
+    for below, value in part.items():
+        _add(inner[key], below, value)
 
 
 def _lay(config: ConfigDict, changes: Mapping[str, Any], above: str, place: Place) -> None:

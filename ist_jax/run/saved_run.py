@@ -9,9 +9,9 @@ from ml_collections import ConfigDict
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.core import by_name
 from ist_jax.core.errors import CheckpointError, InputError
-from ist_jax.models import MODELS
+from ist_jax.models import MODELS, OTHER_MODELS
 from ist_jax.models.ensemble import MEMBERS, Ensemble
-from ist_jax.run import folder, lock, report, saving, upgrade
+from ist_jax.run import folder, lock, report, saving, schema, upgrade, values
 from ist_jax.run.tasks import task as parts
 from ist_jax.run.trained import Run
 
@@ -41,12 +41,13 @@ def read(workdir: pathlib.Path, method: str | None, seed: int | None, allow_code
         gains = kept.about(saved[0])["about"].get("gains", {})
     except CheckpointError as error:
         raise InputError(str(error)) from None
+    lines = report.read(workdir / folder.METRICS).get((name, number), [])
     return Run(
         name,
         number,
         _model(config, name, summary["data"]["classes"], gains),
         lambda: kept.net(saved[0]),
-        report.read(workdir / folder.METRICS)[name, number],
+        lines,
         _example(summary["data"]),
     )
 
@@ -59,9 +60,14 @@ def _config(workdir: pathlib.Path) -> ConfigDict:
         raise InputError(f"{workdir} is still going ({owner}): load it when it is over")
     try:
         stored = json.loads(path.read_text())
+        if not isinstance(stored, dict):
+            raise ValueError("no mapping")
     except (OSError, ValueError, RecursionError):
         raise InputError(f"{path} cannot be read") from None
-    return upgrade.config_of(stored)
+    config = upgrade.config_of(stored)
+    values.check(schema.default(), config)
+    values.check_widths(config.model.widths)
+    return config
 
 
 def _summary(workdir: pathlib.Path) -> dict[str, Any]:
@@ -70,7 +76,13 @@ def _summary(workdir: pathlib.Path) -> dict[str, Any]:
         raise InputError(
             f"{workdir} holds a run that is not finished: go on with it (train --resume) first"
         )
-    return json.loads(path.read_text())
+    try:
+        found = json.loads(path.read_text())
+        if isinstance(found["data"]["classes"], int):
+            return found
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise InputError(f"{path} cannot be read")
 
 
 def _which(
@@ -89,7 +101,7 @@ def _which(
 
 def _model(config: ConfigDict, name: str, classes: int, gains: dict[str, float]) -> Any:
     """The whole net's, as it is asked; None of nets whose inputs are no arrays ``[n, ...]``."""
-    if config.model.name not in MODELS and not by_name.is_theirs(config.model.name):
+    if config.model.name in OTHER_MODELS:
         return None
     how = parts.method_of(config, name)
     model = parts.build_net(

@@ -85,6 +85,11 @@ class Run:
         Raises:
           InputError: inputs of another shape than it was trained on.
         """
+        if self.model is None:
+            raise InputError(
+                "this net does not take arrays [n, ...]: of graphs and of many labels a run has "
+                "params, history and plot"
+            )
         x = np.asarray(x)
         if self._example is not None:
             shape, dtype = self._example
@@ -93,6 +98,8 @@ class Run:
                 raise InputError(
                     f"the net takes inputs {['n', *shape]}, found {list(x.shape)}{hint}"
                 )
+            if not np.can_cast(x.dtype, dtype, "same_kind"):
+                raise InputError(f"the net takes inputs of {np.dtype(dtype)}, found {x.dtype}")
             x = x.astype(dtype, copy=False)
         params, statistics = self._net
         if not len(x):
@@ -130,7 +137,7 @@ class Run:
         if self._example is not None:
             shape, dtype = self._example
             example = jax.ShapeDtypeStruct((2, *shape), dtype)
-        apply = functools.partial(self.model.apply, train=False)
+        apply = self.model and functools.partial(self.model.apply, train=False)
         rounds = self.lines[-1]["round"] if self.lines else 0
         about = {"method": self.method, "seed": self.seed, "round": rounds}
         try:

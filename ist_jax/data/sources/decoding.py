@@ -88,6 +88,8 @@ def example(source: Any, number: int, where: str, decode: bool) -> tuple[Any, in
             image = Image.open(io.BytesIO(image))
             if image.width * image.height > LARGEST:  # before it is unpacked
                 raise ValueError(f"{image.width} x {image.height} pixels, more than {LARGEST}")
+            if image.mode.startswith(("I", "F")):  # Pillow would clip it to white
+                raise ValueError(f"it is of mode {image.mode}: make it one of 8 bits")
             image = image.convert("RGB")
         elif decode:
             image = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)))

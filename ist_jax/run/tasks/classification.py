@@ -41,7 +41,7 @@ def task(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
         model,
         classification.cross_entropy,
         lambda seed, own: parts.batches(config, data, count, seed, own),
-        data.train_x[: config.statistics_examples],
+        data.train_x[labelled.some(data.train_x, config.statistics_examples)],
         labelled.shapes(data.train_x, data.train_y, config.data.batch),
         functools.partial(_accuracies, config.top, data),
     )

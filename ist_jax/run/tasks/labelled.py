@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
+import numpy as np
 
 from ist_jax import depth
+from ist_jax.core.errors import InputError
 from ist_jax.cost import program
 from ist_jax.local import Loss
 from ist_jax.method import Method
@@ -41,6 +44,8 @@ def task(
     """
     policy = getattr(model, "normalise", "none")
     if how.meant.members:
+        if not isinstance(model, nn.Module):
+            raise InputError(f"{how.name} needs a module of Linen, whose leaves it stacks")
         model = Ensemble(model, {MEMBERS: count}, policy)
     whole = model
     if how.meant.scaled and count > 1 and policy != "scale" and hasattr(model, "gains"):
@@ -58,6 +63,17 @@ def task(
         whole=whole,
         example=example,
     )
+
+
+def some(x: Any, count: int) -> np.ndarray:
+    """The numbers of the training examples that statistics are of: all, or so many, drawn once.
+
+    Not the first ones: many sets are sorted by class.
+    """
+    n = len(x)
+    if n <= count:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).permutation(n)[:count])
 
 
 def shapes(x: Any, y: Any, batch: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ist_jax.method import Method
 from ist_jax.models import normalise
 from ist_jax.models.xmc import XMC
 from ist_jax.run.job import WIDEST, Compiled, OfNet, Task
+from ist_jax.run.tasks import labelled
 from ist_jax.run.tasks import options as task_options
 from ist_jax.run.tasks import task as parts
 from ist_jax.tasks import many_labels
@@ -48,7 +49,9 @@ def task(config: ConfigDict, data: MultiLabel, how: Method, count: int, rounds: 
         ),
         batches=batches,
         statistics=lambda compiled: normalise.recompute(
-            model, data.train_x[: config.statistics_examples], compiled
+            model,
+            data.train_x[labelled.some(data.train_x, config.statistics_examples)],
+            compiled,
         ),
         measure=lambda compiled, statistics: _measure(config, data, model, compiled, statistics),
         example=_example(data, config.data.batch, sampled),

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from ist_jax import axes, method, partition
 from ist_jax.core.errors import InputError
-from ist_jax.data import arrays
+from ist_jax.data import arrays, held_out
 from ist_jax.data.dataset import Dataset
 from ist_jax.method import Method
 from ist_jax.run.job import Compiled, OfNet, Task
@@ -65,7 +65,7 @@ def _of_arrays(config: ConfigDict, train: Any, test: Any, count: int) -> Example
     elif test is not None:
         test_x, test_y = arrays.dataset(test)[1:3]
         data = train._replace(test_x=test_x, test_y=test_y, sha256="").checked()
-    some = slice(config.statistics_examples)
+    some = labelled.some(data.train_x, config.statistics_examples)
     batches = lambda seed, own: parts.batches(config, data, count, seed, own)
     return Examples(data.train_x[some], data.train_y[some], batches, config.data.batch, data)
 
@@ -75,7 +75,7 @@ def _of_function(config: ConfigDict, draw: Any, test: Any, count: int) -> Exampl
     steps = -(-config.statistics_examples // (count * len(first["x"])))
     some = [arrays.drawn(draw, worker, step) for step in range(steps) for worker in range(count)]
     x, y = (np.concatenate([one[name] for one in some]) for name in ("x", "y"))
-    data = arrays.dataset((x, y), test)._replace(name="function", sha256="")
+    data = arrays.dataset((x, y), test)._replace(name="function")
     batches = lambda seed, own: arrays.FromFunction(draw, config.local_steps, own)
     return Examples(x, y, batches, len(first["x"]), data)
 
@@ -113,12 +113,16 @@ def narrow(model: Any, how: Method, workers: int) -> Any:
     return model.clone(widths=widths)
 
 
-def kind_of(net: Any, given: Examples, loss: Callable[[Any, Any], Any] | None) -> Kind:
+def kind_of(how: Method, net: Any, given: Examples, loss: Callable[[Any, Any], Any] | None) -> Kind:
     """How outputs are judged: by a loss of one's own, or as the labels say.
+
+    Of an ensemble of nets, whose outputs are logarithms of probabilities, these are classes.
 
     Raises:
       InputError: labels that are of no kind, or that the model's outputs do not fit.
     """
+    if how.meant.members and (loss is not None or not np.issubdtype(given.y.dtype, np.integer)):
+        raise InputError(f"{how.name}: its nets are asked together about classes, and nothing else")
     if loss is not None:
         return Kind(loss)
     kind = supervised.kind_of(given.y)
@@ -151,9 +155,10 @@ def task(how: Method, count: int, model: Any, kind: Kind, given: Examples) -> Ta
 def _measure(
     kind: Kind, data: Dataset, model: Any, statistics: OfNet, batch: int, compiled: Compiled
 ) -> OfNet:
-    if not len(data.test_x):
-        return lambda net: {}
     evaluate = supervised.measures(model, statistics, kind, batch, compiled)
     return lambda net: {
-        f"{name}/test": value for name, value in evaluate(net, data.test_x, data.test_y).items()
+        f"{name}/{part}": value
+        for part, (x, y) in held_out.measured(data).items()
+        if len(x)
+        for name, value in evaluate(net, x, y).items()
     }
