@@ -63,7 +63,7 @@ def test_every_config_has_a_plan(name, monkeypatch):
     config = config_files.load(name, "tiny")
     if config.model.name == "graph":
         config.data.batch = 1
-    monkeypatch.setattr(training, "load", some_data)
+    monkeypatch.setattr(planning, "load", some_data)
     said = planning.dry_run(config)
     for method in config.methods:
         assert any(line.startswith(f"{method}: ") for line in said.splitlines())

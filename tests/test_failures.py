@@ -37,7 +37,7 @@ def overlapping(key, context):
 METHODS = {
     "ist": method.ist(),
     "balanced": method.ist(partition.balanced),
-    "overlapping": method.ist(overlapping),
+    "overlapping": method.ist(overlapping)._replace(disjoint=False),
     "local_sgd": method.local_sgd(),
     "data_parallel": method.data_parallel(),
 }

@@ -13,7 +13,7 @@ from ist_jax.core.errors import InputError
 from ist_jax.data import Dataset, held_out
 from ist_jax.data.clusters import Clusters, Labels, Nodes
 from ist_jax.data.sparse import Rows
-from ist_jax.run import assemble, checks, compare, training
+from ist_jax.run import assemble, checks, compare, planning, training
 
 
 def numbered(labels, test=4):
@@ -147,7 +147,7 @@ def test_a_run_measures_both_parts_and_its_statistics_are_of_the_rest(monkeypatc
     _, held = held_out.split(len(real.train_y), real.train_y, 0.2, 0)
     spoilt = real.train_x.copy()
     spoilt[held] = np.inf
-    monkeypatch.setattr(training.datasets, "load", lambda *_, **__: real._replace(train_x=spoilt))
+    monkeypatch.setattr(planning.datasets, "load", lambda *_, **__: real._replace(train_x=spoilt))
     training.run(config, tmp_path / "spoilt")
     monkeypatch.undo()
     training.run(config, tmp_path / "run")

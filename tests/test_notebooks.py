@@ -71,7 +71,11 @@ def shown(cell):
     for out in cell.get("outputs", []):
         data = out.get("data", {"text/plain": out.get("text", "")})
         kinds = sorted(kind for kind in data if kind.startswith("image/")) or ["text/plain"]
-        text = "" if kinds != ["text/plain"] else re.sub(r"[\d.]+", "#", data["text/plain"])
+        text = (
+            ""
+            if kinds != ["text/plain"]
+            else re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "#", data["text/plain"])
+        )
         found.append((out["output_type"], *kinds, re.sub(r" +", " ", text)))
     return found
 

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from ist_jax.core.errors import InputError
 from ist_jax.run import compare, lock, profiling, report, saving, trackers
-from ist_jax.run.metrics import UNWRITTEN
+from ist_jax.run.metrics import UNWRITTEN, Metrics
 
 CONFIG, METRICS, SUMMARY = "config.json", report.METRICS, report.SUMMARY
 LOTTERY = "lottery.jsonl"  # of the command lottery, about the run
@@ -46,12 +46,12 @@ def _check_not_past(config: ConfigDict, workdir: pathlib.Path) -> None:
     """A run that was trained for longer is left as it is."""
     if config.epochs or not (workdir / SUMMARY).exists():
         return
-    runs = report.read(workdir / METRICS)
-    last = max((lines[-1]["round"] for lines in runs.values()), default=0)
-    if last > config.rounds:
-        raise InputError(
-            f"{workdir} is past config.rounds={config.rounds}: it was trained for {last} rounds"
-        )
+    for (name, seed), last in Metrics(workdir / METRICS, keep=True).last_rounds().items():
+        if last > config.rounds:
+            raise InputError(
+                f"{name}, seed {seed} is past config.rounds={config.rounds}: {workdir} holds round "
+                f"{last}"
+            )
 
 
 def _look(workdir: pathlib.Path, overwrite: bool, resume: bool) -> None:

@@ -80,6 +80,10 @@ class Metrics:
         """Those that a run was measured after."""
         return [line["round"] for line in self._lines if _of(line) == (name, seed)]
 
+    def last_rounds(self) -> dict[tuple[str, int], int]:
+        """The last round that each run was measured after."""
+        return {_of(line): line["round"] for line in self._lines}
+
     def cut(self, name: str, seed: int, after: int) -> None:
         """Forgets what a run measured after a round; it is about to be measured again."""
         stays = lambda line: _of(line) != (name, seed) or line["round"] <= after

@@ -65,14 +65,14 @@ def task(
     )
 
 
-def some(x: Any, count: int) -> np.ndarray:
-    """The numbers of the training examples that statistics are of: all, or so many, drawn once.
+def some(x: Any, count: int) -> Any:
+    """Which of the training examples statistics are of: all, or so many, drawn once.
 
     Not the first ones: many sets are sorted by class.
     """
     n = len(x)
     if n <= count:
-        return np.arange(n)
+        return slice(None)
     return np.sort(np.random.default_rng(0).permutation(n)[:count])
 
 
