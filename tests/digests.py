@@ -180,9 +180,9 @@ def of_config(name):
 
         run = command.run
     else:
-        from ist_jax.run import training
+        from ist_jax.run import planning, training
 
-        run, training.load = training.run, some_data
+        run, planning.load = training.run, some_data
     config = config_files.load(name, "tiny")
     if config.get("model", {}).get("name") == "graph":
         config.data.batch = 1

@@ -103,7 +103,7 @@ def test_every_other_method_trains_a_graph_whose_ends_are_groups(tmp_path, monke
     config.methods = methods
     config.data.batch, config.normalise, config.seeds = 1, "scale", (0,)
     config.model.widths = ConfigDict({"features": 256, "hidden0": 9, "hidden1": 16, "labels": 45})
-    monkeypatch.setattr(training, "load", some_data)
+    monkeypatch.setattr(planning, "load", some_data)
     training.run(config, tmp_path / "run")
     with pytest.raises(InputError, match="prunes hidden neurons; 'features' are a group"):
         lottery.run(config.copy_and_resolve_references(), tmp_path / "run")

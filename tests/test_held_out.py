@@ -124,7 +124,7 @@ def test_what_is_held_out_is_in_no_batch_and_in_no_statistics(monkeypatch, chang
         training.datasets, "load", lambda *_, **__: real._replace(train_x=marked, sha256="")
     )
     config = tiny(seeds=(0, 1), **{"data.validation": 0.3, "data.validation_seed": 5}, **changes)
-    found = training.load(config)
+    found = planning.load(config)
     number = lambda x: set(np.asarray(x).reshape(-1, marked[0].size)[:, 0].astype(int).tolist())
     held = number(found.validation_x[:])
     assert len(held) == held_out.count(found) == round(0.3 * len(marked))
@@ -202,7 +202,7 @@ def test_a_sparse_set_with_several_labels_holds_a_plain_random_part_out(tmp_path
     config = tiny(rounds=3, workers=2, normalise="none", eval_every=3, **changes)
     config.data.name, config.model.name, config.data.batch = "xmc", "xmc", 5
     config.model.widths, config.data.validation = {"hidden0": 8}, 0.25
-    found = training.load(config)
+    found = planning.load(config)
     held = set(found.validation_x[:]["ids"][:, 0].tolist())
     assert len(held) == len(found.validation_y) == 15
     labels = [i % 5 for i in range(60) if i not in held] + [5] * 45
@@ -239,7 +239,7 @@ def test_a_share_that_cannot_be_held_out_is_refused(value, message):
     with config.ignore_type():
         config.data.validation = value
     with pytest.raises(InputError, match=message):
-        training.load(config) if value == 1e-5 else checks.check(config)
+        planning.load(config) if value == 1e-5 else checks.check(config)
 
 
 def test_a_config_that_is_older_than_the_keys_is_the_same():

@@ -89,7 +89,7 @@ def test_the_same_command_gives_the_same_metrics(finished, tmp_path):
 
 def test_seeds_begin_with_nets_of_their_own_that_one_program_makes(compilations):
     config = tiny()
-    job = assemble.jobs(config, training.load(config))["ist"]
+    job = assemble.jobs(config, planning.load(config))["ist"]
     first = job.state(0)
     compilations()
     second = job.state(1)

@@ -12,7 +12,7 @@ from ist_jax.commands import open_keys
 from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.models import groups
-from ist_jax.run import assemble, checks, config_files, options, training
+from ist_jax.run import assemble, checks, config_files, options, planning
 
 
 def changed(*words, of="quickstart"):
@@ -170,7 +170,7 @@ def test_a_model_of_ones_own_that_would_be_cut_wrongly_is_refused(changes, said)
     if said is None:
         return
     with pytest.raises(InputError, match=said):
-        assemble.jobs(config, training.load(config))
+        assemble.jobs(config, planning.load(config))
 
 
 def test_a_policy_that_a_model_does_not_know_is_refused(monkeypatch):

@@ -21,7 +21,7 @@ from ist_jax.core.errors import CheckpointError, InputError
 from ist_jax.data.clusters import clustered
 from ist_jax.models.mlp import MLP
 from ist_jax.models.resnet import ResNet
-from ist_jax.run import assemble, lottery, team, training
+from ist_jax.run import assemble, lottery, planning, team, training
 
 DIGITS = data.load("digits")
 OTHER = DIGITS._replace(test_y=DIGITS.test_y[::-1].copy(), sha256="").checked()
@@ -141,7 +141,7 @@ def test_a_run_does_not_go_on_with_other_data_whatever_method_it_goes_on_with(
     """Nor is a finished one said to be of other data than it was."""
     run = shutil.copytree(half, tmp_path / "run")
     before = every_file(run)
-    monkeypatch.setattr(training, "load", lambda config: OTHER)
+    monkeypatch.setattr(planning, "load", lambda config: OTHER)
     told = f"ist_0: round 3 was trained on other data: .*{DIGITS.sha256}, now it is {OTHER.sha256}"
     for changes in ({"rounds": 6}, {"rounds": 3}, {"rounds": 6, "methods": ("local_sgd",)}):
         with pytest.raises(InputError, match=told):

@@ -9,7 +9,7 @@ from conftest import ROOT, tiny
 from ist_jax import data, method, partition
 from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
-from ist_jax.run import checks, optimizers, training
+from ist_jax.run import checks, optimizers, planning, training
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def test_an_optimizer_of_optax_or_of_ones_own():
 def plan(config):
     checks.check(config)
     method.named(config.methods[0])
-    training.load(config)
+    planning.load(config)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from ist_jax.run import (
     environment,
     lock,
     loop,
+    planning,
     profiling,
     same_data,
     saving,
@@ -23,7 +24,6 @@ from ist_jax.run.folder import METRICS, claim
 from ist_jax.run.job import Job
 from ist_jax.run.loop import RunContext
 from ist_jax.run.metrics import Metrics
-from ist_jax.run.planning import load
 from ist_jax.run.progress import Progress
 from ist_jax.run.signals import Stop
 from ist_jax.run.tally import Diverged
@@ -72,7 +72,7 @@ def run(
                 until_the_end.enter_context(lock.held(workdir))
         with team.together("data", A_DAY):  # one may lack it, and the next step needs all of them
             checks.check(config)
-            data = shared.data if shared else load(config)
+            data = shared.data if shared else planning.load(config)
             rounds = assemble.rounds(config, data)
             profiling.check(profile, rounds)
             trackers = tracking.chosen(config) if team.first else {}
