@@ -121,7 +121,7 @@ def test_what_is_held_out_is_in_no_batch_and_in_no_statistics(monkeypatch, chang
     marked = real.train_x.copy()
     marked.reshape(len(marked), -1)[:, 0] = np.arange(len(marked))
     monkeypatch.setattr(
-        training.datasets, "load", lambda *_, **__: real._replace(train_x=marked, sha256="")
+        planning.datasets, "load", lambda *_, **__: real._replace(train_x=marked, sha256="")
     )
     config = tiny(seeds=(0, 1), **{"data.validation": 0.3, "data.validation_seed": 5}, **changes)
     found = planning.load(config)
