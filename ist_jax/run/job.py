@@ -82,14 +82,18 @@ class Job(NamedTuple):
     own: list[int]  # the workers of this process
     place: Callable[[Any], dict[str, Any]]  # what a round takes of them, on the mesh
     evaluate: Callable[[State], dict[str, float]]
-    statistics: Callable[[State], Any]  # of the whole net, which it is asked with,
-    gains: dict[str, float]  # and its gains then
+    statistics: Callable[[State], Any]  # of the whole net, which it is asked with
     step_s: Callable[[], float]  # measures a local step of one worker, in seconds
     exchanged: Callable[[], timing.Exchanged]  # where every worker is a machine of its own
     costs: Costs
     names: Any  # of the axes of its net
     whole: Any  # the model that the whole net is asked with
     warm_up_job: "Job | None" = None  # trains the first ``config.warm_up`` rounds
+
+    @property
+    def gains(self) -> dict[str, float]:
+        """Of the whole net where it is asked."""
+        return dict(getattr(self.whole, "gains", {}))
 
 
 def make(
@@ -147,7 +151,6 @@ def make(
         place=functools.partial(_place, mesh, count, task.common, placed),
         evaluate=lambda state: measure(trainer.sharded_params(state)),
         statistics=lambda state: statistics(trainer.sharded_params(state)),
-        gains=dict(getattr(task.whole or task.model, "gains", {})),
         costs=_costs(trainer, loss, example, {**drawn, **slots}, config.local_steps),
         names=names,
         whole=task.whole or task.model,
