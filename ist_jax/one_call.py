@@ -23,13 +23,12 @@ from ist_jax.method import Method
 from ist_jax.models import frameworks
 from ist_jax.run import fitting, job, saved_run
 from ist_jax.run.job import Job
-from ist_jax.run.tasks import labelled, own
+from ist_jax.run.tasks import labelled, own, theirs
 from ist_jax.run.trained import Run
 from ist_jax.sharded import placement
 
 PyTree = Any
 Line = dict[str, Any]
-FEW = 8  # examples that the order of neurons is looked at with
 
 
 def fit(
@@ -67,7 +66,7 @@ def fit(
       test: ``(x, y)`` to measure on; a data set brings its own.
       method: a name, or a ``Method``.
       workers, rounds, local_steps, batch: S; how often they exchange; J, steps between two
-        exchanges; B, examples of a worker in a step.
+        exchanges; B, examples of a worker in a step (a function's own say it).
       optimizer: of every worker, any of optax; ``optax.sgd(0.1)`` if None.
       loss: ``(outputs [B, ...], labels [B, ...]) -> `` number, or ``[B]``. If None it follows from
         the labels (``tasks.supervised``).
@@ -112,14 +111,12 @@ def fit(
             return job.make(config, task, how, optimizer or optax.sgd(0.1), devices, {})
 
         made = job.with_warm_up(config, make, how, rounds)
-        plan, uncut = made.trainer.plan, set(made.costs.widths) - set(made.trainer.plan.slots)
-        rest = uncut | {*sequences}
-        frameworks.check_order(made.whole, given.x[:FEW], plan.net.shapes, plan.net.names, rest)
+        theirs.check_order(made, given.x, sequences)
         if workdir is None:
             state, lines = fitting.in_memory(config, made, tell, progress, resume)
         else:
             example = labelled.shapes(given.x, given.y, given.batch)
-            config.task.options = {"loss_and_optimizer": fitting.digest(plan, example)}
+            config.task.options = {"loss_and_optimizer": fitting.digest(made.trainer.plan, example)}
             where = given.about, paths.expanded(str(workdir), "workdir"), overwrite, resume
             state, lines = fitting.in_folder(config, made, tell, progress, *where)
     found = made.trainer.whole(state).params, made.statistics(state)

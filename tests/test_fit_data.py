@@ -28,6 +28,23 @@ def test_statistics_are_not_those_of_the_first_class_of_sorted_data():
     assert run.history["accuracy/test"][-1] > 0.85
 
 
+def test_a_function_is_asked_for_the_steps_of_the_run_alone(digits):
+    (x, y), test = digits
+    steps = QUICK["rounds"] * QUICK["local_steps"]
+
+    def draw(worker, step):
+        if not 0 <= step < steps:
+            raise IndexError(f"there are {steps} steps")
+        its = np.random.default_rng([worker, step]).integers(len(x), size=8)
+        return {"x": x[its], "y": y[its]}
+
+    run = ist_jax.fit(MLP({"hidden0": 16}, classes=10), draw, test, **QUICK)
+    assert run.history["step"][-1] == steps
+    for setting in ({"skew": 0.5}, {"split": "all"}):
+        with pytest.raises(InputError, match="split and skew are for arrays"):
+            ist_jax.fit(MLP({"hidden0": 16}, classes=10), draw, test, **QUICK, **setting)
+
+
 def test_a_net_that_a_worker_may_go_on_with_still_answers(digits):
     run = ist_jax.fit(plain, *digits, **PLAIN)
     batches = data.Batches(*digits[0], workers=4, batch=8, local_steps=2, seed=0)

@@ -138,6 +138,19 @@ def test_a_saved_set_of_numbers_and_the_same_as_parquet(tmp_path):
     assert found.classes == 0, "targets"
 
 
+def test_texts_and_numbers_by_a_dictionary_are_read_as_without(tmp_path):
+    words = ["a cat", "a dog", "a cat", "the cow", "a dog", "a cat"] * 2
+    found = []
+    for name in ("plain", "coded"):
+        columns = {"text": pa.array(words), "label": pa.array([word[-3:] for word in words])}
+        if name == "coded":
+            columns = {key: column.dictionary_encode() for key, column in columns.items()}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+        found.append(data.load("huggingface", str(tmp_path / f"{name}.parquet"), features=16))
+    assert found[0].sha256 == found[1].sha256
+    assert found[0].classes == 3
+
+
 def test_saved_images_are_decoded_and_keep_their_number_of_classes(tmp_path):
     features = {"image": {"_type": "Image"}, "label": {"names": ["a", "b", "c"]}}
     for part in ("train", "test"):

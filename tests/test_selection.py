@@ -8,7 +8,7 @@ from test_report import cells
 
 from ist_jax.commands import report as command
 from ist_jax.core.errors import InputError
-from ist_jax.run import selection, sweep
+from ist_jax.run import differences, selection, sweep
 
 ROUNDS = 2
 
@@ -20,7 +20,7 @@ def run_folder(folder, settings, of_methods, seeds=(0, 1), part="validation", he
     for key, value in settings.items():
         config["optimizer"][key.rpartition(".")[2]] = value
     (folder / "config.json").write_text(json.dumps(config))
-    data = {"train": 90, "validation": held, "sha256": "a", "test": 5}
+    data = {"name": "some", "train": 90, "validation": held, "sha256": "a", "test": 5}
     told = {"config": config, "rounds": ROUNDS, "data": data, "diverged": {}} | summary
     (folder / "summary.json").write_text(json.dumps(told))
     with (folder / "metrics.jsonl").open("a") as file:
@@ -141,24 +141,49 @@ def test_graphs_are_picked_by_validation_nodes_of_their_own(tmp_path):
     assert cells(told.split("\n\n")[1])[2][-1] == "all"
 
 
+def of_folders(folders):
+    found = differences.of(folders)
+    return selection.of_folders(folders, found) if found else ""
+
+
 def test_run_folders_without_a_sweep_are_picked_from_by_what_differs(tmp_path, capsys, monkeypatch):
     for name, lr, validation in (("a", 0.1, 0.5), ("b", 0.2, 0.6)):
         run_folder(
             tmp_path / name, {"optimizer.lr": lr}, {"ist": [(validation, 1 - validation)] * 2}
         )
     folders = [tmp_path / "a", tmp_path / "b"]
-    told = selection.of_folders(folders)
+    told = of_folders(folders)
     assert cells(told)[0][0] == "optimizer.lr"
     assert "| ist    | optimizer.lr=0.2 |" in told
     run_folder(tmp_path / "c", {"optimizer.lr": 0.3}, {"ist": [(0.9, 0.9)] * 2}, held=20)
-    assert selection.of_folders([*folders, tmp_path / "c"]).startswith(
-        "nothing is picked: the fold"
-    )
-    assert selection.of_folders([folders[0]]) == "", "nothing differs"
+    assert of_folders([*folders, tmp_path / "c"]).startswith("nothing is picked: the fold")
+    assert of_folders([folders[0]]) == "", "nothing differs"
     run_folder(tmp_path / "d", {"optimizer.lr": 0.3}, {"ist": [(0.9, 0.9)] * 2}, held=0)
-    assert selection.of_folders([folders[0], tmp_path / "d"]) == "", "no validation data"
+    assert of_folders([folders[0], tmp_path / "d"]) == "", "no validation data"
     (folders[0] / "summary.json").write_text("{}")
-    assert selection.of_folders(folders) == ""
+    assert of_folders(folders) == ""
+
+
+def test_the_table_of_run_folders_says_what_differs_and_that_data_are_unlike(
+    tmp_path, capsys, monkeypatch
+):
+    for name, lr, sha256 in (("a", 0.1, "1"), ("b", 0.2, "1"), ("c", 0.2, "2"), ("d", 0.2, "")):
+        run_folder(tmp_path / name, {"optimizer.lr": lr}, {"ist": [(0.5, 0.5)] * 2}, held=0)
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        summary["data"]["sha256"] = sha256
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
+
+    def told(*names):
+        monkeypatch.setattr("sys.argv", ["report", *(str(tmp_path / name) for name in names)])
+        assert command.main() == 0
+        return capsys.readouterr().out
+
+    assert "| differs      |   a |   b |\n| ---          | --- | --- |" in told("a", "b")
+    assert "| optimizer.lr | 0.1 | 0.2 |" in told("a", "b")
+    assert "not the same data" not in told("a", "b")
+    assert "differs" not in told("b", "c")
+    assert "not the same data, so accuracies cannot be compared: b: " in told("b", "c")
+    assert "not the same data" in told("c", "d"), "one does not say which data it has"
 
 
 def test_the_command_shows_a_sweep(tmp_path, capsys, monkeypatch):

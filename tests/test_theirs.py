@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, tiny
 
+import ist_jax
 from ist_jax import data, method, partition
 from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
@@ -109,3 +110,41 @@ def test_what_a_module_raises_as_it_is_imported_is_told(tmp_path, monkeypatch):
         InputError, match=r"'broken_module' cannot be imported \(RuntimeError: no\)"
     ):
         by_name.found("broken_module:x", {}, "config.data.name")
+
+
+@pytest.mark.parametrize("name", ["make", "Plain", "Module", "returns_linen"])
+def test_a_model_of_any_form_trains_and_is_loaded(tmp_path, name):
+    config = tiny(
+        **{
+            "methods": ("ist", "single"),
+            "model.name": f"functions:{name}",
+            "model.widths": {"hidden": 64},
+            "normalise": "none",
+            "rounds": 20,
+            "eval_every": 20,
+        }
+    )
+    training.run(config, tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["plans"]["ist"]["sub_widths"] == {"hidden": 16}
+    digits = data.load("digits")
+    for method_ in ("ist", "single"):
+        run = ist_jax.load(tmp_path / "run", method_, allow_code=True)
+        right = (run.predict(digits.test_x).argmax(-1) == digits.test_y).mean()
+        assert run.history["accuracy/test"][-1] == pytest.approx(right, abs=1e-6)
+        assert right > 0.6
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ordered", "permuting the neurons of group 'hidden' .* changes what is computed"),
+        ("nothing", "returns .init, apply., or a module of Linen; it returned NoneType"),
+        ("jax:jit", "model 'jax:jit' needs a value for fun|jax:jit needs a value for fun"),
+    ],
+)
+def test_what_is_no_model_to_cut_is_told(name, said):
+    named = name if ":" in name else f"functions:{name}"
+    config = tiny(**{"model.name": named, "model.widths": {"hidden": 64}, "normalise": "none"})
+    with pytest.raises(InputError, match=said):
+        planning.dry_run(config)

@@ -61,6 +61,13 @@ def test_a_file_of_an_earlier_version_is_upgraded(write):
     assert config.version == schema.VERSION
 
 
+def test_a_single_value_where_several_may_stand(write):
+    config = config_files.of_yaml(write("methods: ist\nseeds: 3\ntrackers: tensorboard"))
+    assert config.methods == ("ist",)
+    assert config.seeds == (3,)
+    assert config.trackers == ("tensorboard",)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -74,7 +81,8 @@ def test_a_file_of_an_earlier_version_is_upgraded(write):
             r"line 2: config\.optimizer\.lr must be a number, f",
         ),
         ("workers: 0", r"line 1: config\.workers must be from 1 to 65536, found 0"),
-        ("methods: ist", r"line 1: config\.methods must be a tuple"),
+        ("optimizer: {lr: true}", r"line 1: config\.optimizer\.lr must be a number, found True"),
+        ("seeds: true", r"line 1: config\.seeds must be a whole number, found True in \(True,\)"),
         ("optimizer: adam", r"line 1: config\.optimizer must be a group of keys, found 'adam'"),
         ("workers: {a: 1}", r"line 1: config\.workers must be a value"),
         ("workers: 1\nrounds: 2\nworkers: 2", r"line 3: key 'workers' is in line 1 already"),

@@ -24,7 +24,7 @@ Page = Callable[[list[Path], Path], str]  # folders, and the file that it is for
 def main(program: str = PROGRAM, doc: str = "", pages: Mapping[str, Page] | None = None) -> int:
     options = _options(program, doc or (__doc__ or ""), pages or {})
     # with JAX, a second of CPU: flags are right by now
-    from ist_jax.run import curves, report, selection, sweep
+    from ist_jax.run import curves, differences, report, selection, sweep
 
     try:
         folders = [paths.expanded(folder, "FOLDER") for folder in options.folders]
@@ -46,8 +46,9 @@ def main(program: str = PROGRAM, doc: str = "", pages: Mapping[str, Page] | None
             print(selection.table(swept[0]))
             return 0
         print(report.table(folders))
-        if len(folders) > 1 and (chosen := selection.of_folders(folders)):
-            print(f"\n{chosen}")
+        if len(folders) > 1 and (differ := differences.of(folders)):
+            told = differences.table(folders, differ), selection.of_folders(folders, differ)
+            print("".join(f"\n{text}\n" for text in told if text), end="")
         out = out or folders[0] / report.FIGURES[len(folders) > 1]
         print(f"\nfigure: {curves.figure(folders, out, options.against)}")
     except InputError as error:

@@ -10,7 +10,8 @@ parameters, any pytree, and ``apply(params, x)`` the outputs. ``apply`` may take
   asked with the statistics of training data (``normalise``).
 
 ``make`` may take ``normalise`` or ``gains`` by name, as the library's models do, and it may return
-a module of Linen in place of the two functions.
+a module of Linen in place of the two functions. An attribute ``make.sequences`` names the groups
+whose members have an order, as the blocks of a stage.
 
 A subnet is ``make(narrow widths)``, whose parameters are a slice of the whole net's. They stand in
 the tree that ``make`` gives at those widths, so a framework may keep sizes in its trees.
@@ -72,7 +73,7 @@ class Functions:
         **more: Any,
     ):
         self._make, self._example, self._more = make, example, more
-        self.widths = dict(widths)
+        self.widths, self.sequences = dict(widths), getattr(make, "sequences", ())
         self._made = self._at(self.widths)
         self._standardises = STATISTICS in keywords(self._made.apply)
         self.normalise = more.get("normalise", "standardise" if self._standardises else "none")

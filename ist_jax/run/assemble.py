@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.method import Method
 from ist_jax.run import job, optimizers, tasks
@@ -57,7 +58,12 @@ def _build(config: ConfigDict, data: Any, how: Method, *, placed: dict[Mesh, Any
     task = tasks.make(config, data, how, number)
     optimizer = optimizers.make(config, number * config.local_steps)
     mesh = mesh_of(config, how.workers or config.workers)
-    return job.make(config, task, how, optimizer, mesh, placed)
+    made = job.make(config, task, how, optimizer, mesh, placed)
+    if by_name.is_theirs(config.model.name):
+        from ist_jax.run.tasks import theirs  # imports NNX, half a second
+
+        theirs.check_order(made, data.train_x)
+    return made
 
 
 def mesh_of(config: ConfigDict, count: int) -> Mesh:

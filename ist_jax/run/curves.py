@@ -36,13 +36,19 @@ def draw(panel: Any, runs: Runs, x: str = "steps") -> None:
 
 
 def paint(
-    panel: Any, curves: Sequence[Curve], x: str, logarithmic: bool | None = None, line: str = "-"
+    panel: Any,
+    curves: Sequence[Curve],
+    x: str,
+    logarithmic: bool | None = None,
+    line: str = "-",
+    markers: int = 10,
 ) -> None:
     """Means as lines, and the range of the seeds as a band.
 
     Args:
       logarithmic: whether the axis is; by default, if these curves ask for it.
       line: the style of the lines.
+      markers: how many a line has, about; few where styles tell lines apart.
     """
     if logarithmic is None:
         logarithmic = wants_log(curves, x)
@@ -52,7 +58,7 @@ def paint(
         at, low, mean, high = (v[shown] for v in (curve.x[x], curve.low, curve.mean, curve.high))
         if not len(at):
             continue
-        every = max(1, len(at) // 10)
+        every = max(1, len(at) // markers)
         panel.plot(
             at,
             mean,
@@ -165,7 +171,7 @@ def _together(drawn: Any, found: Mapping[str, list[Curve]], x: Sequence[str]) ->
     curves = [curve for some in found.values() for curve in some]
     for panel, name in zip(panels.flat, x, strict=False):
         for some, line in zip(found.values(), looks.LINES, strict=False):
-            paint(panel, some, name, wants_log(curves, name), line)
+            paint(panel, some, name, wants_log(curves, name), line, 10 if len(found) == 1 else 3)
         frame([panel], curves, name, y_limits(curves, x))
     for panel in panels.flat[len(x) :]:
         panel.set_visible(False)

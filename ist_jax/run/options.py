@@ -9,6 +9,7 @@ from ist_jax.core import by_name
 
 OF_A_MODEL = (  # what a task gives a model
     "widths", "classes", "normalise", "affine", "logits", "gains", "external", "parent", "name",
+    "rngs",
 )  # fmt: skip
 OF_A_SOURCE = ("path", "cache", "skip_bad")  # what the config gives a data set besides
 

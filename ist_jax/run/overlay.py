@@ -21,7 +21,8 @@ def lay(config: ConfigDict, changes: Mapping[str, Any], place: Place = lambda _:
     """Changes a config in place; gives it back.
 
     Args:
-      changes: keys of the config and their values; lists become tuples.
+      changes: keys of the config and their values; lists become tuples, and so does a single value
+        where a tuple is.
 
     Raises:
       InputError: a key that the config does not have (the nearest are named), a value in place of
@@ -93,6 +94,11 @@ def _lay(config: ConfigDict, changes: Mapping[str, Any], above: str, place: Plac
 
 def _set(config: ConfigDict, key: str, value: Any) -> None:
     with config.unlocked(), config.ignore_type():  # types are for ``values`` to check
-        if isinstance(value, int) and isinstance(config.get(key), float) and value is not True:
-            value = float(value) if value is not False else value
+        usual = config.get(key)
+        if isinstance(usual, tuple) and isinstance(value, str | int | float):
+            value = (value,)
+        elif isinstance(usual, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if isinstance(value, bool) and not isinstance(usual, bool) and key in config:
+            del config[key]  # a ConfigDict makes 1.0 of True in place of a number
         config[key] = value

@@ -4,14 +4,16 @@ import json
 import pathlib
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from ist_jax.checkpoint import Checkpoints
 from ist_jax.core import by_name
 from ist_jax.core.errors import CheckpointError, InputError
-from ist_jax.models import MODELS, OTHER_MODELS
+from ist_jax.models import OTHER_MODELS
 from ist_jax.models.ensemble import MEMBERS, Ensemble
-from ist_jax.run import folder, lock, report, saving, schema, upgrade, values
+from ist_jax.run import folder, lock, report, saving, schema, sweep, upgrade, values
+from ist_jax.run.tasks import classification
 from ist_jax.run.tasks import task as parts
 from ist_jax.run.trained import Run
 
@@ -41,19 +43,25 @@ def read(workdir: pathlib.Path, method: str | None, seed: int | None, allow_code
         gains = kept.about(saved[0])["about"].get("gains", {})
     except CheckpointError as error:
         raise InputError(str(error)) from None
+    example = _example(summary["data"])
     lines = report.read(workdir / folder.METRICS).get((name, number), [])
     return Run(
         name,
         number,
-        _model(config, name, summary["data"]["classes"], gains),
+        _model(config, name, summary["data"]["classes"], example, gains),
         lambda: kept.net(saved[0]),
         lines,
-        _example(summary["data"]),
+        example,
     )
 
 
 def _config(workdir: pathlib.Path) -> ConfigDict:
     path = workdir / folder.CONFIG
+    if (workdir / sweep.NAME).is_file():
+        raise InputError(
+            f"{workdir} is a sweep, whose runs are folders in it: ist-jax report {workdir} says "
+            "which is picked. Load that one"
+        )
     if not path.is_file():
         raise InputError(f"{workdir} is no run folder: it holds no {folder.CONFIG}")
     if owner := lock.owner(workdir):
@@ -99,20 +107,19 @@ def _which(
     return found[0], found[1]
 
 
-def _model(config: ConfigDict, name: str, classes: int, gains: dict[str, float]) -> Any:
+def _model(
+    config: ConfigDict,
+    name: str,
+    classes: int,
+    example: tuple[tuple[int, ...], str] | None,
+    gains: dict[str, float],
+) -> Any:
     """The whole net's, as it is asked; None of nets whose inputs are no arrays ``[n, ...]``."""
     if config.model.name in OTHER_MODELS:
         return None
     how = parts.method_of(config, name)
-    model = parts.build_net(
-        by_name.found(config.model.name, MODELS, "config.model.name"),
-        config,
-        dict(config.model.widths),
-        how,
-        classes=classes,
-        affine=config.model.affine,
-        logits=config.model.logits,
-    )
+    shapes = example and jax.ShapeDtypeStruct((1, *example[0]), example[1])
+    model = classification.net(config, how, classes, shapes)
     if how.meant.members:
         return Ensemble(model, {MEMBERS: config.workers}, config.normalise)
     return model.clone(gains=gains) if gains else model

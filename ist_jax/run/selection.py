@@ -13,6 +13,7 @@ import numpy as np
 
 from ist_jax.core.errors import InputError
 from ist_jax.run import compare, report, sweep
+from ist_jax.run.differences import Differences
 from ist_jax.run.folder import CONFIG, METRICS, SUMMARY
 from ist_jax.run.markdown import aligned, quantity, spread
 from ist_jax.run.sweep import Combination
@@ -137,35 +138,21 @@ def table(folder: pathlib.Path) -> str:
     return "\n\n".join([all_of(found, list(order[0].settings)), *notes, best(found, again)])
 
 
-def of_folders(folders: Sequence[pathlib.Path]) -> str:
+def of_folders(folders: Sequence[pathlib.Path], differ: Differences) -> str:
     """What is picked among several run folders that hold validation data out, by what differs.
 
     Empty if there is nothing to pick: no validation data, or nothing that differs.
     """
-    told: list[dict[str, Any]] = []
-    for folder in folders:
-        try:
-            told.append(json.loads((folder / SUMMARY).read_text()))
-        except (OSError, ValueError, RecursionError):
-            return ""
-    try:
-        flat = [compare.flat(one["config"]) for one in told]
-        data = {(one["data"]["sha256"], one["data"]["validation"]) for one in told}
-    except (KeyError, TypeError, AttributeError):
+    if not differ.keys or not all(differ.held):
         return ""
-    keys = [key for key in flat[0] if any(one.get(key) != flat[0][key] for one in flat)]
-    keys = [key for key in keys if not key.startswith((*sweep.IDLE, *sweep.ROWS))]
-    if not keys or not all(held for _, held in data):
-        return ""
-    if len(data) > 1:
+    if not differ.same or len(set(differ.held)) > 1:
         return "nothing is picked: the folders have other data, or hold another part out"
-    settings = [{key: one.get(key) for key in keys} for one in flat]
     found = [
         one
-        for folder, chosen in zip(folders, settings, strict=True)
+        for folder, chosen in zip(folders, differ.settings, strict=True)
         for one in outcomes(folder, Combination("", chosen).words, chosen)
     ]
-    return "\n\n".join([all_of(found, keys), best(found, {})])
+    return "\n\n".join([all_of(found, differ.keys), best(found, {})])
 
 
 def all_of(found: Sequence[Outcome], keys: Sequence[str]) -> str:

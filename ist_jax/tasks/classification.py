@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,7 @@ from ist_jax.core.errors import InputError
 from ist_jax.data.dataset import check_labels
 from ist_jax.local import Loss
 from ist_jax.models import normalise
+from ist_jax.models.normalise import Model
 
 PyTree = Any
 
@@ -47,7 +47,7 @@ def _check_kind(x: Any, y: Any) -> None:
         )
 
 
-def cross_entropy(model: nn.Module) -> Loss:
+def cross_entropy(model: Model) -> Loss:
     """``loss(params, batch, key)``: mean cross entropy of ``batch = {"x": [B, ...], "y": [B]}``.
 
     NaN if a label is not from 0 to classes - 1: values cannot be refused in a compiled program.
@@ -68,7 +68,7 @@ def cross_entropy(model: nn.Module) -> Loss:
 
 
 def accuracy(
-    model: nn.Module,
+    model: Model,
     statistics_from: Any,
     batch: int = 2000,
     compiled: Callable[..., Any] = jax.jit,
@@ -89,13 +89,16 @@ def accuracy(
 
 
 def accuracies(
-    model: nn.Module,
+    model: Model,
     statistics_from: Any,
     tops: Sequence[int],
     batch: int = 2000,
     compiled: Callable[..., Any] = jax.jit,
-) -> Callable[[PyTree, Any, np.ndarray], dict[int, float]]:
-    """As ``accuracy``, in one pass for several k: the label is among the k largest logits."""
+) -> Callable[..., dict[int, float]]:
+    """As ``accuracy``, in one pass for several k: the label is among the k largest logits.
+
+    ``evaluate(params, x, y, statistics=None)`` takes statistics that are known already.
+    """
     recompute = normalise.recompute(model, statistics_from, compiled)
 
     @compiled
@@ -106,10 +109,12 @@ def accuracies(
         counts = [jnp.sum(best[:, :k] == y[:, None]) for k in tops]
         return jnp.stack([*counts, jnp.full_like(counts[0], logits.shape[-1])])
 
-    def evaluate(params: PyTree, x: Any, y: np.ndarray) -> dict[int, float]:
+    def evaluate(
+        params: PyTree, x: Any, y: np.ndarray, statistics: PyTree = None
+    ) -> dict[int, float]:
         y = np.asarray(y)
         check_one_each(x, y)
-        statistics = recompute(params)
+        statistics = recompute(params) if statistics is None else statistics
         starts = range(0, len(x), batch)
         found = [right(params, statistics, x[i : i + batch], y[i : i + batch]) for i in starts]
         check_one_each(x, y, classes=int(found[0][-1]))

@@ -114,11 +114,12 @@ def measures(
     kind: Kind,
     batch: int = 2000,
     compiled: Callable[..., Any] = jax.jit,
-) -> Callable[[PyTree, Any, Any], dict[str, float]]:
-    """``evaluate(params, x, y) -> {"loss": ..., "accuracy": ...}``, of the whole net.
+) -> Callable[..., dict[str, float]]:
+    """``evaluate(params, x, y, statistics=None) -> {"loss": ..., "accuracy": ...}``, of the whole
+    net; statistics may be known already.
 
-    Statistics and ``compiled`` are as for ``classification.accuracy``. ``accuracy`` is absent where
-    the kind has none.
+    Else they, and ``compiled``, are as for ``classification.accuracy``. ``accuracy`` is absent
+    where the kind has none.
     """
     recompute = normalise.recompute(model, statistics_from, compiled)
 
@@ -132,8 +133,8 @@ def measures(
             found["accuracy"] = right.sum() / (right.size // len(x))
         return found
 
-    def evaluate(params: PyTree, x: Any, y: Any) -> dict[str, float]:
-        statistics = recompute(params)
+    def evaluate(params: PyTree, x: Any, y: Any, statistics: PyTree = None) -> dict[str, float]:
+        statistics = recompute(params) if statistics is None else statistics
         starts = range(0, len(x), batch)
         found = [sums(params, statistics, x[i : i + batch], y[i : i + batch]) for i in starts]
         return {key: sum(float(part[key]) for part in found) / len(x) for key in found[0]}

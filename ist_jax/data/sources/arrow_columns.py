@@ -30,12 +30,21 @@ def kind(table: Any, column: str) -> str:
     import pyarrow
 
     stored = table.schema.field(column).type
+    if pyarrow.types.is_dictionary(stored):
+        stored = stored.value_type
     if _described(table, column).get("_type") == "Image" or pyarrow.types.is_binary(stored):
         return "image"
     if pyarrow.types.is_struct(stored) and stored.get_field_index("bytes") >= 0:
         return "image"
     text = pyarrow.types.is_string(stored) or pyarrow.types.is_large_string(stored)
     return "text" if text else "numbers"
+
+
+def decoded(values: Any) -> Any:
+    """A column in one piece, without the dictionary that its values may be numbers of."""
+    import pyarrow
+
+    return values.dictionary_decode() if pyarrow.types.is_dictionary(values.type) else values
 
 
 def texts(values: Any, where: str) -> list[str]:
@@ -49,8 +58,6 @@ def labels(values: Any, where: str) -> np.ndarray:
     import pyarrow
 
     _whole(values, where)
-    if pyarrow.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
     if pyarrow.types.is_string(values.type) or pyarrow.types.is_large_string(values.type):
         return np.array(values.to_pylist())
     return _array(values, where)

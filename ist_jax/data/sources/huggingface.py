@@ -35,7 +35,8 @@ class Part(NamedTuple):
 
     def column(self, name: str) -> Any:
         """Of those rows, in one piece."""
-        return self.table.column(name).take(self.rows).combine_chunks()
+        found = self.table.column(name).take(self.rows).combine_chunks()
+        return arrow_columns.decoded(found)
 
 
 def load(

@@ -26,24 +26,34 @@ def task(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
         classification.check_one_each(data.train_x, data.train_y, data.classes)
     except InputError as error:
         raise InputError(f"{data.name}: {error}") from None
-    model = parts.build_net(
+    some = data.train_x[labelled.some(data.train_x, config.statistics_examples)]
+    return labelled.task(
+        how,
+        count,
+        net(config, how, data.classes, some[:1]),
+        classification.cross_entropy,
+        lambda seed, own: parts.batches(config, data, count, seed, own),
+        some,
+        labelled.shapes(data.train_x, data.train_y, config.data.batch),
+        functools.partial(_accuracies, config.top, data),
+    )
+
+
+def net(config: ConfigDict, how: Method, classes: int, example: Any) -> Any:
+    """The whole net of a config, as wide as a method is to train it.
+
+    Args:
+      example: inputs ``[B, ...]``, or their shapes; None if they are not known.
+    """
+    return parts.build_net(
         by_name.found(config.model.name, MODELS, "config.model.name"),
         config,
         dict(config.model.widths),
         how,
-        classes=data.classes,
+        example,
+        classes=classes,
         affine=config.model.affine,
         logits=config.model.logits,
-    )
-    return labelled.task(
-        how,
-        count,
-        model,
-        classification.cross_entropy,
-        lambda seed, own: parts.batches(config, data, count, seed, own),
-        data.train_x[labelled.some(data.train_x, config.statistics_examples)],
-        labelled.shapes(data.train_x, data.train_y, config.data.batch),
-        functools.partial(_accuracies, config.top, data),
     )
 
 
@@ -54,8 +64,13 @@ def _accuracies(
     tops = sorted({1, top})
     names = {k: "accuracy" if k == 1 else f"accuracy_top{k}" for k in tops}
     evaluate = classification.accuracies(model, statistics, tops, batch, compiled)
-    return lambda net: {
-        f"{names[k]}/{part}": share
-        for part, (x, y) in held_out.measured(data).items()
-        for k, share in evaluate(net, x, y).items()
-    }
+
+    def measure(net):
+        found = statistics(net)
+        return {
+            f"{names[k]}/{part}": share
+            for part, (x, y) in held_out.measured(data).items()
+            for k, share in evaluate(net, x, y, found).items()
+        }
+
+    return measure

@@ -13,6 +13,7 @@ from ist_jax.core.errors import InputError
 from ist_jax.data import arrays, held_out
 from ist_jax.data.dataset import Dataset
 from ist_jax.method import Method
+from ist_jax.run import schema
 from ist_jax.run.job import Compiled, OfNet, Task
 from ist_jax.run.tasks import labelled
 from ist_jax.run.tasks import task as parts
@@ -50,8 +51,8 @@ def examples(
     Raises:
       InputError: as ``arrays.dataset`` and ``Batches``.
     """
-    found = _of_function if callable(train) else _of_arrays
-    given = found(config, train, test, count)
+    of = _of_function if callable(train) else _of_arrays
+    given = of(config, train, test, count)
     if present is None:
         return given
     config.on_worker_failure = "drop"
@@ -71,8 +72,14 @@ def _of_arrays(config: ConfigDict, train: Any, test: Any, count: int) -> Example
 
 
 def _of_function(config: ConfigDict, draw: Any, test: Any, count: int) -> Examples:
+    if config.data.skew or config.data.split != schema.default().data.split:
+        raise InputError(
+            "split and skew are for arrays: a function of (worker, step) decides itself what each "
+            "worker is given"
+        )
     first = arrays.drawn(draw, 0, 0)
-    steps = -(-config.statistics_examples // (count * len(first["x"])))
+    wanted = -(-config.statistics_examples // (count * len(first["x"])))
+    steps = min(wanted, config.rounds * config.local_steps)  # it may have no more
     some = [arrays.drawn(draw, worker, step) for step in range(steps) for worker in range(count)]
     x, y = (np.concatenate([one[name] for one in some]) for name in ("x", "y"))
     data = arrays.dataset((x, y), test)._replace(name="function")
@@ -156,9 +163,14 @@ def _measure(
     kind: Kind, data: Dataset, model: Any, statistics: OfNet, batch: int, compiled: Compiled
 ) -> OfNet:
     evaluate = supervised.measures(model, statistics, kind, batch, compiled)
-    return lambda net: {
-        f"{name}/{part}": value
-        for part, (x, y) in held_out.measured(data).items()
-        if len(x)
-        for name, value in evaluate(net, x, y).items()
-    }
+
+    def measure(net):
+        found = statistics(net)
+        return {
+            f"{name}/{part}": value
+            for part, (x, y) in held_out.measured(data).items()
+            if len(x)
+            for name, value in evaluate(net, x, y, found).items()
+        }
+
+    return measure

@@ -26,25 +26,35 @@ def build_net(
     config: ConfigDict,
     widths: dict[str, int],
     how: Method,
+    example: Any = None,
     **more: Any,
-) -> nn.Module:
+) -> Any:
     """The config's net, or for a narrow method one as wide as a subnet.
 
     Somebody's own is given of ``more`` and ``normalise`` what its signature takes.
 
+    Args:
+      example: inputs ``[B, ...]`` or their shapes, for a net of somebody's own.
+
     Raises:
-      InputError: options that the net does not take.
+      InputError: options that the net does not take, or what is no net.
     """
     if how.meant.narrow:
         hidden = {g: n for g, n in widths.items() if g not in ENDS}
         cut = method_of(config, how.meant.narrow).draw
         widths = widths | partition.sub_widths(cut, hidden, config.workers)
     more = {"normalise": config.normalise, **more}
-    if by_name.is_theirs(config.model.name):
+    theirs = by_name.is_theirs(config.model.name)
+    if theirs and not by_name.takes_any(kind):
         takes = inspect.signature(kind).parameters
         more = {name: value for name, value in more.items() if name in takes}
+    given = {**more, **options.plain(config.model.options)}
     try:
-        return kind(widths=widths, **more, **config.model.options)
+        if not theirs:
+            return kind(widths=widths, **given)
+        from ist_jax.run.tasks.theirs import net  # imports NNX, half a second
+
+        return net(kind, widths, example, given)
     except TypeError as error:
         raise InputError(
             f"config.model.options does not fit model {config.model.name!r}: {error}"
