@@ -259,6 +259,7 @@ print("seconds", resource.getrusage(resource.RUSAGE_SELF).ru_utime)
     [
         ("train --config=quickstart:tiny --dry_rum", "Did you mean: dry_run"),
         ("train --config=quickstart:tiny --config.workerz=3", 'Did you mean "workers"'),
+        ("train --config=quickstart --rounds=5", "did you mean --config.rounds?"),
         ("train --config=quickstar", "did you mean 'quickstart'"),
         ("sketch --config=sketch_bias --workdri=x", "Did you mean: workdir"),
         ("lottery", "--config is missing"),

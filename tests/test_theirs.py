@@ -140,7 +140,7 @@ def test_a_model_of_any_form_trains_and_is_loaded(tmp_path, name):
     [
         ("ordered", "permuting the neurons of group 'hidden' .* changes what is computed"),
         ("nothing", "returns .init, apply., or a module of Linen; it returned NoneType"),
-        ("jax:jit", "model 'jax:jit' needs a value for fun|jax:jit needs a value for fun"),
+        ("jax:jit", "does not fit model 'jax:jit': .* unexpected keyword argument 'widths'"),
     ],
 )
 def test_what_is_no_model_to_cut_is_told(name, said):

@@ -17,7 +17,7 @@ from ml_collections.config_flags.tuple_parser import TupleParser
 from ist_jax.commands import open_keys
 from ist_jax.core import paths
 from ist_jax.core.errors import InputError
-from ist_jax.run import config_files, upgrade
+from ist_jax.run import config_files, schema, upgrade
 
 NAME = r"[a-z_][\w.]*(:\w+)?"  # of ours, or module:function
 
@@ -155,6 +155,8 @@ def _parsed(argv: list[str]) -> list[str]:
 
 
 def _in_one_line(error: Exception) -> str:
+    if isinstance(error, flags.UnrecognizedFlagError) and error.flagname in schema.default():
+        return f"there is no flag --{error.flagname}: did you mean --config.{error.flagname}?"
     if error.args and isinstance(error.args[0], KeyError):  # from ml_collections, with a hint
         said = "no such config key: " + " ".join(error.args[0].args[0].split())
         keys = [word.partition("=")[0].removeprefix("--config.") for word in sys.argv]

@@ -86,14 +86,14 @@ def options_of(function: Callable[..., Any], skip: Collection[str] = ()) -> dict
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
         name: parameter.default
-        for name, parameter in _parameters(function).items()
+        for name, parameter in parameters(function).items()
         if parameter.kind in named and name not in skip
     }
 
 
 def takes_any(function: Callable[..., Any]) -> bool:
     """Whether a function takes arguments of any name (``**options``)."""
-    kinds = {parameter.kind for parameter in _parameters(function).values()}
+    kinds = {parameter.kind for parameter in parameters(function).values()}
     return inspect.Parameter.VAR_KEYWORD in kinds or not _has_signature(function)
 
 
@@ -126,11 +126,18 @@ def check_options(
         raise InputError(f"{start} needs a value for {', '.join(missing)}")
 
 
-def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """What it takes, by name; nothing of what does not say it."""
     try:
-        return inspect.signature(function).parameters
+        found = inspect.signature(function).parameters
     except (TypeError, ValueError):  # some of C have none
         return {}
+    kinds = [parameter.kind for parameter in found.values()]
+    hidden = kinds == [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]
+    if hidden and inspect.isclass(function):  # by a metaclass, as of NNX
+        own = inspect.signature(function.__init__).parameters
+        return dict(list(own.items())[1:])
+    return found
 
 
 def _has_signature(function: Callable[..., Any]) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import flax.nnx as nnx
 import jax
+import numpy as np
 
 from ist_jax import axes
 from ist_jax.core import order, probes
@@ -31,6 +32,7 @@ def of(
     Raises:
       InputError: no model, no widths, or a policy that the model does not know.
     """
+    example = jax.tree.map(_some, example)
     if isinstance(model, nn.Module):
         return _linen(model, example, widths, normalise)
     if isinstance(model, nnx.Module):
@@ -119,6 +121,13 @@ def _nnx(model: nnx.Module) -> Functions:
         return lambda key: tree.unflatten(cut), lambda params, x: merge(params)(x)
 
     return Functions(make, widths, names=names)
+
+
+def _some(part: Any) -> Any:
+    """Inputs: as they are, or zeros of that shape."""
+    if isinstance(part, jax.ShapeDtypeStruct):
+        return np.zeros(part.shape, part.dtype)
+    return part
 
 
 def _check_normalise(takes: bool, normalise: str | None, model: Any) -> None:

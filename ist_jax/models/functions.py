@@ -108,7 +108,7 @@ class Functions:
         """The outputs; with ``mutable``, ``(outputs, {"statistics": ...})``."""
         asked: dict[str, Any] = {"train": train and not mutable, "key": (rngs or {}).get("dropout")}
         if not train:
-            asked[STATISTICS] = variables.get(STATISTICS)
+            asked[STATISTICS] = variables.get(STATISTICS, {})
         takes = keywords(self._made.apply)
         asked = {name: value for name, value in asked.items() if name in takes}
         found = self._made.apply(self.own(variables), x, **asked)

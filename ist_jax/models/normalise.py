@@ -97,7 +97,7 @@ def statistics(model: Model, params: PyTree, x: PyTree) -> PyTree:
         _, updated = model.apply(params, x, **how)
     except InvalidRngError:  # a module that drops out whenever it trains does so here too
         _, updated = model.apply(params, x, rngs={"dropout": jax.random.key(0)}, **how)
-    return dict(updated)
+    return {name: part for name, part in dict(updated).items() if jax.tree.leaves(part)}
 
 
 def recompute(

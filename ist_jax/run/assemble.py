@@ -60,9 +60,10 @@ def _build(config: ConfigDict, data: Any, how: Method, *, placed: dict[Mesh, Any
     mesh = mesh_of(config, how.workers or config.workers)
     made = job.make(config, task, how, optimizer, mesh, placed)
     if by_name.is_theirs(config.model.name):
-        from ist_jax.run.tasks import theirs  # imports NNX, half a second
+        from ist_jax.run.tasks import labelled, theirs  # imports NNX, half a second
 
-        theirs.check_order(made, data.train_x)
+        some = labelled.some(data.train_x, config.statistics_examples)
+        theirs.check_order(made, data.train_x[some])
     return made
 
 

@@ -1,6 +1,5 @@
 """What a method trains, and what every kind of task makes it of: the config's net and batches."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,7 +45,7 @@ def build_net(
     more = {"normalise": config.normalise, **more}
     theirs = by_name.is_theirs(config.model.name)
     if theirs and not by_name.takes_any(kind):
-        takes = inspect.signature(kind).parameters
+        takes = by_name.parameters(kind)
         more = {name: value for name, value in more.items() if name in takes}
     given = {**more, **options.plain(config.model.options)}
     try:
