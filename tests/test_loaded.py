@@ -119,6 +119,7 @@ def test_what_the_command_line_has_trained_answers_as_it_was_measured(trained, d
         run.predict(np.ones((3, 7)))
 
 
+@pytest.mark.slow
 def test_nets_of_blocks_answer_with_their_gains(tmp_path):
     config = tiny(methods=("resist", "shallow_ensemble"), workers=2, rounds=2)
     config.model.name, config.model.options = "resnet", {"blocks": (3, 1, 1, 1), "base": 4}
