@@ -66,8 +66,11 @@ def execute(path, folder, then=""):
 
 
 def shown(cell):
-    """What a cell shows, but for the numbers, which differ between machines; pictures by kind."""
-    found = []
+    """What a cell shows, but for the numbers, which differ between machines; pictures by kind.
+
+    What is printed may come in one piece or in several.
+    """
+    found: list[tuple[str, ...]] = []
     for out in cell.get("outputs", []):
         data = out.get("data", {"text/plain": out.get("text", "")})
         kinds = sorted(kind for kind in data if kind.startswith("image/")) or ["text/plain"]
@@ -76,7 +79,10 @@ def shown(cell):
             if kinds != ["text/plain"]
             else re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "#", data["text/plain"])
         )
-        found.append((out["output_type"], *kinds, re.sub(r" +", " ", text)))
+        one = (out["output_type"], *kinds, re.sub(r" +", " ", text))
+        if found and one[:-1] == found[-1][:-1] == ("stream", "text/plain"):
+            one = (*one[:-1], found.pop()[-1] + one[-1])
+        found.append(one)
     return found
 
 

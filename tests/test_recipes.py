@@ -17,7 +17,7 @@ FRAMEWORKS = ("linen", "nnx", "equinox", "haiku", "raw")
 LIBRARIES = {"equinox": "equinox", "haiku": "haiku"}
 WIDTHS = {"hidden0": 256, "hidden1": 256}
 HEADS = {"heads": 8, "inner": 64}
-OURS = 0.9748  # ist_jax.models.mlp.MLP of these widths, standardised: the mean of seeds 0, 1, 2
+OURS = 0.9722  # ist_jax.models.mlp.MLP of these widths, standardised: the mean of seeds 0, 1, 2
 
 
 @pytest.fixture(params=FRAMEWORKS)
