@@ -22,7 +22,7 @@ WIDTHS = {"a": 12, "b": 9}
 
 def tree(seed=0):
     """Every kind of leaf: cut once at the front and at the end, twice, with one name twice; shared;
-    a convolution; stacked blocks; integers; and negative zeros."""
+    a convolution; stacked blocks; slices with padding and without; integers; and negative zeros."""
     draw = np.random.default_rng(seed)
     names = {
         "in": (None, "a"),
@@ -37,7 +37,7 @@ def tree(seed=0):
         "count": ("a",),
         "half": (None, "b"),
     }
-    sizes = {"in": (5, 0), "stacked": (3, 0, 2), "out": (0, 4), "shared": (3, 2), "half": (3, 0)}
+    sizes = {"in": (17, 0), "stacked": (3, 0, 2), "out": (0, 4), "shared": (3, 2), "half": (3, 0)}
     params = {}
     for leaf, axes_of in names.items():
         given = sizes.get(leaf, (2,) * len(axes_of))
@@ -103,6 +103,7 @@ def messages(request, monkeypatch):
     if request.param == "row by row":
         monkeypatch.setattr(send_lists, "LEAST_BYTES", 1)
         monkeypatch.setattr(layout, "SMALL_BYTES", 33)
+        monkeypatch.setattr(send_lists, "MESSAGE_BYTES", 64)  # of slices, in several messages
     return request.param
 
 
@@ -146,7 +147,8 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
     rest = views.lay_out(spread, mesh, lambda key: params)(key, who)
     home = views.bring_home(spread, mesh)
     pick_up = jax.jit(
-        lambda rows: exchange.from_rows(spread, rows), out_shardings=NamedSharding(mesh, all_of_it)
+        lambda rows: exchange.from_home_shape(spread, rows),
+        out_shardings=NamedSharding(mesh, all_of_it),
     )
     for took_part in (np.ones(size, bool), np.arange(size) != 1, np.zeros(size, bool)):
         nets, trained, new, chunks = both(rest, who, after, took_part)

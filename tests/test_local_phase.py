@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 from ist_jax import compress, local, method
 from ist_jax.cost.program import _inner
 from ist_jax.sharded import placement
-from ist_jax.sharded.layout import DATA, WORKER
+from ist_jax.sharded.leaf_layout import DATA, WORKER
 
 J = 7  # no other loop of these programs is as long
 LOOPS = ("scan", "while")

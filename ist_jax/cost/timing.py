@@ -24,6 +24,7 @@ from ist_jax.cost import traffic
 from ist_jax.method import Method, sends
 from ist_jax.partition import Context
 from ist_jax.sharded import layout
+from ist_jax.sharded.leaf_layout import WAYS
 
 DRAWS = 4  # to average over, where messages depend on the draw
 
@@ -88,8 +89,9 @@ def exchanged(
     for number in range(1, DRAWS + 1):
         after = draw(number, assignment)
         chunks = traffic.chunks(spread, assignment, after)
-        transfers = [j for way in layout.WAYS for j in spread.transfers(way)]
+        transfers = [j for way in WAYS for j in spread.transfers(way)]
         waits = ring + sum(chunks[j.name] * len(j.messages) for j in transfers)
+        waits += sum(swap.times for way in WAYS for swap in spread.swaps(way))
         shared = len({leaf.dtype for leaf in spread.leaves if not leaf.split})
         nbytes = traffic.wire(spread, chunks, external=sum(external.values()))
         found.append((nbytes, waits + 2 * ring * shared))

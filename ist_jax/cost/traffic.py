@@ -26,7 +26,8 @@ from ist_jax.axes import Net
 from ist_jax.compress import Code
 from ist_jax.method import Method
 from ist_jax.partition import Assignment, Context
-from ist_jax.sharded.layout import TO_HOME, TO_NEXT, WAYS, Layout, LeafLayout
+from ist_jax.sharded.layout import Layout
+from ist_jax.sharded.leaf_layout import TO_HOME, TO_NEXT, WAYS, LeafLayout
 
 PyTree = Any
 
@@ -110,8 +111,9 @@ def chunks(
     As many as the longest list of neurons that one device has for another one needs.
     """
     everyone = np.ones(layout.workers, bool) if took_part is None else np.asarray(took_part)
-    found = {}
+    found: dict[str, int] = {}
     for way in WAYS:
+        found |= {swap.name: swap.times for swap in layout.swaps(way)}
         for transfer in layout.transfers(way):
             width = layout.widths[transfer.group]
             ids = np.asarray(assignment[transfer.group])
@@ -170,6 +172,9 @@ def wire(
             for message in transfer.messages:
                 each = -(-message.size // data) * message.itemsize
                 total += int(chunks[transfer.name]) * others * each
+        for swap in layout.swaps(way):
+            each = -(-swap.size // data) * swap.itemsize
+            total += swap.times * others * each
     if gradients:
         return total + steps * _merged(layout, layout.leaves[:gradients], data)
     return total + _merged(layout, [leaf for leaf in layout.leaves if not leaf.split], data)

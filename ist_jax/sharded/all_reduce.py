@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool
 from ist_jax.core import mean
 from ist_jax.core.indexing import nth, take
 from ist_jax.sharded.chunks import over_slow_links
-from ist_jax.sharded.layout import DATA, WORKER
+from ist_jax.sharded.leaf_layout import DATA, WORKER
 
 
 def in_order(

@@ -10,7 +10,8 @@ from jax import lax
 from jaxtyping import Array, Int
 
 from ist_jax.core.indexing import ceil_div, nth, take
-from ist_jax.sharded.layout import DATA, WORKER, Transfer
+from ist_jax.sharded.layout import Transfer
+from ist_jax.sharded.leaf_layout import DATA, WORKER
 from ist_jax.sharded.send_lists import SendLists
 
 

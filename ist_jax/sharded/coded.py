@@ -19,7 +19,8 @@ from ist_jax.core.indexing import nth
 from ist_jax.core.keys import fold
 from ist_jax.sharded import transfers
 from ist_jax.sharded.chunks import over_slow_links
-from ist_jax.sharded.layout import WORKER, Layout, LeafLayout
+from ist_jax.sharded.layout import Layout
+from ist_jax.sharded.leaf_layout import WORKER, LeafLayout
 
 PyTree = Any
 Parts = dict[int, list[Array]]  # of each coded leaf, by its number: ``[S / D, rows, n]``

@@ -5,8 +5,9 @@ copied, and means added up in the order of the workers. The functions here run o
 mesh (inside ``shard_map``), with its part of every array; ``layout`` says which that is. Besides
 what they are asked for they give the chunks that each transfer took.
 
-Four places merge: ``decompose.scatter`` on one device, ``transfers`` at home for cut leaves,
-``all_reduce`` for leaves that all workers share, and ``coded`` for those of them with a code.
+Four places merge: ``decompose.scatter`` on one device and on the slices of one, ``transfers`` at
+home for other cut leaves, ``all_reduce`` for leaves that all workers share, and ``coded`` for those
+of them with a code.
 """
 
 from typing import Any
@@ -18,8 +19,9 @@ from jaxtyping import Array, Bool, Int, Key
 
 from ist_jax import decompose
 from ist_jax.partition import Assignment
-from ist_jax.sharded import all_reduce, coded, transfers
-from ist_jax.sharded.layout import FROM_HOME, TO_HOME, TO_NEXT, WORKER, Layout, LeafLayout
+from ist_jax.sharded import all_reduce, coded, slices, transfers
+from ist_jax.sharded.layout import Layout
+from ist_jax.sharded.leaf_layout import FROM_HOME, TO_HOME, TO_NEXT, WORKER, LeafLayout
 
 PyTree = Any
 Chunks = dict[str, Int[Array, ""]]  # of each transfer, by its name
@@ -31,11 +33,17 @@ def gather(layout: Layout, carried: PyTree, assignment: Assignment) -> tuple[PyT
         return decompose.gather(carried, layout.names, assignment, layout.workers), {}
     chunks: Chunks = {}
     rows = dict(enumerate(layout.tree.flatten_up_to(carried)))
+    of_slices, counts = slices.gather(layout, rows, assignment)
     for transfer in layout.transfers(FROM_HOME):
         moved, chunks[transfer.name] = transfers.from_home(layout, transfer, rows, assignment)
         rows |= moved
-    nets = [_net_of(layout, leaf, rows[n]) for n, leaf in enumerate(layout.leaves)]
-    return layout.tree.unflatten(nets), chunks
+    nets = {
+        n: _net_of(layout, leaf, rows[n])
+        for n, leaf in enumerate(layout.leaves)
+        if leaf.sliced is None
+    }
+    nets |= of_slices
+    return layout.tree.unflatten(nets[n] for n in range(len(nets))), chunks | counts
 
 
 def scatter(
@@ -63,11 +71,14 @@ def scatter(
     old = dict(enumerate(layout.tree.flatten_up_to(carried)))
     pieces = dict(enumerate(layout.tree.flatten_up_to(nets)))
     plain = [n for n in pieces if n not in codes]
-    rows = {n: _rows_of(layout.leaves[n], pieces[n]) for n in plain if layout.leaves[n].split}
+    rows = {
+        n: _rows_of(layout.leaves[n], pieces[n]) for n in plain if layout.leaves[n].axis is not None
+    }
     going: dict[int, Any] = {  # home: an array of rows, or the arrays of their code
         n: [part.reshape(-1, part.shape[-1]) for part in parts] for n, parts in codes.items()
     }
-    new: dict[int, Array] = {}
+    new, counts = slices.scatter(layout, old, pieces, assignment, took_part)
+    chunks |= counts
     for transfer in layout.transfers(TO_NEXT):
         moved, chunks[transfer.name] = transfers.to_next(
             layout, transfer, rows, old, assignment, next_assignment, took_part
@@ -144,36 +155,40 @@ def unfold(layout: Layout, carried: PyTree, assignment: Assignment, *, everywher
     """A copy in natural shapes: this device's part of each leaf that D divides, or all of it."""
     home = come_home(layout, carried, assignment) if layout.devices > 1 else carried
 
-    def one(leaf: LeafLayout, rows: Array) -> Array:
-        if leaf.axis is None:
-            return jnp.copy(rows)
+    def one(leaf: LeafLayout, home: Array) -> Array:
+        if leaf.split_axis is None:
+            return jnp.copy(home)
+        axis = leaf.split_axis
+        own = home if leaf.axis is None else jnp.moveaxis(home, 0, axis)
         if everywhere or not layout.even(leaf):
-            rows = lax.all_gather(rows, WORKER, tiled=True)[: layout.widths[leaf.group]]
-        return jnp.moveaxis(rows, 0, leaf.axis)
+            own = lax.all_gather(own, WORKER, axis=axis, tiled=True)
+            own = lax.slice_in_dim(own, 0, leaf.shape[axis], axis=axis)
+        return own
 
     return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(home)))
 
 
-def to_rows(layout: Layout, params: PyTree) -> PyTree:
-    """A net in its natural shape as rows at home, ``[D ceil(N/D), ...]``; on the whole mesh."""
+def to_home_shape(layout: Layout, params: PyTree) -> PyTree:
+    """A net in its natural shape as it is at home, padded, rows in front; on the whole mesh."""
 
     def one(leaf: LeafLayout, value: Array) -> Array:
-        if leaf.axis is None:
+        if leaf.split_axis is None:
             return value
-        rows = jnp.moveaxis(value, leaf.axis, 0)
-        padding = layout.devices * layout.home(leaf.group) - len(rows)
-        return jnp.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1))
+        padded = slices.pad(layout, leaf, value, leaf.split_axis)
+        return padded if leaf.axis is None else jnp.moveaxis(padded, leaf.axis, 0)
 
     return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(params)))
 
 
-def from_rows(layout: Layout, home: PyTree) -> PyTree:
-    """The inverse of ``to_rows``."""
+def from_home_shape(layout: Layout, home: PyTree) -> PyTree:
+    """The inverse of ``to_home_shape``."""
 
-    def one(leaf: LeafLayout, rows: Array) -> Array:
-        if leaf.axis is None:
-            return rows
-        return jnp.moveaxis(rows[: layout.widths[leaf.group]], 0, leaf.axis)
+    def one(leaf: LeafLayout, value: Array) -> Array:
+        axis = leaf.split_axis
+        if axis is None:
+            return value
+        value = value if leaf.axis is None else jnp.moveaxis(value, 0, axis)
+        return lax.slice_in_dim(value, 0, leaf.shape[axis], axis=axis)
 
     return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(home)))
 

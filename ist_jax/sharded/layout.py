@@ -1,12 +1,17 @@
 """How a net is spread over D devices between two rounds.
 
-A cut leaf is kept as *rows*, one for each neuron of its first cut axis, put in front; every
-device has an equal part of them. There are two ways to keep them:
+A cut leaf is kept in one of three ways; every device has an equal part of it:
 
-* *at home*: rows in the order of the neurons, a run of ``ceil(N/D)`` on each device;
-* *with the holders*: rows in the slots of the coming round's assignment. For leaves with one cut
-  axis, where every neuron has exactly one holder. They go straight from this round's holder to the
-  next one's, which is one exchange a round instead of two.
+* *with the holders*: as rows, one for each neuron of its cut axis, put in front, in the slots of
+  the coming round's assignment. For leaves with one cut axis, where every neuron has exactly one
+  holder. They go straight from this round's holder to the next one's, which is one exchange a round
+  instead of two.
+* *in slices*: every device has its part of every neuron, along an axis that nothing cuts. Whatever
+  is drawn, it sends to every other one its slices of what that one's workers hold: as much to each,
+  so that nobody waits for the longest of many lists. For all others that have such an axis: blocks
+  of a net, which are few and large.
+* *at home*: as rows in the order of the neurons, a run of ``ceil(N/D)`` on each device. For the
+  rest.
 
 A leaf that nothing cuts is whole on every device, and so is every leaf where there is one device.
 """
@@ -16,60 +21,17 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
 from ist_jax import axes
 from ist_jax.axes import Net
-from ist_jax.compress import Code, Part
+from ist_jax.compress import Code
 from ist_jax.core.errors import InputError
 from ist_jax.sharded import send_lists
+from ist_jax.sharded.leaf_layout import FROM_HOME, TO_HOME, TO_NEXT, LeafLayout
 
 PyTree = Any
-WORKER, DATA = "worker", "data"  # the axes of a mesh
-FROM_HOME, TO_NEXT, TO_HOME = WAYS = ("from home", "to next", "to home")  # of ``transfers``
 SMALL_BYTES = 1 << 16  # less than that does not travel alone
-
-
-class LeafLayout(NamedTuple):
-    """How a leaf is kept between two rounds.
-
-    Attributes:
-      shape, dtype: of the leaf in the net.
-      axis: the axis whose neurons are rows; None if nothing cuts the leaf.
-      group: the group of that axis.
-      others: the groups of the other cut axes, by axis of a row (1 is the first).
-      travels: whether the rows are with their holders, and not at home.
-      code: in which rows go home; as they are if None.
-      cut: the first cut axis, also where there is one device.
-    """
-
-    shape: tuple[int, ...]
-    dtype: Any
-    axis: int | None = None
-    group: str = ""
-    others: Mapping[int, str] = {}
-    travels: bool = False
-    code: Code | None = None
-    cut: int | None = None
-
-    @property
-    def split(self) -> bool:
-        """Whether every device has a part of it."""
-        return self.axis is not None
-
-    def row(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """The shape of a row, with cut axes of these sizes."""
-        rest = [n for axis, n in enumerate(self.shape) if axis != self.axis]
-        for axis, group in self.others.items():
-            rest[axis - 1] = sizes.get(group, rest[axis - 1])
-        return tuple(rest)
-
-    def parts(self, sizes: Mapping[str, int], way: str) -> list[Part]:
-        """What arrays a row becomes on its way: how many entries each has, and their dtype."""
-        length = math.prod(self.row(sizes))
-        if self.code is None or way != TO_HOME:
-            return [(length, self.dtype)]
-        return [(n, jnp.dtype(dtype)) for n, dtype in self.code.parts(length)]
+PADDING = 1 / 8  # of a sliced axis, at most
 
 
 class Message(NamedTuple):
@@ -100,6 +62,17 @@ class Transfer(NamedTuple):
     workers: int
 
 
+class Swap(NamedTuple):
+    """Slices of one type, as they go to their holders or back: a message of ``size`` elements of
+    ``itemsize`` bytes from each device to each other, so many ``times``."""
+
+    name: str
+    leaves: list[int]
+    times: int
+    size: int
+    itemsize: int
+
+
 class Layout(NamedTuple):
     """How a net is spread over D devices, known before anything runs."""
 
@@ -116,9 +89,7 @@ class Layout(NamedTuple):
     @property
     def specs(self) -> PyTree:
         """How it is spread between two rounds, for ``shard_map``."""
-        return self.tree.unflatten(
-            PartitionSpec(WORKER) if leaf.split else PartitionSpec() for leaf in self.leaves
-        )
+        return self.tree.unflatten(leaf.spec for leaf in self.leaves)
 
     @property
     def workers_each(self) -> int:
@@ -129,9 +100,14 @@ class Layout(NamedTuple):
         """Rows a device has at home."""
         return -(-self.widths[group] // self.devices)
 
+    def part(self, leaf: LeafLayout) -> int:
+        """The length of a device's part along the split axis, at home; the last may be padding."""
+        assert leaf.split_axis is not None
+        return -(-leaf.shape[leaf.split_axis] // self.devices)
+
     def even(self, leaf: LeafLayout) -> bool:
-        """Whether every device has equally many rows of it at home, and none of them is padding."""
-        return leaf.split and self.widths[leaf.group] % self.devices == 0
+        """Whether every device has an equal part of it at home, and no padding."""
+        return leaf.split and leaf.shape[leaf.split_axis or 0] % self.devices == 0
 
     def device_slots(self, group: str) -> int:
         """Slots a device has."""
@@ -141,9 +117,30 @@ class Layout(NamedTuple):
         """All transfers that go one of the ``WAYS``."""
         found: dict[str, list[int]] = {}
         for number, leaf in enumerate(self.leaves):
-            if leaf.split and leaf.travels == (way == TO_NEXT):
+            if leaf.axis is not None and leaf.travels == (way == TO_NEXT):
                 found.setdefault(leaf.group, []).append(number)
         return [self._transfer(way, group, found[group]) for group in found]
+
+    def swaps(self, way: str) -> list[Swap]:
+        """What slices go, from home or to home: one for each type of number."""
+        found: dict[Any, list[int]] = {}
+        for number, leaf in enumerate(self.leaves):
+            if leaf.sliced is not None and way in (FROM_HOME, TO_HOME):
+                found.setdefault(leaf.dtype, []).append(number)
+        out = []
+        for dtype, numbers in found.items():
+            total = sum(self.slice_entries(self.leaves[n]) for n in numbers)
+            times = -(-total * dtype.itemsize // send_lists.MESSAGE_BYTES)
+            size = -(-total // times)
+            out.append(Swap(f"{way} in slices, {dtype}", numbers, times, size, dtype.itemsize))
+        return out
+
+    def slice_entries(self, leaf: LeafLayout) -> int:
+        """Entries that a device sends to another one, of its slice of what that one holds."""
+        named = zip(leaf.shape, leaf.names, strict=True)
+        sizes = [self.slots[name] if name else size for size, name in named]
+        sizes[leaf.sliced or 0] = self.part(leaf)
+        return self.workers_each * math.prod(sizes)
 
     def _transfer(self, way: str, group: str, numbers: list[int]) -> Transfer:
         parts = [part for n in numbers for part in self.leaves[n].parts(self.slots, way)]
@@ -228,9 +225,24 @@ def _placed(
             f"the first cut axis of leaf {leaf.path} is of group {leaf.names[cut[0]]!r}, whose "
             "neurons come with every round: a group that is drawn must come before it"
         )
+    names = tuple(name if axis in cut else None for axis, name in enumerate(leaf.names))
+    placed = LeafLayout(shape, dtype, names=names, code=code, cut=cut[0] if cut else None)
     if not cut or devices == 1:
-        return LeafLayout(shape, dtype, code=code, cut=cut[0] if cut else None)
-    first = cut[0]
+        return placed
     others = {axis: leaf.names[axis] or "" for axis in cut[1:]}
-    travels = disjoint and not others and code is None  # a next holder lacks the old value
-    return LeafLayout(shape, dtype, first, leaf.names[first] or "", others, travels, code, first)
+    if disjoint and not others and code is None:  # a next holder lacks the old value
+        return placed._replace(axis=cut[0], group=leaf.names[cut[0]] or "", travels=True)
+    if code is None and (sliced := _sliced(shape, cut, devices)) is not None:
+        return placed._replace(sliced=sliced)
+    return placed._replace(axis=cut[0], group=leaf.names[cut[0]] or "", others=others)
+
+
+def _sliced(shape: tuple[int, ...], cut: Sequence[int], devices: int) -> int | None:
+    """The axis along which slices have the least padding, the longest of several, or None."""
+    padding = {
+        axis: -size % devices / size
+        for axis, size in enumerate(shape)
+        if axis not in cut and size >= devices
+    }
+    able = [axis for axis, share in padding.items() if share <= PADDING]
+    return min(able, key=lambda axis: (padding[axis], -shape[axis])) if able else None

@@ -24,7 +24,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
 from ist_jax.local import Gradient
-from ist_jax.sharded.layout import DATA, WORKER
+from ist_jax.sharded.leaf_layout import DATA, WORKER
 
 PyTree = Any
 EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(WORKER)

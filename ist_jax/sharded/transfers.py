@@ -19,7 +19,8 @@ from ist_jax.core.indexing import lay, nth, put, read, slot_table, take
 from ist_jax.partition import Assignment
 from ist_jax.sharded import send_lists
 from ist_jax.sharded.chunks import Rows, travel
-from ist_jax.sharded.layout import TO_HOME, WORKER, Layout, LeafLayout, Transfer
+from ist_jax.sharded.layout import Layout, Transfer
+from ist_jax.sharded.leaf_layout import TO_HOME, WORKER, LeafLayout
 
 Moved = tuple[dict[int, Array], Int[Array, ""]]
 

@@ -14,7 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ist_jax.partition import Assignment
 from ist_jax.sharded import exchange
-from ist_jax.sharded.layout import WORKER, Layout
+from ist_jax.sharded.layout import Layout
+from ist_jax.sharded.leaf_layout import WORKER, LeafLayout
 from ist_jax.sharded.placement import EVERYWHERE, in_group, place, shard_map
 
 PyTree = Any
@@ -34,7 +35,7 @@ def lay_out(
 
     @jax.jit
     def compiled(start, assignment):
-        home = lax.with_sharding_constraint(exchange.to_rows(layout, make(start)), shardings)
+        home = lax.with_sharding_constraint(exchange.to_home_shape(layout, make(start)), shardings)
         return leave_home(home, assignment)
 
     def on_the_mesh(leaf):
@@ -73,7 +74,7 @@ def unfolded(layout: Layout, over: Mesh, whole: bool = False) -> list[NamedShard
 
     def spec(leaf):
         on_all = whole or not layout.even(leaf)
-        return EVERYWHERE if on_all else PartitionSpec(*(None,) * leaf.axis, WORKER)
+        return EVERYWHERE if on_all else _natural(leaf)
 
     return [NamedSharding(over, spec(leaf)) for leaf in layout.leaves]
 
@@ -81,12 +82,14 @@ def unfolded(layout: Layout, over: Mesh, whole: bool = False) -> list[NamedShard
 def unsharded(layout: Layout, over: Mesh, home: PyTree) -> PyTree:
     """Rows at home in their natural shapes, inside a program; each device keeps its own."""
 
-    def spec(leaf):
-        sharding_of = PartitionSpec(*(None,) * leaf.axis, WORKER) if leaf.split else EVERYWHERE
-        return NamedSharding(over, sharding_of)
+    shardings = layout.tree.unflatten(NamedSharding(over, _natural(leaf)) for leaf in layout.leaves)
+    return lax.with_sharding_constraint(exchange.from_home_shape(layout, home), shardings)
 
-    shardings = layout.tree.unflatten(map(spec, layout.leaves))
-    return lax.with_sharding_constraint(exchange.from_rows(layout, home), shardings)
+
+def _natural(leaf: LeafLayout) -> PartitionSpec:
+    """Where a leaf at home is, in its natural shape."""
+    axis = leaf.split_axis
+    return EVERYWHERE if axis is None else PartitionSpec(*(None,) * axis, WORKER)
 
 
 def on_params(layout: Layout, devices: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
 from ist_jax.sharded import placement
-from ist_jax.sharded.layout import WORKER
+from ist_jax.sharded.leaf_layout import WORKER
 from ist_jax.sketch import stability, step
 from ist_jax.sketch.matrices import Real
 from ist_jax.sketch.quadratics import Quadratics, UnstableStep

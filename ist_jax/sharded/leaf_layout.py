@@ -1,0 +1,72 @@
+"""How one leaf is kept between two rounds; the axes of a mesh, and the ways that rows go."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from ist_jax import axes
+from ist_jax.compress import Code, Part
+
+WORKER, DATA = "worker", "data"  # the axes of a mesh
+FROM_HOME, TO_NEXT, TO_HOME = WAYS = ("from home", "to next", "to home")  # of ``transfers``
+
+
+class LeafLayout(NamedTuple):
+    """How a leaf is kept between two rounds.
+
+    Attributes:
+      shape, dtype: of the leaf in the net.
+      axis: the axis whose neurons are rows; None if it has none.
+      group: the group of that axis.
+      others: the groups of the other cut axes, by axis of a row (1 is the first).
+      travels: whether the rows are with their holders, and not at home.
+      code: in which rows go home; as they are if None.
+      cut: the first cut axis, also where there is one device.
+      sliced: the axis that is split over the devices, of a leaf that is kept in slices.
+      names: of the axes that are cut; None of the others.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    axis: int | None = None
+    group: str = ""
+    others: Mapping[int, str] = {}
+    travels: bool = False
+    code: Code | None = None
+    cut: int | None = None
+    sliced: int | None = None
+    names: axes.AxisNames = ()
+
+    @property
+    def split(self) -> bool:
+        """Whether every device has a part of it."""
+        return self.split_axis is not None
+
+    @property
+    def split_axis(self) -> int | None:
+        """The axis along which devices have parts of it, in its natural shape."""
+        return self.axis if self.sliced is None else self.sliced
+
+    @property
+    def spec(self) -> PartitionSpec:
+        """How it is spread between two rounds; rows are in front."""
+        if self.sliced is not None:
+            return PartitionSpec(*(None,) * self.sliced, WORKER)
+        return PartitionSpec() if self.axis is None else PartitionSpec(WORKER)
+
+    def row(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """The shape of a row, with cut axes of these sizes."""
+        rest = [n for axis, n in enumerate(self.shape) if axis != self.axis]
+        for axis, group in self.others.items():
+            rest[axis - 1] = sizes.get(group, rest[axis - 1])
+        return tuple(rest)
+
+    def parts(self, sizes: Mapping[str, int], way: str) -> list[Part]:
+        """What arrays a row becomes on its way: how many entries each has, and their dtype."""
+        length = math.prod(self.row(sizes))
+        if self.code is None or way != TO_HOME:
+            return [(length, self.dtype)]
+        return [(n, jnp.dtype(dtype)) for n, dtype in self.code.parts(length)]
