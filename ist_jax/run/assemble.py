@@ -62,8 +62,7 @@ def _build(config: ConfigDict, data: Any, how: Method, *, placed: dict[Mesh, Any
     if by_name.is_theirs(config.model.name):
         from ist_jax.run.tasks import labelled, theirs  # imports NNX, half a second
 
-        some = labelled.some(data.train_x, config.statistics_examples)
-        theirs.check_order(made, data.train_x[some])
+        theirs.check_order(made, data.train_x[labelled.some(data.train_x, theirs.FEW)])
     return made
 
 

@@ -29,17 +29,17 @@ def net(
       given: what else it takes.
 
     Raises:
-      InputError: as ``frameworks.of``; no example for a model that needs one.
+      InputError: as ``frameworks.of``; no example.
     """
-    if inspect.isclass(kind) and issubclass(kind, flax.nnx.Module):
-        kind, given = our_nnx.functions(functools.partial(kind, **given)), {}
-    build: Callable[..., Any] = kind
-    made = build(widths=widths, **given)
     if example is None:
         raise InputError(
             "the shape of its inputs was not kept with this run, which an earlier version trained: "
             "its model cannot be made again. Its parameters can be read (ist_jax.checkpoint)"
         )
+    if inspect.isclass(kind) and issubclass(kind, flax.nnx.Module):
+        kind, given = our_nnx.functions(functools.partial(kind, **given)), {}
+    build: Callable[..., Any] = kind
+    made = build(widths=widths, **given)
     if isinstance(made, nn.Module) and hasattr(made, "widths"):
         return frameworks.of(made, example)
     normalise, rest = given.get("normalise"), {k: v for k, v in given.items() if k != "normalise"}
