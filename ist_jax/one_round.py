@@ -29,7 +29,7 @@ from ist_jax.local import Gradient, Loss
 from ist_jax.optimizer_state.carry import Memory
 from ist_jax.partition import Assignment
 from ist_jax.plan import Plan
-from ist_jax.sharded import exchange, placement, transfers
+from ist_jax.sharded import exchange, placement
 from ist_jax.sharded.exchange import Chunks
 from ist_jax.sharded.layout import Layout
 from ist_jax.sharded.state import State
@@ -132,7 +132,7 @@ def train_locally(
     """
     subnets, gathering = exchange.gather(layout, carried, assignment)
     nets, states = subnets
-    workers = transfers.device_workers(layout)
+    workers = layout.device_workers
     keys = jax.vmap(lambda worker: fold(key, worker))(workers)
     states = jax.vmap(learner.memory.resume)(nets, states, *([keys] if layout.workers > 1 else []))
     neurons = {group: take(ids, workers) for group, ids in assignment.items()}
@@ -204,7 +204,7 @@ def mean_gradient(
     key: Key[Array, ""],
 ) -> tuple[Array, PyTree]:
     """The losses ``[S / D]`` of one step, and the mean of all workers' gradients."""
-    keys = jax.vmap(lambda worker: fold(key, worker))(transfers.device_workers(layout))
+    keys = jax.vmap(lambda worker: fold(key, worker))(layout.device_workers)
     one = lambda own: gradient(net, (own[0], assignment), own[1])
     losses, gradients = lax.map(one, (batches[0], keys))
     if drop:

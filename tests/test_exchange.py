@@ -13,7 +13,7 @@ from ist_jax import axes, decompose, partition
 from ist_jax.core.errors import InputError
 from ist_jax.cost import traffic
 from ist_jax.partition import Context
-from ist_jax.sharded import exchange, layout, placement, send_lists, views
+from ist_jax.sharded import exchange, layout, messages, placement, views
 
 pytestmark = pytest.mark.optimized
 
@@ -98,18 +98,17 @@ CASES = [  # assignment, disjoint, S, D
 
 
 @pytest.fixture(params=["whole lists", "row by row"])
-def messages(request, monkeypatch):
+def in_messages(request, monkeypatch):
     """As they are, a list fits into a chunk here and leaves go together; or neither is so."""
     if request.param == "row by row":
-        monkeypatch.setattr(send_lists, "LEAST_BYTES", 1)
-        monkeypatch.setattr(layout, "SMALL_BYTES", 33)
-        monkeypatch.setattr(send_lists, "MESSAGE_BYTES", 64)  # of slices, in several messages
+        monkeypatch.setattr(messages, "LEAST_BYTES", 1)
+        monkeypatch.setattr(messages, "MESSAGE_BYTES", 64)  # of slices, in several messages
     return request.param
 
 
 @pytest.mark.parametrize(("assign", "disjoint", "size", "devices"), CASES)
 def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
-    assign, disjoint, size, devices, key, messages
+    assign, disjoint, size, devices, key, in_messages
 ):
     params, names = tree()
     who, after = (assign(key, Context(WIDTHS, size, number)) for number in (1, 2))
@@ -154,7 +153,7 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
         nets, trained, new, chunks = both(rest, who, after, took_part)
         chunks = {name: int(number) for name, number in chunks.items()}
         assert chunks == traffic.chunks(spread, who, after, took_part)
-        assert messages == "whole lists" or max(chunks.values()) > 1
+        assert in_messages == "whole lists" or max(chunks.values()) > 1
         assert same_bits(nets, decompose.gather(params, names, who))
         trained = jax.tree.map(
             np.asarray, trained

@@ -115,26 +115,42 @@ def chunks(
     for way in WAYS:
         found |= {swap.name: swap.times for swap in layout.swaps(way)}
         for transfer in layout.transfers(way):
-            width = layout.widths[transfer.group]
-            ids = np.asarray(assignment[transfer.group])
-            lies = np.arange(width) // layout.home(transfer.group)  # the device of each neuron
-            if way == TO_NEXT and next_assignment is not None:
-                holders, slots = np.nonzero(ids < width)
-                lies[ids[holders, slots]] = holders // layout.workers_each
-                ids = np.asarray(next_assignment[transfer.group])
-            if way == TO_HOME:
-                ids = np.where(everyone[:, None], ids, width)
-            ranks = 1 if way != TO_HOME or layout.disjoint else layout.workers
-            earlier = np.zeros(width, int)  # holders with a smaller number
-            lists = np.zeros((ranks, layout.devices, layout.devices), int)
-            for worker, row in enumerate(ids):
-                held, device = row[row < width], worker // layout.workers_each
-                rank = np.minimum(earlier[held], ranks - 1)
-                np.add.at(lists, (rank, device, lies[held]), lies[held] != device)
-                earlier[held] += 1
-            longest = lists.max(axis=(1, 2))
+            streams: Any = 0
+            for rows in transfer.groups:
+                ids, lies = _sides(layout, way, rows.group, assignment, next_assignment)
+                if way == TO_HOME:
+                    ids = np.where(everyone[:, None], ids, layout.widths[rows.group])
+                ranks = 1 if way != TO_HOME or layout.disjoint else layout.workers
+                streams = streams + rows.units * _list_lengths(layout, ids, lies, ranks)
+            longest = streams.max(axis=(1, 2))
             found[transfer.name] = int((-(-longest // transfer.capacity)).sum())
     return found
+
+
+def _sides(
+    layout: Layout, way: str, group: str, assignment: Assignment, next_assignment: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """The slots' neurons ``[S, m]`` and the device of each neuron on the other side ``[N]``."""
+    width = layout.widths[group]
+    ids = np.asarray(assignment[group])
+    lies = np.arange(width) // layout.home(group)
+    if way == TO_NEXT and next_assignment is not None:
+        holders, slots = np.nonzero(ids < width)
+        lies[ids[holders, slots]] = holders // layout.workers_each
+        ids = np.asarray(next_assignment[group])
+    return ids, lies
+
+
+def _list_lengths(layout: Layout, ids: np.ndarray, lies: np.ndarray, ranks: int) -> np.ndarray:
+    """How many neurons go between each two devices, ``[ranks, D, D]``."""
+    earlier = np.zeros(len(lies), int)  # holders with a smaller number
+    lists = np.zeros((ranks, layout.devices, layout.devices), int)
+    for worker, row in enumerate(ids):
+        held, device = row[row < len(lies)], worker // layout.workers_each
+        rank = np.minimum(earlier[held], ranks - 1)
+        np.add.at(lists, (rank, device, lies[held]), lies[held] != device)
+        earlier[held] += 1
+    return lists
 
 
 def wire(

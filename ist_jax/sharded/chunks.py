@@ -1,4 +1,9 @@
-"""Neurons on their way: messages of one size between all devices, as many as the lists need."""
+"""Rows on their way: messages of one size between all devices, as many as the lists need.
+
+A pair of devices has a list for each group of neurons. One after another they are its *stream*, of
+units: a row is one, or goes as several where groups share messages. A chunk is so many units of
+every pair's stream.
+"""
 
 import functools
 from collections.abc import Callable
@@ -14,11 +19,13 @@ from ist_jax.sharded.layout import Transfer
 from ist_jax.sharded.leaf_layout import DATA, WORKER
 from ist_jax.sharded.send_lists import SendLists
 
+BEYOND = jnp.iinfo(jnp.int32).max
 
-class Rows(NamedTuple):
-    """A chunk's part of the lists with X devices, ``int32[X, C]``.
 
-    A list that is shorter leaves numbers without a neuron. There ``slot`` and ``home`` are beyond
+class Units(NamedTuple):
+    """A chunk's part of the streams with X devices, ``int32[X, C]``.
+
+    A stream that is shorter leaves numbers without a unit. There ``slot`` and ``home`` are beyond
     the end, so that writing drops them; ``place`` and ``worker`` are some number in bounds, and
     what is read there is not used.
     """
@@ -29,77 +36,112 @@ class Rows(NamedTuple):
     home: Int[Array, "..."]  # ``place``, to write to
 
 
+class Stream(NamedTuple):
+    """The lists of all groups of a transfer, in their order."""
+
+    transfer: Transfer
+    lists: list[SendLists]
+
+    @property
+    def lengths(self) -> Int[Array, "D D R"]:
+        """Units between each two devices."""
+        each = zip(self.transfer.groups, self.lists, strict=True)
+        return sum((rows.units * lists.lengths for rows, lists in each), jnp.int32(0))
+
+    def chunks(self) -> Int[Array, " R"]:
+        """Chunks for each rank; what stays on its device does not travel, and does not count."""
+        lengths = self.lengths
+        away = jnp.where(jnp.eye(len(lengths), dtype=bool)[..., None], 0, lengths)
+        return ceil_div(away.max(axis=(0, 1)), self.transfer.capacity)
+
+    def part(self, between: Callable[[SendLists], tuple[Array, Array]], chunk: Array) -> Units:
+        """A chunk of the streams with X devices; ``between`` gives where each of the X lists of a
+        group begins, and how long it is."""
+        number = chunk * self.transfer.capacity + jnp.arange(self.transfer.capacity)
+        units, first_slot, first_place = self._nothing(between, number), 0, 0
+        for rows, lists in zip(self.transfer.groups, self.lists, strict=True):
+            start, count = between(lists)
+            there = (number >= 0) & (number < count[:, None] * rows.units)
+            row, unit = lax.div(number, rows.units), lax.rem(number, rows.units)
+            at = jnp.where(there, start[:, None] + row, 0)
+            slot, place = take(lists.slots, at), take(lists.places, at)
+            worker = lax.div(slot, lists.slots.size // self.transfer.workers)
+            slot = first_slot + lax.rem(slot, lists.device_slots) * rows.units + unit
+            place = first_place + place * rows.units + unit
+            found = Units(slot, place, worker, place)
+            units = Units(
+                *(jnp.where(there, new, old) for new, old in zip(found, units, strict=True))
+            )
+            number = number - count[:, None] * rows.units
+            first_slot += lists.device_slots * rows.units
+            first_place += lists.positions * rows.units
+        return units
+
+    def _nothing(self, between: Callable[[SendLists], tuple[Array, Array]], number: Array) -> Units:
+        nothing = jnp.zeros((len(between(self.lists[0])[1]), *number.shape), jnp.int32)
+        return Units(nothing + BEYOND, nothing, nothing, nothing + BEYOND)
+
+
 def travel(
-    transfer: Transfer,
-    lists: SendLists,
+    stream: Stream,
     carry: list[Any],
-    send: Callable[[Rows], list[Array]],
-    receive: Callable[[list[Any], Rows, list[Array]], list[Any]],
+    send: Callable[[Units], list[Array]],
+    receive: Callable[[list[Any], Units, list[Array]], list[Any]],
     *,
     outward: bool,
 ) -> tuple[list[Any], Int[Array, ""]]:
     """All chunks of all ranks, and how many those were.
 
-    In each, ``send(at)`` reads the rows ``[X, C, ...]`` of X devices' lists and ``receive(carry,
-    at, rows)`` puts those that came where they belong. Outward is towards the slots. What stays on
+    In each, ``send(at)`` reads the units ``[X, C, ...]`` of X devices' streams and ``receive(carry,
+    at, units)`` puts those that came where they belong. Outward is towards the slots. What stays on
     its device goes through the same two functions, without a message.
     """
-    chunks = lists.chunks(transfer.capacity)
-    of_rank = functools.partial(_of_rank, transfer, lists, send, receive, outward)
-    with jax.named_scope(transfer.name):
+    chunks = stream.chunks()
+    of_rank = functools.partial(_of_rank, stream, send, receive, outward)
+    with jax.named_scope(stream.transfer.name):
         if len(chunks) == 1:
             return of_rank(0, carry), chunks.sum()
         return lax.fori_loop(0, len(chunks), of_rank, carry), chunks.sum()
 
 
 def _of_rank(
-    transfer: Transfer,
-    lists: SendLists,
-    send: Callable[[Rows], list[Array]],
-    receive: Callable[[list[Any], Rows, list[Array]], list[Any]],
+    stream: Stream,
+    send: Callable[[Units], list[Array]],
+    receive: Callable[[list[Any], Units, list[Array]], list[Any]],
     outward: bool,
     rank: Any,
     carry: list[Any],
 ) -> list[Any]:
     """The chunks of one rank: first those that travel, then what stays on its device."""
-    me, capacity = lax.axis_index(WORKER), transfer.capacity
-    rows = functools.partial(_rows, lists, lists.slots.size // transfer.workers, capacity)
-    start, count = lists.starts[..., rank], lists.lengths[..., rank]
-    elsewhere = jnp.arange(len(count)) != me
-    near_start, near_count = nth(start, me), nth(count, me)  # of slots on this device
-    far_start, far_count = nth(start.T, me), nth(count.T, me)  # of slots elsewhere
-    near_away, far_away = (jnp.where(elsewhere, n, 0) for n in (near_count, far_count))
-    own_start, own_count = nth(near_start, me), nth(near_count, me)
+    me = lax.axis_index(WORKER)
 
-    def away(number, carry):
-        near = rows(near_start, near_away, number * capacity)
-        far = rows(far_start, far_away, number * capacity)
-        here, there = (far, near) if outward else (near, far)
-        return receive(carry, there, _swap(transfer, send(here)))
+    def slots_here(lists: SendLists) -> tuple[Array, Array]:
+        return _but_own(me, nth(lists.starts[..., rank], me), nth(lists.lengths[..., rank], me))
 
-    def at_home(number, carry):
-        own = rows(own_start[None], own_count[None], number * capacity)
-        return receive(carry, own, send(own))
+    def slots_elsewhere(lists: SendLists) -> tuple[Array, Array]:
+        return _but_own(me, nth(lists.starts[..., rank].T, me), nth(lists.lengths[..., rank].T, me))
 
-    carry = lax.fori_loop(0, lists.chunks(capacity)[rank], away, carry)
-    return lax.fori_loop(0, ceil_div(own_count, capacity), at_home, carry)
+    def own(lists: SendLists) -> tuple[Array, Array]:
+        return lists.starts[me, me, rank][None], lists.lengths[me, me, rank][None]
+
+    going, coming = (slots_elsewhere, slots_here) if outward else (slots_here, slots_elsewhere)
+
+    def away(chunk, carry):
+        pieces = _swap(send(stream.part(going, chunk)))
+        return receive(carry, stream.part(coming, chunk), pieces)
+
+    def at_home(chunk, carry):
+        at = stream.part(own, chunk)
+        return receive(carry, at, send(at))
+
+    carry = lax.fori_loop(0, stream.chunks()[rank], away, carry)
+    staying = ceil_div(stream.lengths[me, me, rank], stream.transfer.capacity)
+    return lax.fori_loop(0, staying, at_home, carry)
 
 
-def _rows(
-    lists: SendLists, slots_each: int, capacity: int, start: Array, count: Array, first: Array
-) -> Rows:
-    """Rows from number ``first`` on, of X lists that begin at ``start`` and are ``count`` long."""
-    number = first + jnp.arange(capacity)
-    there = number < count[:, None]
-    at = jnp.where(there, start[:, None] + number, 0)
-    slot, place = take(lists.slots, at), take(lists.places, at)
-    beyond = jnp.iinfo(jnp.int32).max
-    return Rows(
-        slot=jnp.where(there, lax.rem(slot, lists.device_slots), beyond),
-        place=place,
-        worker=lax.div(slot, slots_each),
-        home=jnp.where(there, place, beyond),
-    )
+def _but_own(me: Array, start: Array, count: Array) -> tuple[Array, Array]:
+    """Lists with all devices, of which that with its own is empty."""
+    return start, jnp.where(jnp.arange(len(count)) == me, 0, count)
 
 
 def over_slow_links(move: Callable[[Array], Array], values: Array) -> Array:
@@ -119,15 +161,19 @@ def over_slow_links(move: Callable[[Array], Array], values: Array) -> Array:
     return lax.all_gather(move(own), DATA, axis=axis, tiled=True)[..., :length]
 
 
-def _swap(transfer: Transfer, pieces: list[Array]) -> list[Array]:
-    """``[D, ...]``, a part for each device, for ``[D, ...]``, a part from each."""
+def _swap(pieces: list[Array]) -> list[Array]:
+    """``[D, ...]``, a part for each device, for ``[D, ...]``, a part from each.
+
+    One message for each type of number.
+    """
     swap = lambda flat: lax.all_to_all(flat, WORKER, 0, 0, tiled=True)
     done = list(pieces)
-    for message in transfer.messages:
-        flat = [pieces[part].reshape(len(pieces[part]), -1) for part in message.parts]
+    for dtype in sorted({piece.dtype for piece in pieces}, key=str):
+        some = [n for n, piece in enumerate(pieces) if piece.dtype == dtype]
+        flat = [pieces[n].reshape(len(pieces[n]), -1) for n in some]
         came, start = over_slow_links(swap, jnp.concatenate(flat, axis=1)), 0
-        for part in message.parts:
-            size = pieces[part][0].size
-            done[part] = came[:, start : start + size].reshape(pieces[part].shape)
+        for n in some:
+            size = pieces[n][0].size
+            done[n] = came[:, start : start + size].reshape(pieces[n].shape)
             start += size
     return done

@@ -17,7 +17,6 @@ from ist_jax.compress import Code
 from ist_jax.core import mean
 from ist_jax.core.indexing import nth
 from ist_jax.core.keys import fold
-from ist_jax.sharded import transfers
 from ist_jax.sharded.chunks import over_slow_links
 from ist_jax.sharded.layout import Layout
 from ist_jax.sharded.leaf_layout import WORKER, LeafLayout
@@ -81,7 +80,7 @@ def shared_means(
 def _encoded(
     layout: Layout, leaf: LeafLayout, number: int, rows: Array, key: Key[Array, ""]
 ) -> list[Array]:
-    workers = transfers.device_workers(layout)
+    workers = layout.device_workers
     keys = jax.vmap(lambda worker: fold(key, "code", number, worker))(workers)
     return jax.vmap(_code(leaf).encode)(rows, keys)
 

@@ -18,8 +18,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, Key
 
 from ist_jax import decompose
+from ist_jax.core import transposed
 from ist_jax.partition import Assignment
-from ist_jax.sharded import all_reduce, coded, slices, transfers
+from ist_jax.sharded import all_reduce, coded, slices, transfers, travel
 from ist_jax.sharded.layout import Layout
 from ist_jax.sharded.leaf_layout import FROM_HOME, TO_HOME, TO_NEXT, WORKER, LeafLayout
 
@@ -80,7 +81,7 @@ def scatter(
     new, counts = slices.scatter(layout, old, pieces, assignment, took_part)
     chunks |= counts
     for transfer in layout.transfers(TO_NEXT):
-        moved, chunks[transfer.name] = transfers.to_next(
+        moved, chunks[transfer.name] = travel.to_next(
             layout, transfer, rows, old, assignment, next_assignment, took_part
         )
         new |= moved
@@ -135,7 +136,7 @@ def leave_home(layout: Layout, home: PyTree, assignment: Assignment) -> PyTree:
     """From a net that is all at home: rows that stay with their holders go there."""
     rows = dict(enumerate(layout.tree.flatten_up_to(home)))
     for transfer in layout.transfers(TO_NEXT):
-        rows |= transfers.from_home(layout, transfer, rows, assignment)[0]
+        rows |= travel.leave_home(layout, transfer, rows, assignment)[0]
     return layout.tree.unflatten(rows[n] for n in range(len(rows)))
 
 
@@ -143,11 +144,7 @@ def come_home(layout: Layout, carried: PyTree, assignment: Assignment) -> PyTree
     """The net all at home: the inverse of ``leave_home``."""
     rows = dict(enumerate(layout.tree.flatten_up_to(carried)))
     for transfer in layout.transfers(TO_NEXT):
-        empty = {
-            n: jnp.zeros((layout.home(transfer.group), *rows[n].shape[1:]), rows[n].dtype)
-            for n in transfer.leaves
-        }
-        rows |= transfers.to_home(layout, transfer, rows, empty, assignment)[0]
+        rows |= travel.come_home(layout, transfer, rows, assignment)[0]
     return layout.tree.unflatten(rows[n] for n in range(len(rows)))
 
 
@@ -197,11 +194,12 @@ def _net_of(layout: Layout, leaf: LeafLayout, rows: Array) -> Array:
     """Rows in slots as a leaf of the subnets, ``[S / D, ...]``."""
     if leaf.axis is None:
         return jnp.broadcast_to(rows, (layout.workers_each, *rows.shape))
-    return jnp.moveaxis(rows.reshape(layout.workers_each, -1, *rows.shape[1:]), 1, leaf.axis + 1)
+    nets = rows.reshape(layout.workers_each, -1, *rows.shape[1:])
+    return transposed.from_front(nets, leaf.axis + 1)
 
 
 def _rows_of(leaf: LeafLayout, net: Array) -> Array:
     """The inverse of ``_net_of`` for a cut leaf."""
     assert leaf.axis is not None
-    rows = jnp.moveaxis(net, leaf.axis + 1, 1)
+    rows = transposed.to_front(net, leaf.axis + 1)
     return rows.reshape(-1, *rows.shape[2:])

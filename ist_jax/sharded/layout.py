@@ -21,56 +21,19 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
 
 from ist_jax import axes
 from ist_jax.axes import Net
 from ist_jax.compress import Code
 from ist_jax.core.errors import InputError
-from ist_jax.sharded import send_lists
-from ist_jax.sharded.leaf_layout import FROM_HOME, TO_HOME, TO_NEXT, LeafLayout
+from ist_jax.sharded import messages
+from ist_jax.sharded.leaf_layout import FROM_HOME, TO_HOME, TO_NEXT, WORKER, LeafLayout
+from ist_jax.sharded.messages import Rows, Swap, Transfer
 
 PyTree = Any
-SMALL_BYTES = 1 << 16  # less than that does not travel alone
 PADDING = 1 / 8  # of a sliced axis, at most
-
-
-class Message(NamedTuple):
-    """What a device sends to each other one in a chunk; ``parts``: which of the rows' parts."""
-
-    parts: list[int]
-    size: int  # elements
-    itemsize: int  # bytes of each
-
-
-class Transfer(NamedTuple):
-    """Leaves that go the same way in one message: those with rows of one group.
-
-    Attributes:
-      name: of the way (``WAYS``) and the group.
-      leaves: their numbers.
-      capacity: rows that a chunk carries from each device to each.
-      messages: how they go in a chunk; small leaves of one type together, which saves messages, and
-        a large one alone, which saves a copy.
-      workers: S.
-    """
-
-    name: str
-    group: str
-    leaves: list[int]
-    capacity: int
-    messages: list[Message]
-    workers: int
-
-
-class Swap(NamedTuple):
-    """Slices of one type, as they go to their holders or back: a message of ``size`` elements of
-    ``itemsize`` bytes from each device to each other, so many ``times``."""
-
-    name: str
-    leaves: list[int]
-    times: int
-    size: int
-    itemsize: int
 
 
 class Layout(NamedTuple):
@@ -96,6 +59,12 @@ class Layout(NamedTuple):
         """Workers on a device."""
         return self.workers // self.devices
 
+    @property
+    def device_workers(self) -> Array:
+        """The numbers of the workers on this device, ``int32[S / D]``."""
+        device = 0 if self.devices == 1 else lax.axis_index(WORKER)
+        return device * self.workers_each + jnp.arange(self.workers_each, dtype=jnp.int32)
+
     def home(self, group: str) -> int:
         """Rows a device has at home."""
         return -(-self.widths[group] // self.devices)
@@ -114,12 +83,14 @@ class Layout(NamedTuple):
         return self.workers_each * self.slots[group]
 
     def transfers(self, way: str) -> list[Transfer]:
-        """All transfers that go one of the ``WAYS``."""
+        """All transfers that go one of the ``WAYS``: one of all that goes to next holders, one of
+        each group from home and to home."""
         found: dict[str, list[int]] = {}
         for number, leaf in enumerate(self.leaves):
             if leaf.axis is not None and leaf.travels == (way == TO_NEXT):
                 found.setdefault(leaf.group, []).append(number)
-        return [self._transfer(way, group, found[group]) for group in found]
+        together = [found] if way == TO_NEXT and found else [{g: found[g]} for g in found]
+        return [self._transfer(way, groups) for groups in together]
 
     def swaps(self, way: str) -> list[Swap]:
         """What slices go, from home or to home: one for each type of number."""
@@ -130,7 +101,7 @@ class Layout(NamedTuple):
         out = []
         for dtype, numbers in found.items():
             total = sum(self.slice_entries(self.leaves[n]) for n in numbers)
-            times = -(-total * dtype.itemsize // send_lists.MESSAGE_BYTES)
+            times = -(-total * dtype.itemsize // messages.MESSAGE_BYTES)
             size = -(-total // times)
             out.append(Swap(f"{way} in slices, {dtype}", numbers, times, size, dtype.itemsize))
         return out
@@ -142,21 +113,21 @@ class Layout(NamedTuple):
         sizes[leaf.sliced or 0] = self.part(leaf)
         return self.workers_each * math.prod(sizes)
 
-    def _transfer(self, way: str, group: str, numbers: list[int]) -> Transfer:
-        parts = [part for n in numbers for part in self.leaves[n].parts(self.slots, way)]
-        row_bytes = sum(length * dtype.itemsize for length, dtype in parts)
-        capacity = send_lists.capacity(self.device_slots(group) / self.devices, row_bytes)
-        alone: list[Message] = []
-        together: dict[Any, Message] = {}
-        for part, (length, dtype) in enumerate(parts):
-            size = capacity * length
-            if size * dtype.itemsize >= SMALL_BYTES:
-                alone.append(Message([part], size, dtype.itemsize))
-            else:
-                others = together.get(dtype, Message([], 0, dtype.itemsize))
-                together[dtype] = Message([*others.parts, part], others.size + size, dtype.itemsize)
-        messages = [*alone, *together.values()]
-        return Transfer(f"{way} {group}", group, numbers, capacity, messages, self.workers)
+    def _transfer(self, way: str, groups: Mapping[str, list[int]]) -> Transfer:
+        lengths = {group: self._row(way, numbers) for group, numbers in groups.items()}
+        units, unit = messages.units(lengths, {g: self.device_slots(g) for g in groups})
+        share = sum(self.device_slots(g) * units[g] for g in groups) / self.devices
+        capacity = messages.capacity(share, sum(n * dtype.itemsize for dtype, n in unit.items()))
+        rows = [Rows(group, numbers, units[group]) for group, numbers in groups.items()]
+        others = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        return Transfer(f"{way} {rows[0].group}{others}", rows, unit, capacity, self.workers)
+
+    def _row(self, way: str, numbers: Sequence[int]) -> dict[Any, int]:
+        """Elements in a row of some leaves, for each type of number."""
+        found: dict[Any, int] = {}
+        for length, dtype in [p for n in numbers for p in self.leaves[n].parts(self.slots, way)]:
+            found[dtype] = found.get(dtype, 0) + length
+        return found
 
 
 def spread_out(

@@ -5,15 +5,11 @@ device), or with its only holder. On the other side are the slots of an assignme
 may be many times or not at all. ``SendLists`` name, for every pair of devices, the neurons that are
 on both sides; they are read in both directions.
 
-Lists have no fixed length, messages do. A *chunk* carries ``capacity`` neurons of every list, and
-there are as many chunks as the longest list needs: no list can be too long, none is cut short.
-
 Where a neuron has several holders, their contributions must be added up in the order of the
 workers. So lists are kept apart by *rank*, the number of holders with a smaller number: a chunk
 carries contributions of one rank, and ranks go one after another.
 """
 
-import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -21,10 +17,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int
 
-from ist_jax.core.indexing import ceil_div, put, stable_order, take
-
-LEAST_BYTES, MESSAGE_BYTES = 1 << 16, 1 << 20
-CHUNKS = 32  # in which an even share is sent; LEAST_BYTES may make them fewer
+from ist_jax.core.indexing import put, stable_order, take
 
 
 class SendLists(NamedTuple):
@@ -36,22 +29,19 @@ class SendLists(NamedTuple):
       places: for each of these, its neuron's position on the other side, counted within its device.
       starts, lengths: ``[D, D, R]``, where the list of (holder's device, other device, rank) begins
         and how long it is.
+      positions: that a device has on the other side.
     """
 
     slots: Int[Array, " slots"]
     places: Int[Array, " slots"]
     starts: Int[Array, "D D R"]
     lengths: Int[Array, "D D R"]
+    positions: int
 
     @property
     def device_slots(self) -> int:
         """Slots a device has."""
         return self.slots.size // len(self.starts)
-
-    def chunks(self, capacity: int) -> Int[Array, " R"]:
-        """Chunks for each rank; what stays on its device does not travel, and does not count."""
-        away = jnp.where(jnp.eye(len(self.lengths), dtype=bool)[..., None], 0, self.lengths)
-        return ceil_div(away.max(axis=(0, 1)), capacity)
 
 
 def positions_at_home(width: int) -> Int[Array, " N"]:
@@ -98,18 +88,8 @@ def lists_between(
         places=take(lax.rem(position, a_device), order),
         starts=starts[:, :-1].reshape(shape),
         lengths=count[:, :-1].reshape(shape),
+        positions=a_device,
     )
-
-
-def capacity(share: float, row_bytes: int) -> int:
-    """Neurons in a message: a 32nd of an even share, but from 64 kB (or all of it) to 1 MB.
-
-    Of the numbers down to half of that, the one whose multiple fits the share best.
-    """
-    row = max(row_bytes, 1)
-    most = min(max(share / CHUNKS, LEAST_BYTES / row), share, MESSAGE_BYTES / row)
-    fits = lambda c: (-(-share // c) * c, -c)
-    return int(min(range(max(1, math.ceil(most / 2)), max(1, math.ceil(most)) + 1), key=fits))
 
 
 def _rank(ids: Int[Array, "S m"], width: int, ranks: int) -> Int[Array, " slots"]:

@@ -1,7 +1,7 @@
-"""The three ways rows go: from home to the slots, to the next holders, and to home.
+"""Leaves whose rows are at home between two rounds: to the slots, cut, and back, merged.
 
-Each carries all leaves that have rows of one group, in the chunks of its send lists, and gives the
-leaves by their numbers and the number of chunks.
+Each way carries all leaves that have rows of one group, in the chunks of its send lists, and gives
+the leaves by their numbers and the number of chunks.
 """
 
 import functools
@@ -18,9 +18,10 @@ from ist_jax.core import mean
 from ist_jax.core.indexing import lay, nth, put, read, slot_table, take
 from ist_jax.partition import Assignment
 from ist_jax.sharded import send_lists
-from ist_jax.sharded.chunks import Rows, travel
-from ist_jax.sharded.layout import Layout, Transfer
-from ist_jax.sharded.leaf_layout import TO_HOME, WORKER, LeafLayout
+from ist_jax.sharded.chunks import Stream, Units, travel
+from ist_jax.sharded.layout import Layout
+from ist_jax.sharded.leaf_layout import TO_HOME, LeafLayout
+from ist_jax.sharded.messages import Transfer
 
 Moved = tuple[dict[int, Array], Int[Array, ""]]
 
@@ -29,62 +30,22 @@ def from_home(
     layout: Layout, transfer: Transfer, homes: Mapping[int, Array], assignment: Assignment
 ) -> Moved:
     """From the homes to the slots, cut to what each slot's worker holds; empty ones get zeros."""
-    positions = send_lists.positions_at_home(layout.widths[transfer.group])
-    ids, a_device = assignment[transfer.group], layout.home(transfer.group)
-    lists = send_lists.lists_between(ids, positions, a_device, layout.devices)
+    group = transfer.groups[0].group
+    positions = send_lists.positions_at_home(layout.widths[group])
+    lists = send_lists.lists_between(
+        assignment[group], positions, layout.home(group), layout.devices
+    )
     leaves = {n: layout.leaves[n] for n in transfer.leaves}
 
-    def send(at: Rows):
+    def send(at: Units):
         return [_select(leaf, homes[n], at, assignment) for n, leaf in leaves.items()]
 
     empty = [
-        jnp.zeros((layout.device_slots(transfer.group), *leaf.row(layout.slots)), leaf.dtype)
+        jnp.zeros((layout.device_slots(group), *leaf.row(layout.slots)), leaf.dtype)
         for leaf in leaves.values()
     ]
-    filled, chunks = travel(transfer, lists, empty, send, _fill, outward=True)
+    filled, chunks = travel(Stream(transfer, [lists]), empty, send, _fill, outward=True)
     return dict(zip(leaves, filled, strict=True)), chunks
-
-
-def to_next(
-    layout: Layout,
-    transfer: Transfer,
-    rows: Mapping[int, Array],
-    before: Mapping[int, Array],
-    assignment: Assignment,
-    next_assignment: Assignment,
-    took_part: Bool[Array, " S"] | None = None,
-) -> Moved:
-    """From the slots of one assignment to those of the next; each neuron has one in both.
-
-    Rows of workers that did not take part go on as they were before.
-    """
-    width, slots_each = layout.widths[transfer.group], layout.slots[transfer.group]
-    positions = send_lists.positions_of_holders(assignment[transfer.group], width)
-    ids, a_device = next_assignment[transfer.group], layout.device_slots(transfer.group)
-    lists = send_lists.lists_between(ids, positions, a_device, layout.devices)
-    going = [rows[n] for n in transfer.leaves]
-    if took_part is not None:
-        trained = jnp.repeat(take(took_part, device_workers(layout)), slots_each)
-        # A barrier, because selecting and transposing in one loop takes four times as long.
-        going = [lax.optimization_barrier(leaf) for leaf in going]
-        going = [
-            jnp.where(lay(trained, (0,), leaf.ndim), leaf, before[n])
-            for n, leaf in zip(transfer.leaves, going, strict=True)
-        ]
-
-    def send(at: Rows):
-        return [take(leaf, at.place) for leaf in going]
-
-    # They arrive where the old rows were: all of those are overwritten, but in empty slots.
-    filled = [before[n] for n in transfer.leaves]
-    if layout.workers * slots_each > width:
-        full = take(ids, device_workers(layout)).ravel() < width
-        filled = [
-            jnp.where(lay(full, (0,), leaf.ndim), leaf, jnp.zeros((), leaf.dtype))
-            for leaf in filled
-        ]
-    filled, chunks = travel(transfer, lists, filled, send, _fill, outward=True)
-    return dict(zip(transfer.leaves, filled, strict=True)), chunks
 
 
 def to_home(
@@ -100,20 +61,18 @@ def to_home(
     Rows of a leaf that goes in a code are its parts, and are added to what is at home.
     """
     took_part = jnp.ones(layout.workers, bool) if took_part is None else took_part
-    ids = jnp.where(took_part[:, None], assignment[transfer.group], layout.widths[transfer.group])
-    positions, a_device = (
-        send_lists.positions_at_home(layout.widths[transfer.group]),
-        layout.home(transfer.group),
-    )
+    group = transfer.groups[0].group
+    ids = jnp.where(took_part[:, None], assignment[group], layout.widths[group])
+    positions = send_lists.positions_at_home(layout.widths[group])
     ranks = 1 if layout.disjoint else layout.workers
-    lists = send_lists.lists_between(ids, positions, a_device, layout.devices, ranks)
+    lists = send_lists.lists_between(ids, positions, layout.home(group), layout.devices, ranks)
     tables = {g: slot_table(ids, layout.widths[g], took_part) for g, ids in assignment.items()}
     leaves = {n: layout.leaves[n] for n in transfer.leaves}
     parts = [part for n in leaves for part in _parts(rows[n])]
-    send = functools.partial(_read, parts, layout.device_slots(transfer.group))
+    send = functools.partial(_read, parts, layout.device_slots(group))
     receive = functools.partial(_receive, layout, leaves, homes, tables)
     begin = [_nothing(layout, leaf, homes[n]) for n, leaf in leaves.items()]
-    totals, chunks = travel(transfer, lists, begin, send, receive, outward=False)
+    totals, chunks = travel(Stream(transfer, [lists]), begin, send, receive, outward=False)
     if layout.disjoint:
         return {n: home for n, (home,) in zip(leaves, totals, strict=True)}, chunks
     return {
@@ -122,21 +81,14 @@ def to_home(
     }, chunks
 
 
-def device_workers(layout: Layout) -> Int[Array, " k"]:
-    """The numbers of the workers on this device."""
-    if layout.devices == 1:
-        return jnp.arange(layout.workers)
-    return lax.axis_index(WORKER) * layout.workers_each + jnp.arange(layout.workers_each)
-
-
-def _fill(slots_filled: list[Array], at: Rows, pieces: list[Array]) -> list[Array]:
+def _fill(slots_filled: list[Array], at: Units, pieces: list[Array]) -> list[Array]:
     return [
         put(value, piece.reshape(-1, *value.shape[1:]), at.slot.ravel())
         for value, piece in zip(slots_filled, pieces, strict=True)
     ]
 
 
-def _select(leaf: LeafLayout, rows: Array, at: Rows, assignment: Assignment) -> Array:
+def _select(leaf: LeafLayout, rows: Array, at: Units, assignment: Assignment) -> Array:
     """Rows ``[X, C, ...]`` of those that are here, cut to what each slot's worker holds."""
     if not leaf.others:
         return take(rows, at.place)
@@ -168,7 +120,7 @@ def _decoded(
     return leaf.code.decode(mine, math.prod(row)).reshape(-1, *row), home
 
 
-def _read(parts: list[Array], held: int, at: Rows) -> list[Array]:
+def _read(parts: list[Array], held: int, at: Units) -> list[Array]:
     """What goes home in a chunk: of every part the rows of its slots; a device has ``held``."""
     near = jnp.minimum(at.slot, held - 1)
     return [take(part, near) for part in parts]
@@ -188,7 +140,7 @@ def _receive(
     homes: Mapping[int, Array],
     tables: Mapping[str, Int[Array, "S N"]],
     totals: list[Any],
-    at: Rows,
+    at: Units,
     pieces: list[Array],
 ) -> list[Any]:
     """Puts the rows ``[X, C, ...]`` of X devices into the leaves at home, one device at a time:
@@ -198,7 +150,7 @@ def _receive(
     of_leaves = [[next(parts) for _ in range(count)] for count in counts]
 
     def from_device(d, totals):
-        one = Rows(*(nth(value, d) for value in at))
+        one = Units(*(nth(value, d) for value in at))
         return [
             _settle(layout, leaf, total, one, *_decoded(layout, leaf, mine, d, homes[n]), tables)
             for (n, leaf), total, mine in zip(leaves.items(), totals, of_leaves, strict=True)
@@ -211,7 +163,7 @@ def _settle(
     layout: Layout,
     leaf: LeafLayout,
     total: tuple[Array] | mean.Total,
-    at: Rows,
+    at: Units,
     piece: Array,
     home: Array | None,
     tables: Mapping[str, Int[Array, "S N"]],

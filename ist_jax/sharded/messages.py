@@ -1,0 +1,107 @@
+"""What goes in a message: which leaves together, in what units, and how many of them.
+
+Lists of neurons have no fixed length, messages do. A *chunk* carries ``capacity`` units of what
+every pair of devices has to send, and there are as many chunks as the longest list needs: no list
+can be too long, none is cut short.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+LEAST_BYTES, MESSAGE_BYTES = 1 << 16, 1 << 20
+CHUNKS = 16  # in which an even share is sent; LEAST_BYTES may make them fewer
+UNIT_COST, MOST_UNITS = 64, 256  # bytes that a unit costs beside its own; units of a row, at most
+
+
+class Message(NamedTuple):
+    """What a device sends to each other one in a chunk, of one type of number."""
+
+    size: int  # elements
+    itemsize: int  # bytes of each
+
+
+class Rows(NamedTuple):
+    """Leaves of a transfer with rows of one group; each row goes as so many ``units``."""
+
+    group: str
+    leaves: list[int]
+    units: int
+
+
+class Transfer(NamedTuple):
+    """Leaves that go the same way in one message.
+
+    Attributes:
+      name: of the way (``WAYS``) and the groups.
+      groups: of which they have rows. Where there are several, all rows go in units of one length,
+        so that they fill messages one after another.
+      unit: elements of a unit, for each type of number.
+      capacity: units that a chunk carries from each device to each.
+      workers: S.
+    """
+
+    name: str
+    groups: list[Rows]
+    unit: dict[Any, int]
+    capacity: int
+    workers: int
+
+    @property
+    def leaves(self) -> list[int]:
+        """Their numbers."""
+        return [number for rows in self.groups for number in rows.leaves]
+
+    @property
+    def messages(self) -> list[Message]:
+        """How they go in a chunk: one message for each type of number."""
+        return [Message(self.capacity * n, dtype.itemsize) for dtype, n in self.unit.items()]
+
+
+class Swap(NamedTuple):
+    """Slices of one type, as they go to their holders or back: a message of ``size`` elements of
+    ``itemsize`` bytes from each device to each other, so many ``times``."""
+
+    name: str
+    leaves: list[int]
+    times: int
+    size: int
+    itemsize: int
+
+
+def units(
+    rows: Mapping[str, Mapping[Any, int]], slots: Mapping[str, int]
+) -> tuple[dict[str, int], dict[Any, int]]:
+    """In how many units each group's rows go, and a unit's elements, for each type of number.
+
+    A unit is as long for all. The last of a row may be padding; short units have less of it, and
+    there are more of them.
+
+    Args:
+      rows: elements of a row of each group, for each type of number.
+      slots: how many such rows there are.
+    """
+    size = lambda row: sum(n * dtype.itemsize for dtype, n in row.items())
+    dtypes = sorted({dtype for row in rows.values() for dtype in row}, key=str)
+
+    def split(length: int) -> tuple[int, dict[str, int], dict[Any, int]]:
+        counts = {group: -(-size(row) // length) for group, row in rows.items()}
+        unit = {d: max(-(-rows[g].get(d, 0) // counts[g]) for g in rows) for d in dtypes}
+        every = sum(slots[group] * counts[group] for group in rows)
+        return every * (size(unit) + UNIT_COST), counts, unit
+
+    parts = range(1, MOST_UNITS + 1) if len(rows) > 1 else (1,)
+    lengths = {-(-size(row) // n) for row in rows.values() for n in parts}
+    _, counts, unit = min(map(split, sorted(lengths, reverse=True)), key=lambda found: found[0])
+    return counts, unit
+
+
+def capacity(share: float, unit_bytes: int) -> int:
+    """Units in a message: a 16th of an even share, but from 64 kB (or all of it) to 1 MB.
+
+    Of the numbers down to half of that, the one whose multiple fits the share best.
+    """
+    unit = max(unit_bytes, 1)
+    most = min(max(share / CHUNKS, LEAST_BYTES / unit), share, MESSAGE_BYTES / unit)
+    fits = lambda c: (-(-share // c) * c, -c)
+    return int(min(range(max(1, math.ceil(most / 2)), max(1, math.ceil(most)) + 1), key=fits))
