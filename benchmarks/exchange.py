@@ -27,6 +27,7 @@ from benchmarks.local_phase import time_in_turn
 from ist_jax import axes, decompose, local, method, partition
 from ist_jax.models import normalise
 from ist_jax.models.mlp import MLP
+from ist_jax.run import allocator
 from ist_jax.sharded import placement
 from ist_jax.tasks import classification
 
@@ -73,7 +74,8 @@ def programs(dims: tuple[int, ...], devices: int) -> tuple[dict[str, Callable], 
 
     def train(nets, batches, numbers):
         states = jax.vmap(optimizer.init)(nets)
-        one = functools.partial(local.train, jax.value_and_grad(loss), optimizer)
+        gradient = placement.alone(jax.value_and_grad(loss), mesh)
+        one = functools.partial(local.train, gradient, optimizer)
         keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
         return placement.each(one)(nets, states, batches, keys)[0]
 
@@ -108,6 +110,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--turns", type=int, default=25)
     options = parser.parse_args()
+    allocator.keep_memory()  # as the command line does
     jax.config.update("jax_num_cpu_devices", options.devices)
     print(
         f"{WORKERS} workers on {options.devices} devices of one process, B = {BATCH}, "

@@ -77,6 +77,7 @@ def make(
     optimizer_state: str,
     mesh: Mesh | None,
     exact: bool,
+    message_bytes: int | None,
     on_nonfinite: str,
     external: Mapping[str, int] | None,
     code: Code | None,
@@ -94,6 +95,7 @@ def make(
     memory = carry.Memory(optimizer, policy)
     checks.check(optimizer, policy, net, subnet, slots, workers, synchronous)
     loss_check.check(loss, net, subnet, example, slots)
+    codes = compress.of_leaves(code if methods.sends(method, workers) else None, net.leaves)
     spread = functools.partial(
         layout.spread_out,
         slots=slots,
@@ -102,18 +104,15 @@ def make(
         devices=placement.groups(mesh),
         disjoint=method.disjoint,
         exact=exact,
-        codes=compress.of_leaves(code if methods.sends(method, workers) else None, net.leaves),
+        message=message_bytes,
+        codes=codes,
     )
     with_state = carry.with_state(net, optimizer, memory)
     per_round = traffic.per_round(net, with_state, method, workers, code)
     draw, first = _drawing(method, drawn, workers)
     held = traffic.held_in(first, net.widths, workers, external)
     return Plan(
-        loss,
-        optimizer,
-        memory,
-        draw,
-        synchronous,
+        *(loss, optimizer, memory, draw, synchronous),
         drop_nonfinite=on_nonfinite == "drop",
         mesh=mesh,
         net=net,

@@ -18,17 +18,16 @@ Every method and every architecture runs through here; the loop over rounds is t
 
 What ``build`` says shortly, in full:
 
-* The results are the same bits for every number of devices, if every leaf is cut. Means of leaves
-  or gradients over all workers need ``exact=True`` for that: they are then added up in the order of
-  the workers, instead of the transport's.
+* The results are the same bits for every number of devices, if every leaf is cut. Means over all
+  workers need ``exact=True`` for that: they are then added up in the order of the workers.
 * ``on_nonfinite="drop"``: a worker whose update or loss is not finite is as if it had not taken
   part (data parallel: its gradient, of that step). All agree on that in every round.
-* ``code`` changes nothing where workers send none while they train (an ensemble, one worker).
+* ``code`` changes nothing where workers send none as they train (an ensemble, one worker).
 * ``InputError`` names leaves that do not fit their names, parameters that are not floating point,
   more workers or devices than neurons, nothing to cut, an unknown policy or group, an optimizer
-  that would not be carried rightly, a loss that does not take a subnet. From ``init`` it means
-  other parameters; from ``round``, batches or neurons of a wrong shape, gradients that would wait
-  for a round beyond their own, or a state that is used up.
+  that would not be carried rightly, a loss that takes no subnet. From ``init`` it means other
+  parameters; from ``round``, batches or neurons of a wrong shape, gradients that would wait for a
+  round beyond their own, or a state that is used up.
 """
 
 import functools
@@ -43,7 +42,7 @@ from jaxtyping import Array, Float, Key
 
 from ist_jax import loss_check, one_round, plan, validate
 from ist_jax.compress import Code
-from ist_jax.cost import traffic
+from ist_jax.cost import traffic, wire
 from ist_jax.local import Loss
 from ist_jax.method import Method
 from ist_jax.optimizer_state import carry, checks
@@ -59,9 +58,9 @@ class Report(NamedTuple):
     """What a round reports; arrays over the S workers.
 
     ``loss`` is each worker's mean over its local steps: not finite where its data or its net is
-    not, and NaN where ``on_nonfinite="drop"`` left its update out. Bytes are those of the
-    parameters, and of the optimizer's moments where they are kept, that a worker receives and sends
-    to take part. ``chunks`` are those of each transfer between devices.
+    not, and NaN where ``on_nonfinite="drop"`` left its update out. Bytes are those of parameters,
+    and of moments that are kept, that a worker receives and sends to take part. ``chunks`` are
+    those of each transfer between devices.
     """
 
     loss: Float[Array, " S"]
@@ -76,22 +75,21 @@ class Trainer(NamedTuple):
 
     ``init(params, key)`` takes a net, or a function ``key -> net``, which is run where its result
     is to be: no device ever holds all of it. ``on_params(function)(sharded_params(state), ...)``
-    runs ``function(net, ...)`` between rounds on the net where it is, without gathering it.
+    runs ``function(net, ...)`` between rounds on the net where it is.
 
     ``unsharded(state)`` is a copy of the state with every leaf in its natural shape, of which each
-    device has its part if D divides the width (``shapes`` says where they are); ``whole(state)`` is
-    the same with all of it on every device. Such a state does not depend on the number of devices
-    or processes: it is what a checkpoint holds, and ``resume(state)`` goes on from it, also with
-    another number of workers (neurons are then drawn anew).
+    device has its part if D divides the width (``shapes`` says where); ``whole(state)`` is the same
+    with all of it on every device. Such a state does not depend on the number of devices: it is
+    what a checkpoint holds, and ``resume(state)`` goes on from it, also with another number of
+    workers (neurons are then drawn anew).
 
-    ``state.params`` is laid out for the devices, and every round lays it out anew: it is not the
-    net, and not to be changed by hand. ``map_params(function, state)`` is the state with
-    ``function(leaf)`` in place of every leaf of the net, all of it in its natural shape; what it
-    gives has that shape and dtype. It is for functions of one leaf alone: what remembers something
-    of each parameter (the momentum of an outer step) would have to move with the neurons.
+    ``state.params`` is laid out for the devices, and not to be changed by hand.
+    ``map_params(function, state)`` is the state with ``function(leaf)`` in place of every leaf of
+    the net, all of it in its natural shape; what it gives has that shape and dtype. It is for
+    functions of one leaf alone: what remembers something of each parameter would have to move.
 
-    ``wire(report, J)`` is what every device received from others, in bytes; ``lower`` gives the
-    round's program, to compile and look at. ``plan`` is what is known before a round runs.
+    ``wire(report, J)``: bytes that every device received from others. ``lower``: the round's
+    program, to compile and look at. ``plan``: what is known before a round runs.
     """
 
     init: Callable[[Any, Key[Array, ""]], State]
@@ -120,6 +118,7 @@ def build(
     optimizer_state: str = "reset",
     mesh: Mesh | None = None,
     exact: bool = False,
+    message_bytes: int | None = None,
     on_nonfinite: str = "raise",
     external: Mapping[str, int] | None = None,
     code: Code | None = None,
@@ -135,6 +134,7 @@ def build(
       optimizer_state: ``"reset"`` or ``"keep"``, unless the method has its own.
       mesh: devices to spread the net and the workers over (``ist_jax.mesh``); one if None.
       exact: the same bits for every number of devices, also of leaves that all workers share.
+      message_bytes: that a device sends at a time, to all others; chosen for near links if None.
       on_nonfinite: ``"drop"`` leaves out a worker's update that is not finite; ``"raise"`` leaves
         it to the caller to look at ``Report.loss``.
       external: groups that are not drawn, and a worker's slots of each.
@@ -155,6 +155,7 @@ def build(
             optimizer_state=optimizer_state,
             mesh=mesh,
             exact=exact,
+            message_bytes=message_bytes,
             on_nonfinite=on_nonfinite,
             external=external,
             code=code,
@@ -238,7 +239,7 @@ def _lower(
 
 
 def _wire(made: Plan, report: Report, steps: int) -> float:
-    return traffic.wire(
+    return wire.received(
         made.carried_layout,
         report.chunks,
         gradients=len(made.net.leaves) if made.synchronous else 0,

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 
 from ist_jax import axes, decompose, partition
 from ist_jax.core.errors import InputError
-from ist_jax.cost import traffic
+from ist_jax.cost import wire
 from ist_jax.partition import Context
 from ist_jax.sharded import exchange, layout, messages, placement, views
 
@@ -101,8 +101,8 @@ CASES = [  # assignment, disjoint, S, D
 def in_messages(request, monkeypatch):
     """As they are, a list fits into a chunk here and leaves go together; or neither is so."""
     if request.param == "row by row":
-        monkeypatch.setattr(messages, "LEAST_BYTES", 1)
-        monkeypatch.setattr(messages, "MESSAGE_BYTES", 64)  # of slices, in several messages
+        monkeypatch.setattr(messages, "LEAST_BYTES", 1.0)
+        monkeypatch.setattr(messages, "MOST_BYTES", 64.0)  # of slices, in several messages
     return request.param
 
 
@@ -152,7 +152,7 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
     for took_part in (np.ones(size, bool), np.arange(size) != 1, np.zeros(size, bool)):
         nets, trained, new, chunks = both(rest, who, after, took_part)
         chunks = {name: int(number) for name, number in chunks.items()}
-        assert chunks == traffic.chunks(spread, who, after, took_part)
+        assert chunks == wire.chunks(spread, who, after, took_part)
         assert in_messages == "whole lists" or max(chunks.values()) > 1
         assert same_bits(nets, decompose.gather(params, names, who))
         trained = jax.tree.map(

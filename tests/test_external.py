@@ -11,7 +11,7 @@ from test_wire import program_bytes
 import ist_jax
 from ist_jax import axes, decompose, method, partition
 from ist_jax.core.errors import InputError
-from ist_jax.cost import traffic
+from ist_jax.cost import wire
 from ist_jax.data import Batches, sparse
 from ist_jax.models import normalise
 from ist_jax.models.xmc import XMC
@@ -171,9 +171,9 @@ def test_the_closed_form_is_what_the_compiled_program_moves(devices, data):
         exact=True,
         external=slots,
     )
-    chunks = traffic.chunks(spread, who | external, state.assignment)
+    chunks = wire.chunks(spread, who | external, state.assignment)
     assert {name: int(n) for name, n in report.chunks.items()} == chunks
-    closed = traffic.wire(spread, chunks, steps=J, data=data, external=sum(slots.values()))
+    closed = wire.received(spread, chunks, steps=J, data=data, external=sum(slots.values()))
     assert closed == trainer.wire(report, J)
     assert closed == pytest.approx(program_bytes(text, chunks, J, devices, data), abs=0.5)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ist_jax import axes, compress, method, partition
-from ist_jax.cost import lower_bound, traffic
+from ist_jax.cost import lower_bound, traffic, wire
 from ist_jax.partition import Context
 from ist_jax.sharded import layout
 from ist_jax.sharded.leaf_layout import FROM_HOME, TO_HOME, WAYS
@@ -61,7 +61,7 @@ def test_blocks_move_the_least_bytes_whatever_is_drawn(workers):
     draws = [how.draw(jax.random.key(0), Context({"blocks": 10}, workers, n)) for n in numbers]
     losses = 4 * (workers - 1)
     for who, after in itertools.pairwise(draws):
-        moved = traffic.wire(made, traffic.chunks(made, who, after)) - losses
+        moved = wire.received(made, wire.chunks(made, who, after)) - losses
         # Every worker may hold as many, so that slots are sent of which a few are empty.
         full = lower_bound.least_received(made, {"blocks": np.full(workers, slots["blocks"])})
         assert moved == pytest.approx(full, rel=1e-4)
@@ -87,4 +87,4 @@ def test_long_slices_go_in_messages_of_a_size():
         [swap] = made.swaps(way)
         entries = sum(made.slice_entries(leaf) for leaf in made.leaves[:2])
         assert entries <= swap.times * swap.size < entries + swap.times
-        assert 2**19 < swap.size * swap.itemsize <= 2**20
+        assert made.longest / 2 < swap.size * swap.itemsize <= made.longest + swap.itemsize

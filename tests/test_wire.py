@@ -10,7 +10,7 @@ import pytest
 from conftest import mlp_tree
 
 from ist_jax import axes, compress, method, partition
-from ist_jax.cost import traffic
+from ist_jax.cost import wire
 from ist_jax.optimizer_state import carry
 from ist_jax.sharded import layout
 from ist_jax.sharded import placement as devices
@@ -37,7 +37,10 @@ def program_bytes(text, chunks, steps, size, data=1):
         nbytes = sum(SIZES[t] * np.prod([int(n) for n in d.split(",") if n]) for t, d in shapes)
         name = re.search(r'op_name="([^"]*)"', line)[1]
         transfer = next((j for j in chunks if f"/{j}/" in name), None)
+        in_messages = re.search(r"/mean in (\d+) messages/", name)
         times = int(chunks[transfer]) if transfer else steps if "/while/body/" in name else 1
+        if in_messages:
+            times = int(in_messages[1]) * (steps if name.count("/while/body/") > 1 else 1)
         share = (size - 1) / size * (2 if found[2] == "all-reduce" else 1)
         total += times * share * nbytes
     assert seen, "a program without a collective is not the one we mean"
@@ -67,6 +70,7 @@ def check(
     data=1,
     code=None,
     watchful=False,
+    message=None,
 ):
     params, names, _, batches = nets.net(net)
     how, optimizer = METHODS[how], optimizer or optax.sgd(0.1)
@@ -79,6 +83,7 @@ def check(
         mesh=devices.mesh(size, many * data, data=data),
         exact=exact,
         code=code,
+        message_bytes=message,
         on_nonfinite="drop" if watchful else "raise",
     )
     state = trainer.init(params, jax.random.key(1))
@@ -95,12 +100,13 @@ def check(
         disjoint=how.disjoint,
         exact=exact,
         codes=compress.of_leaves(code, jax.tree.leaves(params)),
+        message=message,
     )
     synchronous = how.exchange == "step"
-    chunks = {} if synchronous else traffic.chunks(spread, who, state.assignment)
+    chunks = {} if synchronous else wire.chunks(spread, who, state.assignment)
     assert {name: int(n) for name, n in report.chunks.items()} == chunks
     gradients = len(jax.tree.leaves(params)) if synchronous else 0
-    closed = traffic.wire(
+    closed = wire.received(
         spread, chunks, gradients=gradients, steps=steps, data=data, drop_nonfinite=watchful
     )
     assert closed == pytest.approx(program_bytes(text, chunks, steps, many, data), abs=0.5)
@@ -125,6 +131,9 @@ def check(
         ("one hidden", "data_parallel", 4, 4, {"watchful": True}),
         ("blocks", "resist", 4, 2, {}),
         ("filters", "loft", 4, 4, {"exact": True}),
+        ("cnn", "local_sgd", 4, 2, {"exact": True, "message": 4096}),
+        ("one hidden", "data_parallel", 4, 4, {"exact": True, "message": 512}),
+        ("two hidden", "ist", 4, 4, {"message": 256}),
         ("sage", "ist", 4, 4, {}),
         ("gat", "ist", 4, 2, {"exact": True}),
     ],
@@ -153,9 +162,9 @@ def test_balanced_migration_moves_all_but_an_nth_of_a_subnet(size):
     subnet = 4 * (40 + 3) * 64 / size
     for number in range(1, 5):
         after = draw(jax.random.key(0), number, who)
-        chunks = traffic.chunks(spread, who, after)
+        chunks = wire.chunks(spread, who, after)
         losses = 4 * (size - 1)
-        assert traffic.wire(spread, chunks) - losses == subnet * (1 - 1 / size)
+        assert wire.received(spread, chunks) - losses == subnet * (1 - 1 / size)
         who = after
 
 

@@ -52,6 +52,9 @@ def start_jax(task: Task) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
 
+    from ist_jax.run import allocator
+
+    allocator.keep_memory()  # as the command line does
     jax.config.update("jax_num_cpu_devices", 1)
     if task.workers > 1:
         jax.distributed.initialize(task.address, task.workers, task.rank)

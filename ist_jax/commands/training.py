@@ -24,7 +24,7 @@ from ist_jax.commands.train_flags import (
     SWEEP_RETRAIN,
 )
 from ist_jax.core.errors import CheckpointError, InputError, NotBegun
-from ist_jax.run import checks, devices, joining, planning, sweep, sweep_plan, team
+from ist_jax.run import allocator, checks, devices, joining, planning, sweep, sweep_plan, team
 from ist_jax.run.signals import SAVED, Stopped
 
 
@@ -34,6 +34,7 @@ def run(config: ConfigDict, given: sweep.Values) -> int:
     Args:
       given: values of the keys of a sweep; empty if there is none.
     """
+    allocator.keep_memory()
     try:
         joined = _join()
         with joined.together("check"):

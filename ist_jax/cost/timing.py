@@ -6,7 +6,7 @@ Every worker is a machine of its own, with one link that carries the same both w
 
 where a chunk of the exchange waits once for each of its messages, and a ring of n machines
 2 (n - 1) times for an all-reduce, n - 1 times for an all-gather. Bytes are those of
-``traffic.wire``. It is a lower bound: measured rounds took 1.1 to 1.6 times as long
+``wire.received``. It is a lower bound: measured rounds took 1.1 to 1.6 times as long
 (docs/results/scaling.md).
 """
 
@@ -20,7 +20,7 @@ from ist_jax import compress, partition
 from ist_jax.axes import Net
 from ist_jax.compress import Code
 from ist_jax.core.keys import fold
-from ist_jax.cost import traffic
+from ist_jax.cost import wire
 from ist_jax.method import Method, sends
 from ist_jax.partition import Context
 from ist_jax.sharded import layout
@@ -55,12 +55,13 @@ def exchanged(
     steps: int,
     external: Mapping[str, int] | None = None,
     code: Code | None = None,
+    message_bytes: int | None = None,
 ) -> Exchanged:
     """What a method's round of ``steps`` local steps moves.
 
     Args:
       with_state: the net with what is kept of the optimizer's state (``carry.with_state``).
-      external, code: as for ``ist_jax.build``.
+      external, code, message_bytes: as for ``ist_jax.build``.
     """
     if workers == 1:
         return Exchanged(0.0, 0.0)
@@ -79,21 +80,22 @@ def exchanged(
         disjoint=method.disjoint,
         exact=False,
         codes=compress.of_leaves(code if sends(method, workers) else None, net.leaves),
+        message=message_bytes,
     )
     ring = workers - 1
     if method.exchange == "step":
-        nbytes = traffic.wire(spread, {}, gradients=len(net.leaves), steps=steps)
+        nbytes = wire.received(spread, {}, gradients=len(net.leaves), steps=steps)
         return Exchanged(nbytes, 2 * ring * steps + ring)
     found = []
     assignment = draw(0, None)
     for number in range(1, DRAWS + 1):
         after = draw(number, assignment)
-        chunks = traffic.chunks(spread, assignment, after)
+        chunks = wire.chunks(spread, assignment, after)
         transfers = [j for way in WAYS for j in spread.transfers(way)]
         waits = ring + sum(chunks[j.name] * len(j.messages) for j in transfers)
         waits += sum(swap.times for way in WAYS for swap in spread.swaps(way))
         shared = len({leaf.dtype for leaf in spread.leaves if not leaf.split})
-        nbytes = traffic.wire(spread, chunks, external=sum(external.values()))
+        nbytes = wire.received(spread, chunks, external=sum(external.values()))
         found.append((nbytes, waits + 2 * ring * shared))
         assignment = after
     nbytes, waits = np.mean(found, axis=0)

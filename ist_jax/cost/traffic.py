@@ -5,7 +5,7 @@ back: for a leaf with axes of N_1 x N_2 x ... neurons, of which it holds c_1, c_
 product of the c (N where the axis is not cut). Data parallel receives and sends the whole net's
 gradient at every step instead, an ensemble moves its subnets once: ``per_round``. What a program
 moves between devices is another number, since entries stay where they are needed next and messages
-have a fixed size: ``chunks`` and ``wire``.
+have a fixed size: ``cost.wire``.
 
 For a fully connected net with widths N_0 .. N_t and S workers, the inflow of all sites per gradient
 step is (N_0 N_1 + N_{t-1} N_t)/J + sum_{i=2..t-1} N_{i-1} N_i / (S J) for IST, and S sum N_{i-1}
@@ -14,8 +14,7 @@ twice).
 """
 
 import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -26,8 +25,6 @@ from ist_jax.axes import Net
 from ist_jax.compress import Code
 from ist_jax.method import Method
 from ist_jax.partition import Assignment, Context
-from ist_jax.sharded.layout import Layout
-from ist_jax.sharded.leaf_layout import TO_HOME, TO_NEXT, WAYS, LeafLayout
 
 PyTree = Any
 
@@ -98,120 +95,6 @@ def held_in(
 def entries(net: Net, counts: Mapping[str, np.ndarray]) -> np.ndarray:
     """Parameters each worker holds, ``int64[S]`` (``int64[]`` where nothing is cut)."""
     return _total(net, counts, lambda leaf: 1)
-
-
-def chunks(
-    layout: Layout,
-    assignment: Assignment,
-    next_assignment: Assignment | None = None,
-    took_part: np.ndarray | None = None,
-) -> dict[str, int]:
-    """Chunks of each transfer in a round that goes from one assignment to the next.
-
-    As many as the longest list of neurons that one device has for another one needs.
-    """
-    everyone = np.ones(layout.workers, bool) if took_part is None else np.asarray(took_part)
-    found: dict[str, int] = {}
-    for way in WAYS:
-        found |= {swap.name: swap.times for swap in layout.swaps(way)}
-        for transfer in layout.transfers(way):
-            streams: Any = 0
-            for rows in transfer.groups:
-                ids, lies = _sides(layout, way, rows.group, assignment, next_assignment)
-                if way == TO_HOME:
-                    ids = np.where(everyone[:, None], ids, layout.widths[rows.group])
-                ranks = 1 if way != TO_HOME or layout.disjoint else layout.workers
-                streams = streams + rows.units * _list_lengths(layout, ids, lies, ranks)
-            longest = streams.max(axis=(1, 2))
-            found[transfer.name] = int((-(-longest // transfer.capacity)).sum())
-    return found
-
-
-def _sides(
-    layout: Layout, way: str, group: str, assignment: Assignment, next_assignment: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """The slots' neurons ``[S, m]`` and the device of each neuron on the other side ``[N]``."""
-    width = layout.widths[group]
-    ids = np.asarray(assignment[group])
-    lies = np.arange(width) // layout.home(group)
-    if way == TO_NEXT and next_assignment is not None:
-        holders, slots = np.nonzero(ids < width)
-        lies[ids[holders, slots]] = holders // layout.workers_each
-        ids = np.asarray(next_assignment[group])
-    return ids, lies
-
-
-def _list_lengths(layout: Layout, ids: np.ndarray, lies: np.ndarray, ranks: int) -> np.ndarray:
-    """How many neurons go between each two devices, ``[ranks, D, D]``."""
-    earlier = np.zeros(len(lies), int)  # holders with a smaller number
-    lists = np.zeros((ranks, layout.devices, layout.devices), int)
-    for worker, row in enumerate(ids):
-        held, device = row[row < len(lies)], worker // layout.workers_each
-        rank = np.minimum(earlier[held], ranks - 1)
-        np.add.at(lists, (rank, device, lies[held]), lies[held] != device)
-        earlier[held] += 1
-    return lists
-
-
-def wire(
-    layout: Layout,
-    chunks: Mapping[str, Any],
-    *,
-    gradients: int = 0,
-    steps: int = 1,
-    data: int = 1,
-    drop_nonfinite: bool = False,
-    external: int = 0,
-) -> float:
-    """Bytes that every device receives from those of other workers in a round.
-
-    Args:
-      layout: how the net lies.
-      chunks: of each transfer (``Report.chunks``, or ``chunks`` above).
-      gradients: so many of the first leaves are averaged at every step (data parallel).
-      steps: J.
-      data: devices that share a worker; each moves its part.
-      drop_nonfinite: whether workers tell whose update is finite, in a byte.
-      external: slots of a worker in external groups; their ids go to all.
-
-    Returns:
-      Bytes of the messages; a device does not send to itself. An all-reduce counts as a ring's,
-      which passes every byte but a D-th twice. Losses are counted too, as float32.
-    """
-    if layout.devices == 1:
-        return 0.0
-    others = layout.devices - 1
-    flags = drop_nonfinite * (steps if gradients else 1)
-    total = (4.0 + flags + 4 * external) * layout.workers_each * others
-    for way in WAYS:
-        for transfer in layout.transfers(way):
-            for message in transfer.messages:
-                each = -(-message.size // data) * message.itemsize
-                total += int(chunks[transfer.name]) * others * each
-        for swap in layout.swaps(way):
-            each = -(-swap.size // data) * swap.itemsize
-            total += swap.times * others * each
-    if gradients:
-        return total + steps * _merged(layout, layout.leaves[:gradients], data)
-    return total + _merged(layout, [leaf for leaf in layout.leaves if not leaf.split], data)
-
-
-def _merged(layout: Layout, every: Sequence[LeafLayout], data: int) -> float:
-    """Bytes a device receives where these leaves are averaged over all workers."""
-    others, total = layout.devices - 1, 0.0
-    parts = [part for leaf in every if leaf.code for part in leaf.code.parts(math.prod(leaf.shape))]
-    for dtype in {jax.numpy.dtype(dtype) for _, dtype in parts}:
-        length = sum(n for n, of_part in parts if jax.numpy.dtype(of_part) == dtype)
-        total += others * layout.workers_each * -(-length // data) * dtype.itemsize
-    leaves = [leaf for leaf in every if not leaf.code]
-    for dtype in {jax.numpy.dtype(leaf.dtype) for leaf in leaves}:
-        size = sum(math.prod(leaf.shape) for leaf in leaves if leaf.dtype == dtype)
-        if layout.exact:
-            part = -(-size // (layout.devices * data))
-            total += others * (layout.workers_each + 1) * part * dtype.itemsize
-        else:
-            total += 2 * others / layout.devices * -(-size // data) * dtype.itemsize
-    return total
 
 
 def _less(net: Net, code: Code | None, counts: Mapping[str, np.ndarray]) -> np.ndarray:

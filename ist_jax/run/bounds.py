@@ -76,6 +76,7 @@ TRAINING: Mapping[str, Bound] = {
     "task.options.propensity": Bound(0, 100, above=True),
     "mesh.workers": Bound(0, 4096),
     "mesh.data": Bound(1, 4096),
+    "mesh.message_kb": Bound(0, 1 << 20),
     "checkpoint.last": FROM_1,
 }
 FIGURES: Mapping[str, Bound] = {

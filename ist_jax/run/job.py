@@ -104,8 +104,7 @@ def make(
     mesh: Mesh,
     placed: dict[Mesh, Any],
 ) -> Job:
-    """A method, ready to train. Nothing is compiled yet, and no parameter exists before
-    ``state(seed)``.
+    """A method, ready to train. Nothing is compiled yet; parameters come with ``state(seed)``.
 
     Args:
       config: numbers of the workers, steps and rounds; what is exchanged, and how.
@@ -134,6 +133,7 @@ def make(
         optimizer_state=config.optimizer_state,
         mesh=mesh,
         exact=config.mesh.exact,
+        message_bytes=1024 * config.mesh.message_kb or None,
         on_nonfinite=config.on_nonfinite,
         external=task.external,
         code=compress.named(config.compress),
@@ -239,4 +239,5 @@ def _exchanged(
     with_state = carry.with_state(known.net, optimizer, known.memory)
     code = compress.named(config.compress)
     count, steps = known.carried_layout.workers, config.local_steps
-    return timing.exchanged(known.net, with_state, how, count, steps, known.external, code)
+    length, external = 1024 * config.mesh.message_kb or None, known.external
+    return timing.exchanged(known.net, with_state, how, count, steps, external, code, length)

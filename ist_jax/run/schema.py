@@ -121,6 +121,7 @@ def _mesh() -> ConfigDict:
     config.workers = 1  # devices, or groups of them, that workers are dealt to; 0: all
     config.data = 1  # devices that share a worker, and split its batch
     config.exact = False  # means in a fixed order: the same bits for every mesh.workers
+    config.message_kb = 0  # that a device sends at a time; 0: chosen for links that are near
     return config
 
 

@@ -4,8 +4,11 @@ Leaves of one type go as one long vector, so that there is one message and not m
 """
 
 import functools
+import math
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool
@@ -17,7 +20,10 @@ from ist_jax.sharded.leaf_layout import DATA, WORKER
 
 
 def in_order(
-    otherwise: list[Array], pieces: list[Array], took_part: Bool[Array, " S"]
+    otherwise: list[Array],
+    pieces: list[Array],
+    took_part: Bool[Array, " S"],
+    longest: float,
 ) -> list[Array]:
     """Means over all workers of leaves ``[S / D, ...]``, added up in the order of the workers.
 
@@ -26,10 +32,17 @@ def in_order(
     """
 
     def one(flat: Array, old: Array) -> Array:
-        return over_slow_links(lambda part: _in_order(part, took_part), flat)[0]
+        times = messages_of(flat.shape[1], flat.dtype, math.prod(sizes), longest)
+        merge = functools.partial(_in_order, took_part, times)
+        return over_slow_links(merge, _padded(flat, math.prod(sizes) * times))[0]
 
-    pad_to = lax.axis_size(WORKER) * lax.axis_size(DATA)
-    return _fused(one, otherwise, pieces, took_part, pad_to)
+    sizes = lax.axis_size(WORKER), lax.axis_size(DATA)
+    return _fused(one, otherwise, pieces, took_part)
+
+
+def messages_of(length: int, dtype: Any, parts: int, longest: float) -> int:
+    """In how many messages of at most ``longest`` bytes each part of some values goes."""
+    return max(1, math.ceil(length * jnp.dtype(dtype).itemsize / (parts * longest)))
 
 
 def summed(
@@ -64,12 +77,24 @@ def _summable(dtype: jnp.dtype) -> jnp.dtype:
     return jnp.dtype(jnp.int32) if dtype == jnp.bool_ else dtype
 
 
-def _in_order(flat: Array, took_part: Bool[Array, " S"]) -> Array:
-    """Means ``[1, L]`` over all workers of values ``[S / D, L]``."""
-    parts = lax.all_to_all(flat, WORKER, split_axis=1, concat_axis=0, tiled=True)
-    add = lambda worker, total: mean.add(total, nth(parts, worker), nth(took_part, worker))
-    part = mean.over_workers(add, len(parts), parts[0], ())
-    return lax.all_gather(part, WORKER, tiled=True)[None]
+def _in_order(took_part: Bool[Array, " S"], times: int, flat: Array) -> Array:
+    """Means ``[1, L]`` over all workers of values ``[S / D, L]``, in so many messages."""
+
+    def merged(values: Array) -> Array:
+        parts = lax.all_to_all(values, WORKER, split_axis=1, concat_axis=0, tiled=True)
+        add = lambda worker, total: mean.add(total, nth(parts, worker), nth(took_part, worker))
+        part = mean.over_workers(add, len(parts), parts[0], ())
+        return lax.all_gather(part, WORKER, tiled=True)
+
+    if times == 1:
+        return merged(flat)[None]
+    with jax.named_scope(f"mean in {times} messages"):
+        chunks = flat.reshape(len(flat), times, -1).swapaxes(0, 1)
+        return lax.map(merged, chunks).reshape(1, -1)
+
+
+def _padded(flat: Array, to: int) -> Array:
+    return jnp.pad(flat, ((0, 0), (0, -flat.shape[1] % to)))
 
 
 def _fused(
@@ -77,7 +102,6 @@ def _fused(
     otherwise: list[Array],
     pieces: list[Array],
     took_part: Bool[Array, " S"],
-    pad_to: int = 1,
 ) -> list[Array]:
     """Merges leaves of one type as one long vector; ``otherwise`` where nobody took part."""
     done, anyone = list(otherwise), took_part.any()
@@ -85,8 +109,6 @@ def _fused(
         numbers = [n for n, leaf in enumerate(otherwise) if leaf.dtype == dtype]
         flat = jnp.concatenate([pieces[n].reshape(len(pieces[n]), -1) for n in numbers], axis=1)
         old = jnp.concatenate([otherwise[n].ravel() for n in numbers])
-        padding = -flat.shape[1] % pad_to
-        flat, old = jnp.pad(flat, ((0, 0), (0, padding))), jnp.pad(old, (0, padding))
         merged, start = merge(flat, old), 0
         for n in numbers:
             shape, end = otherwise[n].shape, start + otherwise[n].size

@@ -36,6 +36,13 @@ class Units(NamedTuple):
     home: Int[Array, "..."]  # ``place``, to write to
 
 
+class Lists(NamedTuple):
+    """Where a group's lists with X devices begin, and how long they are, ``int32[X]``."""
+
+    start: Int[Array, "..."]
+    length: Int[Array, "..."]
+
+
 class Stream(NamedTuple):
     """The lists of all groups of a transfer, in their order."""
 
@@ -54,32 +61,31 @@ class Stream(NamedTuple):
         away = jnp.where(jnp.eye(len(lengths), dtype=bool)[..., None], 0, lengths)
         return ceil_div(away.max(axis=(0, 1)), self.transfer.capacity)
 
-    def part(self, between: Callable[[SendLists], tuple[Array, Array]], chunk: Array) -> Units:
-        """A chunk of the streams with X devices; ``between`` gives where each of the X lists of a
-        group begins, and how long it is."""
+    def part(self, lists: list[Lists], chunk: Array) -> Units:
+        """A chunk of the streams with X devices, of each group's lists with them."""
         number = chunk * self.transfer.capacity + jnp.arange(self.transfer.capacity)
-        units, first_slot, first_place = self._nothing(between, number), 0, 0
-        for rows, lists in zip(self.transfer.groups, self.lists, strict=True):
-            start, count = between(lists)
-            there = (number >= 0) & (number < count[:, None] * rows.units)
+        number = jnp.broadcast_to(number, (len(lists[0].length), self.transfer.capacity))
+        nothing = jnp.zeros_like(number)
+        units, first_slot, first_place = (
+            Units(nothing + BEYOND, nothing, nothing, nothing + BEYOND),
+            0,
+            0,
+        )
+        for rows, every, mine in zip(self.transfer.groups, self.lists, lists, strict=True):
+            count = mine.length[:, None] * rows.units
+            there = (number >= 0) & (number < count)
             row, unit = lax.div(number, rows.units), lax.rem(number, rows.units)
-            at = jnp.where(there, start[:, None] + row, 0)
-            slot, place = take(lists.slots, at), take(lists.places, at)
-            worker = lax.div(slot, lists.slots.size // self.transfer.workers)
-            slot = first_slot + lax.rem(slot, lists.device_slots) * rows.units + unit
+            at = jnp.where(there, mine.start[:, None] + row, 0)
+            slot, place = take(every.slots, at), take(every.places, at)
+            worker = lax.div(slot, every.slots.size // self.transfer.workers)
+            slot = first_slot + lax.rem(slot, every.device_slots) * rows.units + unit
             place = first_place + place * rows.units + unit
-            found = Units(slot, place, worker, place)
-            units = Units(
-                *(jnp.where(there, new, old) for new, old in zip(found, units, strict=True))
-            )
-            number = number - count[:, None] * rows.units
-            first_slot += lists.device_slots * rows.units
-            first_place += lists.positions * rows.units
+            found = zip(Units(slot, place, worker, place), units, strict=True)
+            units = Units(*(jnp.where(there, new, old) for new, old in found))
+            number = number - count
+            first_slot += every.device_slots * rows.units
+            first_place += every.positions * rows.units
         return units
-
-    def _nothing(self, between: Callable[[SendLists], tuple[Array, Array]], number: Array) -> Units:
-        nothing = jnp.zeros((len(between(self.lists[0])[1]), *number.shape), jnp.int32)
-        return Units(nothing + BEYOND, nothing, nothing, nothing + BEYOND)
 
 
 def travel(
@@ -114,16 +120,10 @@ def _of_rank(
 ) -> list[Any]:
     """The chunks of one rank: first those that travel, then what stays on its device."""
     me = lax.axis_index(WORKER)
-
-    def slots_here(lists: SendLists) -> tuple[Array, Array]:
-        return _but_own(me, nth(lists.starts[..., rank], me), nth(lists.lengths[..., rank], me))
-
-    def slots_elsewhere(lists: SendLists) -> tuple[Array, Array]:
-        return _but_own(me, nth(lists.starts[..., rank].T, me), nth(lists.lengths[..., rank].T, me))
-
-    def own(lists: SendLists) -> tuple[Array, Array]:
-        return lists.starts[me, me, rank][None], lists.lengths[me, me, rank][None]
-
+    each = [(lists.starts[..., rank], lists.lengths[..., rank]) for lists in stream.lists]
+    slots_here = [_but_own(me, nth(start, me), nth(count, me)) for start, count in each]
+    slots_elsewhere = [_but_own(me, nth(start.T, me), nth(count.T, me)) for start, count in each]
+    own = [Lists(start[me, me][None], count[me, me][None]) for start, count in each]
     going, coming = (slots_elsewhere, slots_here) if outward else (slots_here, slots_elsewhere)
 
     def away(chunk, carry):
@@ -139,9 +139,9 @@ def _of_rank(
     return lax.fori_loop(0, staying, at_home, carry)
 
 
-def _but_own(me: Array, start: Array, count: Array) -> tuple[Array, Array]:
+def _but_own(me: Array, start: Array, count: Array) -> Lists:
     """Lists with all devices, of which that with its own is empty."""
-    return start, jnp.where(jnp.arange(len(count)) == me, 0, count)
+    return Lists(start, jnp.where(jnp.arange(len(count)) == me, 0, count))
 
 
 def over_slow_links(move: Callable[[Array], Array], values: Array) -> Array:

@@ -18,7 +18,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, Key
 
 from ist_jax import decompose
-from ist_jax.core import transposed
 from ist_jax.partition import Assignment
 from ist_jax.sharded import all_reduce, coded, slices, transfers, travel
 from ist_jax.sharded.layout import Layout
@@ -123,8 +122,10 @@ def mean(
     took_part = jnp.ones(layout.workers, bool) if took_part is None else took_part
     tree: Any
     leaves, tree = jax.tree.flatten(otherwise)
-    join = all_reduce.in_order if layout.exact else all_reduce.summed
-    return tree.unflatten(join(leaves, tree.flatten_up_to(trees), took_part))
+    pieces = tree.flatten_up_to(trees)
+    if not layout.exact:
+        return tree.unflatten(all_reduce.summed(leaves, pieces, took_part))
+    return tree.unflatten(all_reduce.in_order(leaves, pieces, took_part, layout.longest))
 
 
 def of_all_workers(layout: Layout, values: Array) -> Array:
@@ -194,12 +195,11 @@ def _net_of(layout: Layout, leaf: LeafLayout, rows: Array) -> Array:
     """Rows in slots as a leaf of the subnets, ``[S / D, ...]``."""
     if leaf.axis is None:
         return jnp.broadcast_to(rows, (layout.workers_each, *rows.shape))
-    nets = rows.reshape(layout.workers_each, -1, *rows.shape[1:])
-    return transposed.from_front(nets, leaf.axis + 1)
+    return jnp.moveaxis(rows.reshape(layout.workers_each, -1, *rows.shape[1:]), 1, leaf.axis + 1)
 
 
 def _rows_of(leaf: LeafLayout, net: Array) -> Array:
     """The inverse of ``_net_of`` for a cut leaf."""
     assert leaf.axis is not None
-    rows = transposed.to_front(net, leaf.axis + 1)
+    rows = jnp.moveaxis(net, leaf.axis + 1, 1)
     return rows.reshape(-1, *rows.shape[2:])

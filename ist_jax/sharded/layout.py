@@ -48,6 +48,7 @@ class Layout(NamedTuple):
     devices: int
     disjoint: bool
     exact: bool
+    message: int | None = None  # bytes that a device sends at a time, to all; chosen if None
 
     @property
     def specs(self) -> PyTree:
@@ -64,6 +65,11 @@ class Layout(NamedTuple):
         """The numbers of the workers on this device, ``int32[S / D]``."""
         device = 0 if self.devices == 1 else lax.axis_index(WORKER)
         return device * self.workers_each + jnp.arange(self.workers_each, dtype=jnp.int32)
+
+    @property
+    def longest(self) -> float:
+        """Bytes of a message to each other device, at most."""
+        return messages.longest(self.devices, self.message)
 
     def home(self, group: str) -> int:
         """Rows a device has at home."""
@@ -83,14 +89,18 @@ class Layout(NamedTuple):
         return self.workers_each * self.slots[group]
 
     def transfers(self, way: str) -> list[Transfer]:
-        """All transfers that go one of the ``WAYS``: one of all that goes to next holders, one of
+        """All transfers that go one of the ``WAYS``: of several groups together to next holders, of
         each group from home and to home."""
         found: dict[str, list[int]] = {}
         for number, leaf in enumerate(self.leaves):
             if leaf.axis is not None and leaf.travels == (way == TO_NEXT):
                 found.setdefault(leaf.group, []).append(number)
-        together = [found] if way == TO_NEXT and found else [{g: found[g]} for g in found]
-        return [self._transfer(way, groups) for groups in together]
+        if way != TO_NEXT:
+            return [self._transfer(way, {group: found[group]}, None) for group in found]
+        shares = {group: self._share(group, self._row(way, found[group])) for group in found}
+        message = self._message(sum(shares.values(), 0.0))
+        bundles = messages.bundles(shares, message)
+        return [self._transfer(way, {g: found[g] for g in some}, message) for some in bundles]
 
     def swaps(self, way: str) -> list[Swap]:
         """What slices go, from home or to home: one for each type of number."""
@@ -101,7 +111,7 @@ class Layout(NamedTuple):
         out = []
         for dtype, numbers in found.items():
             total = sum(self.slice_entries(self.leaves[n]) for n in numbers)
-            times = -(-total * dtype.itemsize // messages.MESSAGE_BYTES)
+            times = math.ceil(total * dtype.itemsize / self.longest)
             size = -(-total // times)
             out.append(Swap(f"{way} in slices, {dtype}", numbers, times, size, dtype.itemsize))
         return out
@@ -113,14 +123,25 @@ class Layout(NamedTuple):
         sizes[leaf.sliced or 0] = self.part(leaf)
         return self.workers_each * math.prod(sizes)
 
-    def _transfer(self, way: str, groups: Mapping[str, list[int]]) -> Transfer:
+    def _transfer(
+        self, way: str, groups: Mapping[str, list[int]], message: float | None
+    ) -> Transfer:
+        """In messages of about so many bytes; of their own size if None."""
         lengths = {group: self._row(way, numbers) for group, numbers in groups.items()}
         units, unit = messages.units(lengths, {g: self.device_slots(g) for g in groups})
         share = sum(self.device_slots(g) * units[g] for g in groups) / self.devices
-        capacity = messages.capacity(share, sum(n * dtype.itemsize for dtype, n in unit.items()))
+        nbytes = messages.row_bytes(unit)
+        capacity = messages.capacity(share, nbytes, message or self._message(share * nbytes))
         rows = [Rows(group, numbers, units[group]) for group, numbers in groups.items()]
         others = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
         return Transfer(f"{way} {rows[0].group}{others}", rows, unit, capacity, self.workers)
+
+    def _message(self, share: float) -> float:
+        return messages.message_bytes(share, self.devices, self.message)
+
+    def _share(self, group: str, row: Mapping[Any, int]) -> float:
+        """Bytes of such rows that a device has for another one, on average."""
+        return self.device_slots(group) * messages.row_bytes(row) / self.devices
 
     def _row(self, way: str, numbers: Sequence[int]) -> dict[Any, int]:
         """Elements in a row of some leaves, for each type of number."""
@@ -140,6 +161,7 @@ def spread_out(
     exact: bool,
     external: Collection[str] = (),
     codes: Sequence[Code | None] = (),
+    message: int | None = None,
 ) -> Layout:
     """How a net is spread.
 
@@ -153,6 +175,7 @@ def spread_out(
         not depend on D.
       external: those of the groups that are not drawn but come with every round.
       codes: of the first leaves, in which they go home, or None.
+      message: bytes that a device sends to all others at a time; chosen if None.
 
     Raises:
       InputError: fewer neurons than devices, or a leaf whose first cut axis is of an external
@@ -178,6 +201,7 @@ def spread_out(
         devices=devices,
         disjoint=disjoint,
         exact=exact,
+        message=message,
     )
 
 

@@ -9,8 +9,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-LEAST_BYTES, MESSAGE_BYTES = 1 << 16, 1 << 20
-CHUNKS = 16  # in which an even share is sent; LEAST_BYTES may make them fewer
+LEAST_BYTES = float(1 << 16)  # to each other device, unless there is less
+MOST_BYTES = 3 << 17  # to all of them together, at a time
+CHUNKS = 32  # in which all even shares are sent, where those bounds allow it
+ALONE, TOGETHER = 2, 8  # messages that a group fills alone; that groups fill together, about
 UNIT_COST, MOST_UNITS = 64, 256  # bytes that a unit costs beside its own; units of a row, at most
 
 
@@ -69,6 +71,11 @@ class Swap(NamedTuple):
     itemsize: int
 
 
+def row_bytes(row: Mapping[Any, int]) -> int:
+    """Of so many elements of each type of number."""
+    return sum(n * dtype.itemsize for dtype, n in row.items())
+
+
 def units(
     rows: Mapping[str, Mapping[Any, int]], slots: Mapping[str, int]
 ) -> tuple[dict[str, int], dict[Any, int]]:
@@ -81,27 +88,60 @@ def units(
       rows: elements of a row of each group, for each type of number.
       slots: how many such rows there are.
     """
-    size = lambda row: sum(n * dtype.itemsize for dtype, n in row.items())
     dtypes = sorted({dtype for row in rows.values() for dtype in row}, key=str)
 
     def split(length: int) -> tuple[int, dict[str, int], dict[Any, int]]:
-        counts = {group: -(-size(row) // length) for group, row in rows.items()}
+        counts = {group: -(-row_bytes(row) // length) for group, row in rows.items()}
         unit = {d: max(-(-rows[g].get(d, 0) // counts[g]) for g in rows) for d in dtypes}
         every = sum(slots[group] * counts[group] for group in rows)
-        return every * (size(unit) + UNIT_COST), counts, unit
+        return every * (row_bytes(unit) + UNIT_COST), counts, unit
 
     parts = range(1, MOST_UNITS + 1) if len(rows) > 1 else (1,)
-    lengths = {-(-size(row) // n) for row in rows.values() for n in parts}
+    lengths = {-(-row_bytes(row) // n) for row in rows.values() for n in parts}
     _, counts, unit = min(map(split, sorted(lengths, reverse=True)), key=lambda found: found[0])
     return counts, unit
 
 
-def capacity(share: float, unit_bytes: int) -> int:
-    """Units in a message: a 16th of an even share, but from 64 kB (or all of it) to 1 MB.
+def message_bytes(share: float, devices: int, asked: int | None) -> float:
+    """How long a message to each other device is to be, where an even share is so long.
+
+    A link that is slow wants little under way at a time, for what comes back waits behind it; one
+    that is long (``asked``, bytes to all others together) wants few messages.
+    """
+    most = longest(devices, asked)
+    return most if asked else min(max(share / CHUNKS, LEAST_BYTES), most)
+
+
+def longest(devices: int, asked: int | None) -> float:
+    """How long a message to each other device may be."""
+    others = max(devices - 1, 1)
+    return asked / others if asked else max(LEAST_BYTES, MOST_BYTES / others)
+
+
+def bundles(shares: Mapping[str, float], message: float) -> list[list[str]]:
+    """Which groups' rows go together, of even shares in bytes.
+
+    One that fills several messages goes alone, for others would have to be copied to go with it.
+    Others wait for each other only until they fill a few, since as much memory is needed.
+    """
+    alone = [[group] for group, share in shares.items() if share >= ALONE * message]
+    together: list[list[str]] = []
+    filled = TOGETHER * message
+    for group, share in shares.items():
+        if share < ALONE * message:
+            if filled >= TOGETHER * message:
+                together.append([])
+                filled = 0
+            together[-1].append(group)
+            filled += share
+    return alone + together
+
+
+def capacity(share: float, unit_bytes: int, message: float) -> int:
+    """Units in a message of about so many bytes, at most all of an even share.
 
     Of the numbers down to half of that, the one whose multiple fits the share best.
     """
-    unit = max(unit_bytes, 1)
-    most = min(max(share / CHUNKS, LEAST_BYTES / unit), share, MESSAGE_BYTES / unit)
+    most = min(share, message / max(unit_bytes, 1))
     fits = lambda c: (-(-share // c) * c, -c)
     return int(min(range(max(1, math.ceil(most / 2)), max(1, math.ceil(most)) + 1), key=fits))
