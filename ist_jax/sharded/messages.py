@@ -11,9 +11,13 @@ from typing import Any, NamedTuple
 
 LEAST_BYTES = float(1 << 16)  # to each other device, unless there is less
 MOST_BYTES = 3 << 17  # to all of them together, at a time
-CHUNKS = 32  # in which all even shares are sent, where those bounds allow it
+CHUNKS, FEWEST = (
+    32,
+    8,
+)  # in which an even share is sent, within those bounds; where one is asked for
 ALONE, TOGETHER = 2, 8  # messages that a group fills alone; that groups fill together, about
-UNIT_COST, MOST_UNITS = 64, 256  # bytes that a unit costs beside its own; units of a row, at most
+UNIT_COST = 64  # bytes that a unit costs beside its own
+PARTS = (1, *(n << k for k in range(14) for n in (2, 3)))  # in which a row may go
 
 
 class Message(NamedTuple):
@@ -96,7 +100,7 @@ def units(
         every = sum(slots[group] * counts[group] for group in rows)
         return every * (row_bytes(unit) + UNIT_COST), counts, unit
 
-    parts = range(1, MOST_UNITS + 1) if len(rows) > 1 else (1,)
+    parts = PARTS if len(rows) > 1 else (1,)
     lengths = {-(-row_bytes(row) // n) for row in rows.values() for n in parts}
     _, counts, unit = min(map(split, sorted(lengths, reverse=True)), key=lambda found: found[0])
     return counts, unit
@@ -108,8 +112,8 @@ def message_bytes(share: float, devices: int, asked: int | None) -> float:
     A link that is slow wants little under way at a time, for what comes back waits behind it; one
     that is long (``asked``, bytes to all others together) wants few messages.
     """
-    most = longest(devices, asked)
-    return most if asked else min(max(share / CHUNKS, LEAST_BYTES), most)
+    chunks = FEWEST if asked else CHUNKS  # lists are longer than a share: one would mean two
+    return min(max(share / chunks, LEAST_BYTES), longest(devices, asked))
 
 
 def longest(devices: int, asked: int | None) -> float:
