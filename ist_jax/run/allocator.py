@@ -2,7 +2,7 @@
 
 XLA on CPU asks for a program's temporary memory anew each time it runs, and glibc returns large
 blocks to the system. Every page then comes back empty and is filled with zeros at its first touch.
-That took up to a third of what lies between two rounds' local steps (docs/results/exchange.md).
+That took half of what lay between two rounds' local steps (docs/results/exchange.md).
 """
 
 import ctypes

@@ -123,7 +123,7 @@ def _of_rank(
     each = [(lists.starts[..., rank], lists.lengths[..., rank]) for lists in stream.lists]
     slots_here = [_but_own(me, nth(start, me), nth(count, me)) for start, count in each]
     slots_elsewhere = [_but_own(me, nth(start.T, me), nth(count.T, me)) for start, count in each]
-    own = [Lists(start[me, me][None], count[me, me][None]) for start, count in each]
+    own = [Lists(*(nth(nth(n, me), me)[None] for n in lists)) for lists in each]
     going, coming = (slots_elsewhere, slots_here) if outward else (slots_here, slots_elsewhere)
 
     def away(chunk, carry):
@@ -135,7 +135,7 @@ def _of_rank(
         return receive(carry, at, send(at))
 
     carry = lax.fori_loop(0, stream.chunks()[rank], away, carry)
-    staying = ceil_div(stream.lengths[me, me, rank], stream.transfer.capacity)
+    staying = ceil_div(nth(nth(stream.lengths[..., rank], me), me), stream.transfer.capacity)
     return lax.fori_loop(0, staying, at_home, carry)
 
 
