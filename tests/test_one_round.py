@@ -24,6 +24,7 @@ def made(how, optimizer=None, **changes):
         "optimizer_state": "keep",
         "mesh": None,
         "exact": False,
+        "message_bytes": None,
         "on_nonfinite": "raise",
         "external": None,
         "code": None,

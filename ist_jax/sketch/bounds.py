@@ -121,7 +121,8 @@ def contraction(
     left = _mean_norm2(means[-1] - problem.solution, covariances[-1], problem.Lbar)
     start = norm2(np.subtract(x0, problem.solution), problem.Lbar)
     failing = _of_descent(problem, theta, step_size)
-    return Bound(left, float((1 - step_size * lowest) ** steps * start), failing)
+    rate = max(1 - step_size * lowest, ROUNDING)  # it is not known better than that
+    return Bound(left, float(rate**steps * start), failing)
 
 
 def neighbourhood(
