@@ -1,101 +1,54 @@
 """Rounds of any config behind slow links: each worker a process on a computer of its own.
 
     python -m benchmarks.behind_links --config=configs/fashion_resist.py --workers 4 \\
-        --methods resist local_sgd --gbps 1 0.1 --rounds 3 --turns 2 --json links.json
+        --methods resist local_sgd --gbps 1 0.1 --rounds 5 --json links.json
 
-Computers and links are ``benchmarks.network``'s (needs root and Debian's ``iproute2``). Methods
-take turns. Flags that start with ``--config`` go to ``experiments.main``, which does the training;
-what it compiles and what it measures of the net is not timed.
+Computers and links are ``benchmarks.network``'s (needs root and Debian's ``iproute2``), methods and
+rates take turns (``benchmarks.turns``). A method's local steps take their turns too, in all
+processes at once and without an exchange, so that it can be told what a round spends on the link.
+Flags that start with ``--config`` are those of a config.
 """
 
 import argparse
 import pathlib
 import signal
 import statistics
-import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from benchmarks.network import NotPossible, network
+from benchmarks import turns
+from benchmarks.network import NotPossible
+from benchmarks.peers import of_config
+from benchmarks.peers.of_config import STEPS
 from experiments.pages.runs import rows_of, time_table
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
-from ist_jax.run import report
 
 
-def trained(flags: Sequence[str], workers: int, gbps: float | None) -> dict[tuple[str, int], list]:
-    """The lines of a run's metrics, trained in processes behind links of that rate.
-
-    Raises:
-      RuntimeError: a process failed; it has said why.
-    """
-    with tempfile.TemporaryDirectory() as folder, network(workers) as links:
-        command = [
-            *(sys.executable, "-m", "experiments.main"),
-            *flags,
-            f"--config.mesh.workers={workers}",
-            f"--workdir={folder}/run",
-            "--distributed",
-            f"--coordinator={links.address(0)}:5900",
-            f"--processes={workers}",
-            "--patience=300",
-        ]
-        if gbps:
-            links.limit(gbps)
-        processes: list[subprocess.Popen] = []
-        try:
-            for rank in range(workers):
-                own = [*command, f"--process={rank}"]
-                processes.append(links.start(rank, own, stdout=subprocess.DEVNULL))
-            if any(process.wait() for process in processes):
-                raise RuntimeError("a process failed; what it said is above")
-            return report.read(pathlib.Path(folder) / "run" / report.METRICS)
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-
-
-def measure(
-    flags: Sequence[str],
-    methods: Sequence[str],
-    workers: int,
-    gbps: float | None,
-    rounds: int,
-    turns: int,
-) -> list[dict]:
-    """A row for each method: the median over its turns of the seconds of a round."""
-    lines = trained(
-        [
-            *flags,
-            f"--config.methods={tuple(methods)}",
-            f"--config.seeds={tuple(range(turns))}",
-            f"--config.workers={workers}",
-            "--config.epochs=0",
-            f"--config.rounds={rounds}",
-            f"--config.eval_every={rounds}",
-            "--config.checkpoint.every=0",
-        ],
-        workers,
-        gbps,
-    )
-    found = []
-    for method in methods:
-        ends = [lines[method, turn][-1] for turn in range(turns)]
-        times = [end["time/train_s"] / rounds for end in ends]
-        found.append(
-            {
-                "flags": list(flags),
-                "workers": workers,
-                "gbps": gbps,
-                "method": method,
-                "round_s": round(statistics.median(times), 4),
-                "round_s_all": [round(seconds, 4) for seconds in times],
-                "bytes_sent": ends[0]["comm/bytes_sent"] // rounds,
-            }
-        )
-    return found
+def measure(options: argparse.Namespace, flags: Sequence[str]) -> Iterator[list[dict]]:
+    """After every turn at a rate the rows so far, a rate and method each."""
+    own = [
+        *flags,
+        f"--config.workers={options.workers}",
+        f"--config.methods={tuple(options.methods)}",
+    ]
+    asked = tuple(part for name in options.methods for part in (name, name + STEPS))
+    peers = turns.Peers("of_config", sys.executable, asked, {"flags": own})
+    about = {"flags": list(flags), "workers": options.workers, "latency_ms": options.latency_ms}
+    settings = options.workers, options.gbps, options.rounds
+    _, jobs = of_config.built(own)
+    exchanged = {name: job.exchanged() for name, job in jobs.items()}
+    for found in turns.measure([peers], *settings, latency_ms=options.latency_ms):
+        rows = []
+        for (gbps, method), rounds in found.items():
+            if method.endswith(STEPS):
+                continue
+            row = turns.row((gbps, method), rounds)
+            steps = [one.seconds for one in found.get((gbps, method + STEPS), [])]
+            row["steps_s"] = round(statistics.median(steps), 4) if steps else None
+            row["bytes_received_foretold"], row["waits"] = exchanged[method]
+            rows.append({**about, **row})
+        yield rows
 
 
 def main() -> int:
@@ -107,20 +60,19 @@ def main() -> int:
     parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--gbps", nargs="+", type=float, default=[1.0, 0.1])
-    parser.add_argument("--rounds", type=int, default=3, help="of a turn")
-    parser.add_argument("--turns", type=int, default=2, help="of each method")
+    parser.add_argument("--latency_ms", type=float, default=0.0, help="one way")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each method")
     parser.add_argument("--json", type=pathlib.Path, help="rows are added to this file")
     options, flags = parser.parse_known_args()
     if wrong := [flag for flag in flags if not flag.startswith("--config") or "=" not in flag]:
         parser.error(f"unknown: {wrong[0]} (flags of the config are written --config...=...)")
-    if options.workers < 2 or min(options.rounds, options.turns, *options.gbps) <= 0:
-        parser.error("two workers or more, and rounds, turns and rates above zero")
+    if options.workers < 2 or min(options.rounds, *options.gbps) <= 0:
+        parser.error("two workers or more, and rounds and rates above zero")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleaning up on the way
     try:
-        rows = rows_of(options.json) if options.json and options.json.exists() else []
-        for gbps in options.gbps:
-            settings = (options.workers, gbps, options.rounds, options.turns)
-            rows += measure(flags, options.methods, *settings)
+        before = rows_of(options.json) if options.json and options.json.exists() else []
+        for now in measure(options, flags):
+            rows = before + now
             if options.json:
                 options.json.write_text(strict_json.dumps(rows, "rows", indent=1) + "\n")
         print(time_table(rows))

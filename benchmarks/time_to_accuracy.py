@@ -17,16 +17,19 @@ import itertools
 import pathlib
 import shlex
 import signal
+import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 
-from benchmarks.behind_links import trained
-from benchmarks.network import NotPossible
+from benchmarks.network import NotPossible, network
 from benchmarks.slow_links import measure
 from experiments.pages import vldb, workloads
 from experiments.pages.published import METHODS
 from experiments.pages.runs import Run, read, rows_of
 from ist_jax.core import strict_json
 from ist_jax.core.errors import InputError
+from ist_jax.run import report
 
 
 def net_of(run: Run) -> str:
@@ -65,7 +68,7 @@ def timed(run: Run, gbps: float, turns: int) -> list[dict]:
     for rows in measure(
         net_of(run),
         config["workers"],
-        gbps,
+        [gbps],
         turns,
         config["local_steps"],
         config["data"]["batch"],
@@ -75,6 +78,39 @@ def timed(run: Run, gbps: float, turns: int) -> list[dict]:
     ):
         found = [{**row, "batch": config["data"]["batch"]} for row in rows]
     return found
+
+
+def trained(flags: Sequence[str], workers: int, gbps: float | None) -> dict[tuple[str, int], list]:
+    """The lines of a run's metrics, trained in processes behind links of that rate.
+
+    Raises:
+      RuntimeError: a process failed; it has said why.
+    """
+    with tempfile.TemporaryDirectory() as folder, network(workers) as links:
+        command = [
+            *(sys.executable, "-m", "experiments.main"),
+            *flags,
+            f"--config.mesh.workers={workers}",
+            f"--workdir={folder}/run",
+            "--distributed",
+            f"--coordinator={links.address(0)}:5900",
+            f"--processes={workers}",
+            "--patience=300",
+        ]
+        if gbps:
+            links.limit(gbps)
+        processes: list[subprocess.Popen] = []
+        try:
+            for rank in range(workers):
+                own = [*command, f"--process={rank}"]
+                processes.append(links.start(rank, own, stdout=subprocess.DEVNULL))
+            if any(process.wait() for process in processes):
+                raise RuntimeError("a process failed; what it said is above")
+            return report.read(pathlib.Path(folder) / "run" / report.METRICS)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
 
 
 def whole(run: Run, gbps: float, method: str) -> dict:

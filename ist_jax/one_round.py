@@ -29,7 +29,7 @@ from ist_jax.local import Gradient, Loss
 from ist_jax.optimizer_state.carry import Memory
 from ist_jax.partition import Assignment
 from ist_jax.plan import Plan
-from ist_jax.sharded import exchange, placement
+from ist_jax.sharded import coded, exchange, placement
 from ist_jax.sharded.exchange import Chunks
 from ist_jax.sharded.layout import Layout
 from ist_jax.sharded.state import State
@@ -56,7 +56,7 @@ def compiled(plan: Plan) -> Any:
     """A round's program: ``on_device`` on every device of the mesh; it takes over its state."""
     everywhere: Any = placement.EVERYWHERE
     params, opt_state = plan.carried_layout.specs
-    state = State(params, opt_state, everywhere, everywhere, everywhere)
+    state = State(params, opt_state, everywhere, everywhere, everywhere, placement.SPLIT)
     batches = placement.batch_spec(plan.mesh)
     return jax.jit(
         placement.shard_map(
@@ -90,15 +90,17 @@ def on_device(
     assignment = dict(state.assignment) | external
     carried = state.params, state.opt_state
     chunks: Chunks = {}
+    errors = state.errors
     if plan.synchronous:
         carried, losses = train_synchronously(
             layout, learner, carried, batches, key, assignment, took_part, plan.drop_nonfinite
         )
     else:
-        carried, losses, chunks = train_locally(
+        carried, losses, chunks, errors = train_locally(
             layout,
             learner,
             carried,
+            errors,
             batches,
             key,
             assignment,
@@ -107,7 +109,7 @@ def on_device(
             plan.drop_nonfinite,
         )
     params, opt_state = carried
-    state = State(params, opt_state, state.round + 1, state.key, dict(following))
+    state = State(params, opt_state, state.round + 1, state.key, dict(following), errors)
     counts = {group: (ids < widths[group]).sum(axis=1) for group, ids in external.items()}
     return state, exchange.of_all_workers(layout, losses.mean(axis=1)), chunks, counts
 
@@ -116,17 +118,19 @@ def train_locally(
     layout: Layout,
     learner: Learner,
     carried: PyTree,
+    errors: coded.Errors,
     batches: PyTree,
     key: Key[Array, ""],
     assignment: Assignment,
     following: Assignment,
     took_part: Present,
     drop: bool,
-) -> tuple[PyTree, Array, Chunks]:
+) -> tuple[PyTree, Array, Chunks, coded.Errors]:
     """Subnets train on their own and are put back; losses ``[S / D, J]``.
 
     Args:
       carried: the net and its optimizer's state, as ``layout`` says; likewise what comes back.
+      errors: what workers remember of updates in codes; likewise.
       following: the assignment of the next round.
       drop: leave out workers whose update is not finite.
     """
@@ -141,17 +145,12 @@ def train_locally(
         *pieces, losses = train(nets, states, batches, keys, neurons)
     if drop:
         losses, took_part = without_nonfinite(layout, pieces, losses, took_part)
+    nets = tuple(pieces)
+    codes, errors = coded.encode(layout, subnets, nets, fold(key, "code"), errors, took_part)
     carried, scattering = exchange.scatter(
-        layout,
-        carried,
-        tuple(pieces),
-        assignment,
-        following,
-        took_part,
-        subnets,
-        fold(key, "code"),
+        layout, carried, nets, assignment, following, took_part, subnets, codes
     )
-    return carried, losses, gathering | scattering
+    return carried, losses, gathering | scattering, errors
 
 
 def train_one(

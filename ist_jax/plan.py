@@ -95,6 +95,7 @@ def make(
     memory = carry.Memory(optimizer, policy)
     checks.check(optimizer, policy, net, subnet, slots, workers, synchronous)
     loss_check.check(loss, net, subnet, example, slots)
+    _check_feedback(code, synchronous)
     codes = compress.of_leaves(code if methods.sends(method, workers) else None, net.leaves)
     spread = functools.partial(
         layout.spread_out,
@@ -125,6 +126,14 @@ def make(
         moved=per_round(held),
         moved_with=lambda now: per_round(held | dict(now)),
     )
+
+
+def _check_feedback(code: Code | None, synchronous: bool) -> None:
+    if code is not None and code.feedback and synchronous:
+        raise InputError(
+            "error feedback is for methods that exchange once a round: data parallel sends its "
+            f"gradients in {code.name.removesuffix(' with feedback')} without it"
+        )
 
 
 def _drawn_widths(net: Net, external: Mapping[str, int]) -> dict[str, int]:

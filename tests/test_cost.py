@@ -33,7 +33,7 @@ def test_what_a_round_moves_and_waits_for():
 
 def test_a_link_adds_up():
     link = timing.Link(rate=1e6, latency=1e-3)
-    assert link.seconds(0.5, timing.Exchanged(2e6, 10)) == pytest.approx(0.5 + 2 + 0.01)
+    assert link.seconds(0.5, timing.Exchanged(2e6, 10)) == pytest.approx(0.5 + 2 + 0.02)
 
 
 def test_the_dry_run_tells_the_seconds_of_a_round():

@@ -169,17 +169,21 @@ def section_of(page, title):
     return page[page.index(title) :].split("\n## ")[0]
 
 
-def test_times_are_ratios_to_the_first_method_of_the_same_net_and_link():
+def test_times_are_ratios_to_local_sgd_of_the_same_net_and_link():
     row = {"flags": ["--config=a.py"], "workers": 4, "gbps": 1.0, "method": "resist"}
+    row |= {"bytes_received": 10, "bytes_received_foretold": 125e6, "waits": 3, "steps_s": 0.5}
+    row["latency_ms"] = 10.0
     rows = [
-        row | {"round_s": 2.0, "bytes_sent": 1000},
-        row | {"round_s": 5.0, "bytes_sent": 2000, "method": "local_sgd"},
-        row | {"round_s": 4.0, "bytes_sent": 1000, "gbps": 0.1},
-        row | {"round_s": 1.0, "bytes_sent": 10, "flags": ["--config=b.py"]},
+        row | {"round_s": 2.0, "round_s_all": [2.0, 1.0, 4.0]},
+        row | {"round_s": 5.0, "round_s_all": [5.0], "method": "local_sgd"},
+        row | {"round_s": 4.0, "round_s_all": [4.0], "gbps": 0.1},
+        row | {"round_s": 1.0, "round_s_all": [1.0], "flags": ["--config=b.py"]},
     ]
     table = [found for found in cells(time_table(rows)) if len(found) > 1][2:]
     assert [found[0] for found in table] == ["A", "A", "A", "B"]
-    assert [found[-2:] for found in table] == [
-        *(["2.00", "1.00"], ["5.00", "2.50"], ["4.00", "1.00"], ["1.00", "1.00"]),
+    assert [found[6:8] for found in table] == [
+        *(["2.00", "0.40"], ["5.00", "1.00"], ["4.00", ""], ["1.00", ""]),
     ]
+    assert table[0][8:] == ["1.00 to 4.00 (3)", "0.50", "1.53"]
+    assert table[2][-1] == "10.53"
     assert time_table([]) == ""

@@ -112,16 +112,18 @@ def test_bytes_on_the_wire_are_the_closed_form_within_two_per_cent(tmp_path, siz
 def test_any_config_is_timed_behind_links(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out.json"
     words = ["--config=configs/quickstart.py:tiny", "--methods", "ist", "local_sgd"]
-    words += ["--workers=2", "--rounds=2", "--turns=1", f"--json={out}"]
+    words += ["--workers=2", "--rounds=2", f"--json={out}"]
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", ["behind_links", *words, "--gbps", "0.1"])
     assert behind_links.main() == 0
     rows = json.loads(out.read_text())
     assert [row["method"] for row in rows] == ["ist", "local_sgd"]
-    assert 0 < rows[0]["bytes_sent"] < rows[1]["bytes_sent"]
+    assert 0 < rows[0]["bytes_received"] < rows[1]["bytes_received"]
     # Its bytes take that long at least: at 0.1 Gbit/s all of them must pass the link.
     for row in rows:
-        assert row["round_s"] > row["bytes_sent"] / 2 / (0.1e9 / 8)
+        assert row["round_s"] > row["bytes_received"] / 2 / (0.1e9 / 8)
+        assert 0 < row["steps_s"] < row["round_s"]
+        np.testing.assert_allclose(row["bytes_received_all"], row["bytes_expected_all"], rtol=0.1)
     assert re.search(r"\| A +\| +2 \| +0.1 \| +ist", capsys.readouterr().out)
     assert namespaces() == []
     monkeypatch.setattr("sys.argv", ["behind_links", *words, "--confg=x"])

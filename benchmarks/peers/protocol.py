@@ -27,12 +27,13 @@ class Task(NamedTuple):
     rank: int
     workers: int
     address: str  # host:port where all meet
-    net: str
-    local_steps: int
-    batch: int
     threads: int
     methods: list[str]
     answers: TextIO
+    net: str = ""
+    local_steps: int = 0
+    batch: int = 0
+    flags: tuple[str, ...] = ()  # of a config, instead of those three
 
 
 def task() -> Task:

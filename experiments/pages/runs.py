@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ist_jax.core.errors import InputError
+from ist_jax.cost import timing
 from ist_jax.run import compare, report, upgrade
 from ist_jax.run.markdown import aligned, quantity
 
@@ -209,30 +210,51 @@ def time_table(rows: Sequence[dict[str, Any]]) -> str:
     """A section: seconds of rounds behind links (benchmarks.behind_links); nothing without rows."""
     if not rows:
         return ""
-    head = ["net", "workers", "link (Gbit/s)", "method", "sent / round", "s / round", "x the first"]
-    lines = [head, ["---", "---:", "---:", "---", "---:", "---:", "---:"]]
+    head = [
+        "net",
+        "workers",
+        "link (Gbit/s)",
+        "latency (ms)",
+        "method",
+        "received / round",
+        "s / round",
+    ]
+    head += ["x local SGD", "from ... to (rounds)", "local steps (s)", "foretold (s)"]
+    lines = [head, ["---", "---:", "---:", "---:", "---", *["---:"] * 6]]
     nets = list(dict.fromkeys(tuple(row["flags"]) for row in rows))
-    first: dict[tuple, float] = {}
-    for row in rows:
-        place = (tuple(row["flags"]), row["workers"], row["gbps"])
-        least = first.setdefault(place, row["round_s"])
+    beside = {_place(row): row["round_s"] for row in rows if row["method"] == "local_sgd"}
+    for row in sorted(rows, key=lambda row: (nets.index(tuple(row["flags"])), row["workers"])):
+        times, other = row["round_s_all"], beside.get(_place(row))
+        link = timing.Link(row["gbps"] * 1e9 / 8, row["latency_ms"] / 1e3)
+        exchanged = timing.Exchanged(row["bytes_received_foretold"], row["waits"])
+        foretold = link.seconds(row["steps_s"], exchanged)
         lines.append(
             [
-                chr(ord("A") + nets.index(place[0])),
+                chr(ord("A") + nets.index(tuple(row["flags"]))),
                 str(row["workers"]),
                 f"{row['gbps']:g}",
+                f"{row['latency_ms']:g}",
                 row["method"],
-                quantity(row["bytes_sent"], "B"),
+                quantity(row["bytes_received"], "B"),
                 f"{row['round_s']:.2f}",
-                f"{row['round_s'] / least:.2f}",
+                f"{row['round_s'] / other:.2f}" if other else "",
+                f"{min(times):.2f} to {max(times):.2f} ({len(times)})",
+                f"{row['steps_s']:.2f}",
+                f"{foretold:.2f}",
             ]
         )
     today = [[new for word in net for new in upgrade.of_today(word)] for net in nets]
     told = "\n".join(f"    {chr(ord('A') + n)}: {shlex.join(net)}" for n, net in enumerate(today))
     return (
         "## Seconds of a round behind slow links\n\nEvery worker is a process behind a link of its "
-        "own, all on one machine (`benchmarks/behind_links.py`). Bytes are those of the method; a "
-        "program that keeps a part of the net on each machine moves more, in messages of one size "
-        "(`--dry_run --config.link_gbps=0.1` tells how much). Nets:\n\n"
+        "own, all on one machine, and all methods and rates take turns "
+        "(`benchmarks/behind_links.py`); medians. Bytes are those that the interface of the worker "
+        "that received most has counted. Local steps are a method's own, in all processes at once, "
+        "without an exchange; foretold is what `--dry_run --config.link_gbps=...` says with these: "
+        "local steps, bytes over the link's rate, a latency for each message. Nets:\n\n"
         f"{told}\n\n{aligned(lines)}"
     )
+
+
+def _place(row: dict[str, Any]) -> tuple:
+    return tuple(row["flags"]), row["workers"], row["gbps"], row["latency_ms"]

@@ -22,6 +22,7 @@ from ist_jax.sharded.state import State
 
 PyTree = Any
 
+ERRORS = "errors."
 ON_DISK = {"assignment": "who"}  # fields of ``State`` whose name is another in a checkpoint
 BLOCK = 1 << 26  # bytes that are read at a time to be checked
 
@@ -91,15 +92,17 @@ def restore(folder: epath.Path, about: Mapping[str, Any], shapes: State) -> Stat
     """The state of a checkpoint that was checked, spread as ``shapes`` (``Trainer.shapes``) say.
 
     Every process reads what its devices are to hold, and waits for no other. The assignment is as
-    it was stored, for whatever number of workers.
+    it was stored, for whatever number of workers; errors are left out that are not of as many.
 
     Raises:
       CheckpointError: it holds other leaves than ``shapes``, or could not be read.
     """
     kept = about["leaves"]
+    shapes = shapes._replace(errors=_that_fit(shapes.errors, kept))
     wanted = {path: _as_stored(path, leaf, kept) for path, leaf in leaves(shapes).items()}
-    if wanted.keys() != kept.keys():
-        strange = sorted(wanted.keys() ^ kept.keys())[0]
+    there = {path for path in kept if path in wanted or not path.startswith(ERRORS)}
+    if wanted.keys() != there:
+        strange = sorted(wanted.keys() ^ there)[0]
         raise CheckpointError(f"the checkpoint and the net do not both have a leaf {strange}")
     where = folder / str(about["round"]) / STATE
     found = {}
@@ -157,6 +160,12 @@ def _unflattened(shapes: State, found: Mapping[str, Any]) -> State:
         return value
 
     return jax.tree_util.tree_map_with_path(as_leaf, shapes)
+
+
+def _that_fit(errors: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The shapes of those errors that were stored for as many workers."""
+    shape = lambda name: stored.get(ERRORS + name, {}).get("shape")
+    return {name: leaf for name, leaf in errors.items() if shape(name) == list(leaf.shape)}
 
 
 def _as_stored(path: str, leaf: Any, stored: Mapping[str, Any]) -> Any:

@@ -10,6 +10,9 @@ of devices. Rows that the code would not make shorter go as they are.
   higher one at random so that the mean is the value itself (Alistarh et al., NeurIPS 2017).
 * ``largest(share)``: the entries of largest magnitude, with their places (Aji and Heafield, EMNLP
   2017); the others stay as they were, and what they would have become is forgotten.
+* ``with_feedback(code)``: what a code has left out of a worker's update is not forgotten, but added
+  to the next one (error feedback: Seide et al., Interspeech 2014; Karimireddy et al., ICML 2019).
+  For leaves that all workers share: the entry of a cut leaf is another worker's in the next round.
 """
 
 import contextlib
@@ -27,6 +30,7 @@ from ist_jax.core.errors import InputError
 
 Part = tuple[int, Any]  # entries of a row's part, and their dtype
 BITS = (8, 4)
+FEEDBACK = "+feedback"
 
 
 class Code(NamedTuple):
@@ -37,12 +41,14 @@ class Code(NamedTuple):
       parts: of the length L, what arrays ``[..., n]`` a row becomes.
       encode: ``(rows, key) -> `` those arrays.
       decode: ``(arrays, L) -> rows``.
+      feedback: workers remember what it leaves out of leaves that they share.
     """
 
     name: str
     parts: Callable[[int], list[Part]]
     encode: Callable[[Float[Array, "..."], Key[Array, ""]], list[Array]]
     decode: Callable[[list[Array], int], Float[Array, "..."]]
+    feedback: bool = False
 
     def bytes(self, length: int) -> int:
         """Of a row."""
@@ -94,21 +100,35 @@ def largest(share: float) -> Code:
     return _unless_longer(Code(f"largest {share:g}", parts, encode, decode))
 
 
+def with_feedback(code: Code) -> Code:
+    """The code with error feedback."""
+    return code._replace(name=f"{code.name} with feedback", feedback=True)
+
+
 def named(name: str) -> Code | None:
-    """``"8bit"``, ``"4bit"``, ``"top0.01"``; None if empty.
+    """``"8bit"``, ``"4bit"``, ``"top0.01"``, each also as ``"4bit+feedback"``; None if empty.
 
     Raises:
       InputError: anything else.
     """
     if name == "":
         return None
+    if isinstance(name, str) and name.endswith(FEEDBACK) and name != FEEDBACK:
+        return with_feedback(_named(name.removesuffix(FEEDBACK)))
+    return _named(name)
+
+
+def _named(name: str) -> Code:
     plain = isinstance(name, str) and name.isascii() and not re.search(r"[\s_]", name)
     with contextlib.suppress(ValueError):  # int() and float() would take other digits and blanks
         if plain and name.startswith("top"):
             return largest(float(name.removeprefix("top")))
         if plain and name.endswith("bit"):
             return rounded(int(name.removesuffix("bit")))
-    raise InputError(f"compress must be '', '8bit', '4bit' or 'top' and a share, found {name!r}")
+    raise InputError(
+        "compress must be '', '8bit', '4bit' or 'top' and a share, each also with "
+        f"'{FEEDBACK}', found {name!r}"
+    )
 
 
 def of_leaves(code: Code | None, leaves: Iterable[Any]) -> list[Code | None]:

@@ -2,10 +2,11 @@
 
 Every worker is a machine of its own, with one link that carries the same both ways. Then
 
-    seconds = J * (seconds of a local step) + bytes received / rate + waits * latency
+    seconds = J * (seconds of a local step) + bytes received / rate + waits * 2 * latency
 
 where a chunk of the exchange waits once for each of its messages, and a ring of n machines
-2 (n - 1) times for an all-reduce, n - 1 times for an all-gather. Bytes are those of
+2 (n - 1) times for an all-reduce, n - 1 times for an all-gather. A wait is there and back: gloo
+sends when the receiver has said that it is ready. Bytes are those of
 ``wire.received``. It is a lower bound: measured rounds took 1.1 to 1.6 times as long
 (docs/results/scaling.md).
 """
@@ -37,14 +38,14 @@ class Exchanged(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A machine's link: bytes per second each way, and seconds until a message is there."""
+    """A machine's link: bytes per second each way, and seconds until a packet is there."""
 
     rate: float
     latency: float = 0.0
 
     def seconds(self, compute: float, exchanged: Exchanged) -> float:
         """A round's, with ``compute`` seconds of local steps."""
-        return compute + exchanged.bytes_received / self.rate + exchanged.waits * self.latency
+        return compute + exchanged.bytes_received / self.rate + 2 * exchanged.waits * self.latency
 
 
 def exchanged(

@@ -1,7 +1,6 @@
 """A method with something to learn, ready to train: a task, and the job that is made of it."""
 
 import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from ist_jax.local import Loss
 from ist_jax.method import Method
 from ist_jax.models import MODELS, OTHER_MODELS, groups, normalise
 from ist_jax.optimizer_state import carry
+from ist_jax.run import local_step
 from ist_jax.sharded import placement
 from ist_jax.sharded.state import State
 from ist_jax.trainer import Trainer
@@ -83,7 +83,7 @@ class Job(NamedTuple):
     place: Callable[[Any], dict[str, Any]]  # what a round takes of them, on the mesh
     evaluate: Callable[[State], dict[str, float]]
     statistics: Callable[[State], Any]  # of the whole net, which it is asked with
-    step_s: Callable[[], float]  # measures a local step of one worker, in seconds
+    step: Callable[[], Callable[[], Any]]  # gives a local step of one worker, compiled
     exchanged: Callable[[], timing.Exchanged]  # where every worker is a machine of its own
     costs: Costs
     names: Any  # of the axes of its net
@@ -94,6 +94,10 @@ class Job(NamedTuple):
     def gains(self) -> dict[str, float]:
         """Of the whole net where it is asked."""
         return dict(getattr(self.whole, "gains", {}))
+
+    def step_s(self) -> float:
+        """Seconds of a local step, the fastest of five."""
+        return local_step.seconds(self.step())
 
 
 def make(
@@ -154,7 +158,11 @@ def make(
         costs=_costs(trainer, loss, example, {**drawn, **slots}, config.local_steps),
         names=names,
         whole=task.whole or task.model,
-        step_s=functools.partial(_step_s, loss, trainer.plan.subnet.shapes, example),
+        step=functools.cache(
+            functools.partial(
+                local_step.compiled, loss, optimizer, trainer.plan.subnet.shapes, example
+            )
+        ),
         exchanged=functools.partial(_exchanged, trainer.plan, optimizer, how, config),
     )
 
@@ -218,19 +226,6 @@ def _place(
         "external": placement.place_own(tree.get("external", {}), mesh, count, placement.SPLIT),
         "common": placed[mesh],
     }
-
-
-def _step_s(loss: Loss, subnet: Any, example: Any) -> float:
-    """The fastest of five gradients; an optimizer's step is small beside one."""
-    gradient, key = jax.jit(jax.grad(loss)), jax.random.key(0)
-    zeros = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), (subnet, example))
-    jax.block_until_ready(gradient(*zeros, key))
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        jax.block_until_ready(gradient(*zeros, key))
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
 
 
 def _exchanged(

@@ -136,7 +136,7 @@ class Tickets:
         }
 
     def times(self, whole: dict[str, int]) -> Iterator[dict[str, Any]]:
-        """Seconds of a gradient of every size, the sizes taking turns."""
+        """Seconds of a local step of every size, the sizes taking turns."""
         shares = (0.0, *self._config.lottery.pruned)
         jobs = [self._job(self.widths(whole, share)) for share in shares]
         turns = [[job.step_s() for job in jobs] for _ in range(TURNS)]

@@ -27,7 +27,9 @@ def default() -> ConfigDict:
     )  # of a method's own, by its name (ist_jax/method.py: named):
     # {"ist": {"assignment": "balanced"}, "resist": {"min_depth": 2}}
     config.normalise = "standardise"  # or "scale", "none"
-    config.compress = ""  # updates: "8bit", "4bit", "top0.01" (the largest hundredth)
+    config.compress = (
+        ""  # updates: "8bit", "4bit", "top0.01" (the largest hundredth), "4bit+feedback"
+    )
     config.optimizer_state = "reset"  # or "keep"
 
     config.data = _data()
@@ -46,7 +48,7 @@ def default() -> ConfigDict:
     config.round_timeout_s = 0.0  # a round that takes longer ends the process; 0: never
 
     config.link_gbps = 0.0  # of every worker's link: --dry_run then predicts seconds per round
-    config.link_latency_ms = 0.2
+    config.link_latency_ms = 0.2  # until a packet is there; a ping takes twice as long
 
     config.eval_every = 5  # rounds
     config.top = 1  # if more, also how often the label is among so many with the largest logits

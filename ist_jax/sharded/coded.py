@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Key
 
 from ist_jax.compress import Code
 from ist_jax.core import mean
-from ist_jax.core.indexing import nth
+from ist_jax.core.indexing import nth, take
 from ist_jax.core.keys import fold
 from ist_jax.sharded.chunks import over_slow_links
 from ist_jax.sharded.layout import Layout
@@ -23,15 +23,39 @@ from ist_jax.sharded.leaf_layout import WORKER, LeafLayout
 
 PyTree = Any
 Parts = dict[int, list[Array]]  # of each coded leaf, by its number: ``[S / D, rows, n]``
+Errors = dict[str, Array]  # ``[S / D, ...]`` of each leaf whose code has feedback, by its name
 
 
-def encode(layout: Layout, before: PyTree, nets: PyTree, key: Key[Array, ""] | None) -> Parts:
-    """What workers send of the leaves that have a code; nothing if none has one."""
-    return {
-        n: _encoded(layout, leaf, n, _rows(leaf, new - old), key)
-        for n, (leaf, old, new) in enumerate(_leaves(layout, before, nets))
-        if leaf.code is not None and key is not None
-    }
+def encode(
+    layout: Layout,
+    before: PyTree,
+    nets: PyTree,
+    key: Key[Array, ""],
+    errors: Errors,
+    took_part: Bool[Array, " S"] | None,
+) -> tuple[Parts, Errors]:
+    """What workers send of the leaves that have a code, and what they then remember.
+
+    Args:
+      before: the subnets as they were gathered.
+      errors: what they remember of earlier rounds (``Layout.errors``); it is sent too, and what the
+        code leaves out this time takes its place. Who did not take part has sent nothing.
+    """
+    parts, remembered = {}, dict(errors)
+    for n, (leaf, old, new) in enumerate(_leaves(layout, before, nets)):
+        if leaf.code is None:
+            continue
+        rows = _rows(leaf, new - old)
+        if leaf.error:
+            error = _rows(leaf, errors[leaf.error])
+            rows = rows + error
+        parts[n] = _encoded(layout, leaf, n, rows, key)
+        if leaf.error:
+            left = rows - leaf.code.decode(parts[n], rows.shape[-1])
+            if took_part is not None:
+                left = jnp.where(take(took_part, layout.device_workers)[:, None, None], left, error)
+            remembered[leaf.error] = _unrows(leaf, left, new)
+    return parts, remembered
 
 
 def gradients(layout: Layout, trees: PyTree, key: Key[Array, ""]) -> Parts:

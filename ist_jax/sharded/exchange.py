@@ -25,6 +25,7 @@ from ist_jax.sharded.leaf_layout import FROM_HOME, TO_HOME, TO_NEXT, WORKER, Lea
 
 PyTree = Any
 Chunks = dict[str, Int[Array, ""]]  # of each transfer, by its name
+NO_CODES: coded.Parts = {}
 
 
 def gather(layout: Layout, carried: PyTree, assignment: Assignment) -> tuple[PyTree, Chunks]:
@@ -54,13 +55,13 @@ def scatter(
     next_assignment: Assignment,
     took_part: Bool[Array, " S"] | None = None,
     before: PyTree = None,
-    key: Key[Array, ""] | None = None,
+    codes: coded.Parts = NO_CODES,
 ) -> tuple[PyTree, Chunks]:
     """The net with these subnets put back, laid out for the next assignment.
 
-    ``before``, the subnets as they were gathered, and ``key`` are needed where leaves have codes.
+    ``before``, the subnets as they were gathered, and ``codes``, what ``coded.encode`` has made of
+    their updates, are needed where leaves have codes.
     """
-    codes = coded.encode(layout, before, nets, key)
     if layout.devices == 1:
         nets = coded.decode(layout, before, nets, codes)
         net = decompose.scatter(

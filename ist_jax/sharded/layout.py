@@ -20,6 +20,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
@@ -28,12 +29,11 @@ from ist_jax import axes
 from ist_jax.axes import Net
 from ist_jax.compress import Code
 from ist_jax.core.errors import InputError
-from ist_jax.sharded import messages
+from ist_jax.sharded import leaf_layout, messages
 from ist_jax.sharded.leaf_layout import FROM_HOME, TO_HOME, TO_NEXT, WORKER, LeafLayout
 from ist_jax.sharded.messages import Rows, Swap, Transfer
 
 PyTree = Any
-PADDING = 1 / 8  # of a sliced axis, at most
 
 
 class Layout(NamedTuple):
@@ -65,6 +65,12 @@ class Layout(NamedTuple):
         """The numbers of the workers on this device, ``int32[S / D]``."""
         device = 0 if self.devices == 1 else lax.axis_index(WORKER)
         return device * self.workers_each + jnp.arange(self.workers_each, dtype=jnp.int32)
+
+    @property
+    def errors(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """What workers remember of updates that went in codes, ``[S, ...]``, by the leaf's name."""
+        shape = lambda leaf: jax.ShapeDtypeStruct((self.workers, *leaf.shape), leaf.dtype)
+        return {leaf.error: shape(leaf) for leaf in self.leaves if leaf.error}
 
     @property
     def longest(self) -> float:
@@ -222,22 +228,13 @@ def _placed(
         )
     names = tuple(name if axis in cut else None for axis, name in enumerate(leaf.names))
     placed = LeafLayout(shape, dtype, names=names, code=code, cut=cut[0] if cut else None)
+    if code is not None and code.feedback and not cut:
+        return placed._replace(error=leaf_layout.error_name(leaf.path))
     if not cut or devices == 1:
         return placed
     others = {axis: leaf.names[axis] or "" for axis in cut[1:]}
     if disjoint and not others and code is None:  # a next holder lacks the old value
         return placed._replace(axis=cut[0], group=leaf.names[cut[0]] or "", travels=True)
-    if code is None and (sliced := _sliced(shape, cut, devices)) is not None:
+    if code is None and (sliced := leaf_layout.sliced_axis(shape, cut, devices)) is not None:
         return placed._replace(sliced=sliced)
     return placed._replace(axis=cut[0], group=leaf.names[cut[0]] or "", others=others)
-
-
-def _sliced(shape: tuple[int, ...], cut: Sequence[int], devices: int) -> int | None:
-    """The axis along which slices have the least padding, the longest of several, or None."""
-    padding = {
-        axis: -size % devices / size
-        for axis, size in enumerate(shape)
-        if axis not in cut and size >= devices
-    }
-    able = [axis for axis, share in padding.items() if share <= PADDING]
-    return min(able, key=lambda axis: (padding[axis], -shape[axis])) if able else None

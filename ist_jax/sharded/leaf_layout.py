@@ -1,7 +1,8 @@
 """How one leaf is kept between two rounds; the axes of a mesh, and the ways that rows go."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from ist_jax.compress import Code, Part
 
 WORKER, DATA = "worker", "data"  # the axes of a mesh
 FROM_HOME, TO_NEXT, TO_HOME = WAYS = ("from home", "to next", "to home")  # of ``transfers``
+PADDING = 1 / 8  # of a sliced axis, at most
 
 
 class LeafLayout(NamedTuple):
@@ -27,6 +29,7 @@ class LeafLayout(NamedTuple):
       cut: the first cut axis, also where there is one device.
       sliced: the axis that is split over the devices, of a leaf that is kept in slices.
       names: of the axes that are cut; None of the others.
+      error: under which name workers remember what its code left out; empty if they do not.
     """
 
     shape: tuple[int, ...]
@@ -39,6 +42,7 @@ class LeafLayout(NamedTuple):
     cut: int | None = None
     sliced: int | None = None
     names: axes.AxisNames = ()
+    error: str = ""
 
     @property
     def split(self) -> bool:
@@ -70,3 +74,19 @@ class LeafLayout(NamedTuple):
         if self.code is None or way != TO_HOME:
             return [(length, self.dtype)]
         return [(n, jnp.dtype(dtype)) for n, dtype in self.code.parts(length)]
+
+
+def error_name(path: str) -> str:
+    """``params.hidden0.kernel``, for what a path in ``(params, opt_state)`` says."""
+    return re.sub(r"\['?(.*?)'?\]", r".\1", path.removeprefix("[0]")).strip(".")
+
+
+def sliced_axis(shape: tuple[int, ...], cut: Sequence[int], devices: int) -> int | None:
+    """The axis along which slices have the least padding, the longest of several, or None."""
+    padding = {
+        axis: -size % devices / size
+        for axis, size in enumerate(shape)
+        if axis not in cut and size >= devices
+    }
+    able = [axis for axis, share in padding.items() if share <= PADDING]
+    return min(able, key=lambda axis: (padding[axis], -shape[axis])) if able else None

@@ -1,7 +1,7 @@
 """All that a run is between two rounds: how it begins, how it is looked at, saved and resumed."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from ist_jax.sharded import placement, views
 from ist_jax.sharded.layout import Layout
 
 PyTree = Any
+NO_ERRORS: dict[str, Array] = {}
 
 
 class State(NamedTuple):
@@ -25,7 +26,9 @@ class State(NamedTuple):
     ``assignment`` is that of the coming round. On several devices the leaves of ``params`` and
     ``opt_state`` are spread as ``layout`` says: cut axes first, neurons in the order of their
     holders, which another round changes. So ``params`` is not the net: ``Trainer.unsharded`` gives
-    its leaves their natural shapes, and ``Trainer.map_params`` changes them.
+    its leaves their natural shapes, and ``Trainer.map_params`` changes them. ``errors`` is what
+    each worker remembers of updates that a code cut short (``compress.with_feedback``): of each
+    such leaf an array ``[S, ...]``.
     """
 
     params: PyTree
@@ -33,6 +36,7 @@ class State(NamedTuple):
     round: Int[Array, ""]
     key: Key[Array, ""]
     assignment: Assignment
+    errors: PyTree = NO_ERRORS
 
 
 class States:
@@ -55,7 +59,7 @@ class States:
         begin: Callable[[PyTree], tuple[PyTree, PyTree]],
         draw: Callable[..., Assignment],
     ):
-        self._mesh, self._draw = mesh, draw
+        self._mesh, self._draw, self._errors = mesh, draw, layout.errors
         self.shapes = _shapes(layout, mesh, jax.eval_shape(self._draw, jax.random.key(0), 0))
         lay_out = functools.partial(views.lay_out, layout, mesh)
         # One program for all seeds.
@@ -70,7 +74,7 @@ class States:
         _check(self.shapes.params, jax.eval_shape(make, start))
         assignment = self._draw(key, 0)
         carried = self._first(make)(start, assignment)
-        return self._complete(carried, jnp.int32(0), key, assignment)
+        return self._complete(carried, jnp.int32(0), key, assignment, {})
 
     def resume(self, state: State) -> State:
         validate.check_usable(state)
@@ -81,13 +85,15 @@ class States:
         if shape_of(assignment) != shape_of(self.shapes.assignment):
             assignment = self._draw(state.key, state.round)
         carried = self._lay_out(carried, assignment)
-        return self._complete(carried, state.round, state.key, assignment)
+        return self._complete(carried, state.round, state.key, assignment, state.errors)
 
     def unsharded(self, state: State) -> State:
-        return _unfolded(self._unsharded, state)
+        return _unfolded(self._unsharded, state, _copies(state.errors))
 
     def whole(self, state: State) -> State:
-        return _unfolded(self._whole, state)
+        everywhere = NamedSharding(self._mesh, placement.EVERYWHERE)
+        copied = jax.jit(_copies, out_shardings=everywhere)(state.errors)
+        return _unfolded(self._whole, state, copied)
 
     def map_params(self, function: Callable[[Array], Array], state: State) -> State:
         unsharded = self.unsharded(state)
@@ -95,16 +101,34 @@ class States:
         return self.resume(unsharded._replace(params=params))
 
     def _complete(
-        self, carried: Any, number: Array, key: Key[Array, ""], assignment: Assignment
+        self,
+        carried: Any,
+        number: Array,
+        key: Key[Array, ""],
+        assignment: Assignment,
+        errors: Mapping[str, Array],
     ) -> State:
         rest = _copies((number, key, dict(assignment)))  # the first round takes them over
-        return State(*carried, *placement.place(rest, self._mesh))
+        rest = placement.place(rest, self._mesh)
+        return State(*carried, *rest)._replace(errors=self._remembered(errors))
+
+    def _remembered(self, given: Mapping[str, Array]) -> dict[str, Array]:
+        """What workers remember, if it is of as many workers; else nothing yet."""
+        shapes = self._errors
+        fit = {n for n in shapes if n in given and jnp.shape(given[n]) == shapes[n].shape}
+        zeros = lambda: {n: jnp.zeros(shapes[n].shape, jnp.float32) for n in shapes if n not in fit}
+        nothing = jax.jit(zeros, out_shardings=NamedSharding(self._mesh, placement.SPLIT))()
+        kept = placement.place({n: given[n] for n in fit}, self._mesh, placement.SPLIT)
+        return _copies(kept) | nothing
 
 
-def _unfolded(unfold: Callable[[PyTree, Assignment], PyTree], state: State) -> State:
+def _unfolded(
+    unfold: Callable[[PyTree, Assignment], PyTree], state: State, errors: dict[str, Array]
+) -> State:
     validate.check_usable(state)
     carried = unfold((state.params, state.opt_state), state.assignment)
-    return State(*carried, *_copies((state.round, state.key, state.assignment)))
+    rest = _copies((state.round, state.key, state.assignment))
+    return State(*carried, *rest)._replace(errors=errors)
 
 
 def _itself(start: PyTree) -> PyTree:
@@ -123,7 +147,9 @@ def _shapes(layout: Layout, mesh: Mesh, assignment: PyTree) -> State:
     params, opt_state = layout.tree.unflatten(map(shape, layout.leaves, shardings))
     key, number = jax.eval_shape(jax.random.key, 0), jax.ShapeDtypeStruct((), jnp.int32)
     rest = jax.tree.map(lambda leaf: shape(leaf, one), (number, key, dict(assignment)))
-    return State(params, opt_state, *rest)
+    split = NamedSharding(mesh, placement.SPLIT)
+    errors = {name: shape(leaf, split) for name, leaf in layout.errors.items()}
+    return State(params, opt_state, *rest)._replace(errors=errors)
 
 
 def _check(expected: PyTree, found: PyTree) -> None:
