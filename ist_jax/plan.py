@@ -96,7 +96,8 @@ def make(
     checks.check(optimizer, policy, net, subnet, slots, workers, synchronous)
     loss_check.check(loss, net, subnet, example, slots)
     _check_feedback(code, synchronous)
-    codes = compress.of_leaves(code if methods.sends(method, workers) else None, net.leaves)
+    sent_in = code if methods.sends(method, workers) else None
+    codes = compress.of_leaves(sent_in, net.leaves, slots, method.disjoint)
     spread = functools.partial(
         layout.spread_out,
         slots=slots,

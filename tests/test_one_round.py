@@ -84,10 +84,11 @@ def test_subnets_are_gathered_trained_and_put_back():
     assignment, following = (known.draw(KEY, number) for number in (0, 1))
     carried = PARAMS, known.optimizer.init(PARAMS)
     present = jnp.arange(S) != 2
-    found, losses, chunks = one_round.train_locally(
+    found, losses, chunks, _ = one_round.train_locally(
         known.carried_layout,
         learner(known),
         carried,
+        {},
         batches,
         KEY,
         assignment,

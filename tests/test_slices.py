@@ -45,8 +45,9 @@ def test_what_is_kept_in_slices():
     assert found.leaves[0].spec == jax.P(None, None, "worker")
     assert sliced(spread(net(), 4, disjoint=True, blocks=3)) == [None] * 3, "rows travel on"
     assert sliced(spread(net(), 1, blocks=3)) == [None] * 3
-    coded = compress.of_leaves(compress.rounded(8), net().leaves)
-    assert sliced(spread(net(), 4, codes=coded, blocks=3)) == [None] * 3, "a code is of a row"
+    coded = compress.of_leaves(compress.rounded(8), net().leaves, {"blocks"}, False)
+    assert [code is not None for code in coded] == [False, False, True], "what all share"
+    assert sliced(spread(net(), 4, codes=coded, blocks=3)) == [2, 1, None]
     assert sliced(spread(net(wide=9), 8, blocks=3)) == [None] * 3, "7 of 16 would be padding"
     assert sliced(spread(net(wide=63), 8, blocks=3)) == [2, 1, None], "1 of 64 may be"
 

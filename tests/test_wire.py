@@ -99,7 +99,7 @@ def check(
         devices=many,
         disjoint=how.disjoint,
         exact=exact,
-        codes=compress.of_leaves(code, jax.tree.leaves(params)),
+        codes=compress.of_leaves(code, axes.describe(params, names).leaves, who, how.disjoint),
         message=message,
     )
     synchronous = how.exchange == "step"
@@ -130,6 +130,7 @@ def check(
         ("one hidden", "ist", 4, 2, {"watchful": True}),
         ("one hidden", "data_parallel", 4, 4, {"watchful": True}),
         ("blocks", "resist", 4, 2, {}),
+        ("blocks", "resist", 4, 4, {"code": compress.rounded(8)}),
         ("filters", "loft", 4, 4, {"exact": True}),
         ("cnn", "local_sgd", 4, 2, {"exact": True, "message": 4096}),
         ("one hidden", "data_parallel", 4, 4, {"exact": True, "message": 512}),

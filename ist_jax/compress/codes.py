@@ -18,7 +18,7 @@ of devices. Rows that the code would not make shorter go as they are.
 import contextlib
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -131,9 +131,20 @@ def _named(name: str) -> Code:
     )
 
 
-def of_leaves(code: Code | None, leaves: Iterable[Any]) -> list[Code | None]:
-    """The code of each leaf: there is none for numbers other than float32."""
-    return [code if leaf.dtype == jnp.float32 else None for leaf in leaves]
+def of_leaves(
+    code: Code | None, leaves: Iterable[Any], groups: Collection[str], disjoint: bool
+) -> list[Code | None]:
+    """The code of each leaf of a net (``axes.Net.leaves``), or None.
+
+    There is none for numbers other than float32, nor for a cut leaf whose neurons may have several
+    holders: between devices its slices move fewer bytes than whole rows in a code would.
+
+    Args:
+      groups: that are cut.
+      disjoint: every neuron always has exactly one holder.
+    """
+    coded = lambda leaf: leaf.dtype == jnp.float32 and (disjoint or not leaf.cut_axes(groups))
+    return [code if coded(leaf) else None for leaf in leaves]
 
 
 def _unless_longer(code: Code) -> Code:

@@ -72,15 +72,17 @@ def exchanged(
     draw = jax.jit(
         lambda number, before: method.draw(key, Context(widths, workers, number, before))
     )
+    slots = partition.slot_counts(method.draw, widths, workers) | dict(external)
+    sent_in = code if sends(method, workers) else None
     spread = layout.spread_out(
         with_state,
-        slots=partition.slot_counts(method.draw, widths, workers) | dict(external),
+        slots=slots,
         external=external,
         workers=workers,
         devices=workers,
         disjoint=method.disjoint,
         exact=False,
-        codes=compress.of_leaves(code if sends(method, workers) else None, net.leaves),
+        codes=compress.of_leaves(sent_in, net.leaves, slots, method.disjoint),
         message=message_bytes,
     )
     ring = workers - 1

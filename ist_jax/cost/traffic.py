@@ -55,7 +55,7 @@ def per_round(
         count, and have no code.
     """
     nothing = np.zeros(workers, np.int64)
-    less = functools.partial(_less, net, code)
+    less = functools.partial(_less, net, code, method.disjoint)
     if workers == 1:
         return lambda _: Moved(nothing, nothing, nothing)
     if method.exchange == "step":
@@ -97,10 +97,13 @@ def entries(net: Net, counts: Mapping[str, np.ndarray]) -> np.ndarray:
     return _total(net, counts, lambda leaf: 1)
 
 
-def _less(net: Net, code: Code | None, counts: Mapping[str, np.ndarray]) -> np.ndarray:
+def _less(
+    net: Net, code: Code | None, disjoint: bool, counts: Mapping[str, np.ndarray]
+) -> np.ndarray:
     """Bytes that the rows of a worker's subnet are shorter by in a code."""
     total: Any = np.int64(0)
-    for of_leaf, leaf in zip(compress.of_leaves(code, net.leaves), net.leaves, strict=True):
+    codes = compress.of_leaves(code, net.leaves, counts, disjoint)
+    for of_leaf, leaf in zip(codes, net.leaves, strict=True):
         if of_leaf is None:
             continue
         sizes = _sizes(leaf, counts)
