@@ -79,6 +79,11 @@ class Network:
                 _limit(f"{self._name}-hub", f"port{rank}", gbps)
             _limit(self.name(rank), "net0", gbps)
 
+    def connect(self, rank: int, up: bool) -> None:
+        """Pulls a computer's cable, or plugs it in again."""
+        port = f"port{rank}"
+        _ip("-n", f"{self._name}-hub", "link", "set", port, "up" if up else "down")
+
     def _add_bridge(self) -> None:
         hub = f"{self._name}-hub"
         _ip("netns", "add", hub)
@@ -103,7 +108,7 @@ class Network:
     def remove(self) -> None:
         if self._relay:
             self._relay.kill()
-            self._relay.wait()
+            self._relay.communicate()
             self._relay = None
         _remove(f"{self._name}-")
 
