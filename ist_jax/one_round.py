@@ -146,9 +146,10 @@ def train_locally(
     if drop:
         losses, took_part = without_nonfinite(layout, pieces, losses, took_part)
     nets = tuple(pieces)
-    codes, errors = coded.encode(layout, subnets, nets, fold(key, "code"), errors, took_part)
+    key = fold(key, "code")
+    codes, errors = coded.encode(layout, subnets, nets, key, errors, took_part)
     carried, scattering = exchange.scatter(
-        layout, carried, nets, assignment, following, took_part, subnets, codes
+        layout, carried, nets, assignment, following, took_part, subnets, codes, key
     )
     return carried, losses, gathering | scattering, errors
 

@@ -129,11 +129,11 @@ def test_a_worker_adds_what_its_code_says_to_what_it_fetched():
 def test_what_is_sent_by_every_method():
     params, names = mlp_tree((40, 64, 3))
     batches = regression_batches(1, 4, 2, 8, 40, 3)
-    size = 40 * 64 + 64 * 3
+    blocks = 40 * 64 // 256 + 1
     for how, steps in ((method.local_sgd(), 1), (method.data_parallel(), 2)):
         _, [report] = run(params, names, how, batches, code=CODES["4bit"])
-        assert report.bytes_sent.tolist() == [steps * (size // 2 + 2 * 4)] * 4
-        assert report.bytes_received.tolist() == [steps * 4 * size] * 4
+        assert report.bytes_sent.tolist() == [steps * blocks * (128 + 4)] * 4
+        assert report.bytes_received.tolist() == [steps * blocks * (256 + 4)] * 4, "in 8 bits"
 
 
 @pytest.mark.parametrize(("how", "size"), [(method.ensemble(), 4), (method.ist(), 1)])

@@ -1,10 +1,11 @@
 """Updates in fewer bits: what a worker sends back is rounded at random, or only its largest part.
 
 A worker fetches its subnet as it is, and sends the difference that its local steps have made, in a
-code. Codes work on *rows*: the part of a leaf that belongs to one neuron of its first cut axis, or
-a whole leaf that nothing cuts, so that every row can travel alone. Wherever a row is decoded, its
-old value is known and the difference is added to it; what comes out is the same bits on any number
-of devices. Rows that the code would not make shorter go as they are.
+code. Codes work on *rows*: the part of a leaf that belongs to one neuron of its first cut axis, so
+that it can travel alone, or ``BLOCK`` entries of a leaf that nothing cuts. Wherever a row is
+decoded, its old value is known and the difference is added to it; what comes out is the same bits
+on any number of devices. Rows that the code would not make shorter go as they are. The mean update
+of a leaf that nothing cuts comes back to all workers in the code ``BACK``.
 
 * ``rounded(bits)``: multiples of the row's largest value over 2^(bits-1) - 1, the next lower or
   higher one at random so that the mean is the value itself (Alistarh et al., NeurIPS 2017).
@@ -168,3 +169,12 @@ def _packed(codes: Array) -> Array:
 def _unpacked(packed: Array, length: int) -> Array:
     pairs = jnp.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:-1], -1)
     return ((pairs[..., :length].astype(jnp.int8) ^ 8) - 8).astype(jnp.int8)
+
+
+BLOCK = 256  # entries of a leaf that all workers share, which are a row
+BACK = rounded(8)  # what the mean of their updates comes back in
+
+
+def blocks_of(size: int) -> int:
+    """Into how many blocks so many entries go; the last one is filled up."""
+    return -(-size // BLOCK)

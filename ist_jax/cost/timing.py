@@ -97,9 +97,11 @@ def exchanged(
         transfers = [j for way in WAYS for j in spread.transfers(way)]
         waits = ring + sum(chunks[j.name] * len(j.messages) for j in transfers)
         waits += sum(swap.times for way in WAYS for swap in spread.swaps(way))
-        shared = len({leaf.dtype for leaf in spread.leaves if not leaf.split})
+        whole = [leaf for leaf in spread.leaves if not leaf.split]
+        waits += 2 * ring * len({leaf.dtype for leaf in whole if leaf.code is None})
+        waits += (1 + ring) * wire.messages_in_codes(whole, spread)
         nbytes = wire.received(spread, chunks, external=sum(external.values()))
-        found.append((nbytes, waits + 2 * ring * shared))
+        found.append((nbytes, waits))
         assignment = after
     nbytes, waits = np.mean(found, axis=0)
     return Exchanged(float(nbytes), float(waits))

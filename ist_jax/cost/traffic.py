@@ -23,26 +23,32 @@ import numpy as np
 from ist_jax import axes, compress
 from ist_jax.axes import Net
 from ist_jax.compress import Code
+from ist_jax.compress.codes import BACK, BLOCK, blocks_of
 from ist_jax.method import Method
 from ist_jax.partition import Assignment, Context
 
 PyTree = Any
 
 
+NOTHING_LESS = np.zeros((2, 1), np.int64)
+
+
 class Moved(NamedTuple):
     """Bytes that each of S workers receives, and sends, ``int64[S]``: per round, per local step,
-    and once at the end of a run; and by how much less it sends in a code."""
+    and once at the end of a run; and by how much less it receives and sends in a code, ``[2, S]``.
+    """
 
     a_round: np.ndarray
     a_step: np.ndarray
     once: np.ndarray
-    less_a_round: np.ndarray | np.int64 = np.int64(0)
-    less_a_step: np.ndarray | np.int64 = np.int64(0)
+    less_a_round: np.ndarray = NOTHING_LESS
+    less_a_step: np.ndarray = NOTHING_LESS
 
     def of_steps(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """``(received, sent)`` in a round of J local steps; equal unless updates go in a code."""
         total = self.a_round + steps * self.a_step
-        return total, total - self.less_a_round - steps * self.less_a_step
+        received, sent = total - self.less_a_round - steps * self.less_a_step
+        return received, sent
 
 
 def per_round(
@@ -60,7 +66,7 @@ def per_round(
         return lambda _: Moved(nothing, nothing, nothing)
     if method.exchange == "step":
         whole = nothing + _bytes(net, {})
-        return lambda _: Moved(nothing, whole, nothing, nothing, nothing + less({}))
+        return lambda _: Moved(nothing, whole, nothing, less_a_step=nothing + less({}))
     if method.exchange == "never":
         return lambda counts: Moved(nothing, nothing, nothing + _bytes(net, counts))
     return lambda counts: Moved(
@@ -100,18 +106,26 @@ def entries(net: Net, counts: Mapping[str, np.ndarray]) -> np.ndarray:
 def _less(
     net: Net, code: Code | None, disjoint: bool, counts: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """Bytes that the rows of a worker's subnet are shorter by in a code."""
-    total: Any = np.int64(0)
+    """How many bytes less a worker receives, and sends, in the code; ``[2, S]`` or ``[2, 1]``.
+
+    Rows of cut leaves are sent in it, and received as they are; blocks of others go both ways.
+    """
+    total: Any = NOTHING_LESS
     codes = compress.of_leaves(code, net.leaves, counts, disjoint)
     for of_leaf, leaf in zip(codes, net.leaves, strict=True):
         if of_leaf is None:
             continue
         sizes = _sizes(leaf, counts)
         cut = leaf.cut_axes(counts)
-        rows: Any = sizes.pop(cut[0]) if cut else 1
+        if not cut:
+            size = int(np.prod(leaf.shape, dtype=np.int64))
+            blocks = [blocks_of(size) * way.bytes(BLOCK) for way in (BACK, of_leaf)]
+            total = total + 4 * size - np.array(blocks)[:, None]
+            continue
+        rows: Any = sizes.pop(cut[0])
         length: Any = np.prod(np.broadcast_arrays(1, *sizes), axis=0)
         short = np.vectorize(lambda n, code=of_leaf: 4 * int(n) - code.bytes(int(n)))(length)
-        total = total + rows * short
+        total = total + np.array([[0], [1]]) * (rows * short)
     return np.asarray(total)
 
 

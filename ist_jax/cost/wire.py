@@ -10,8 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from ist_jax.compress import Code
+from ist_jax.compress.codes import BACK, BLOCK, blocks_of
 from ist_jax.partition import Assignment
-from ist_jax.sharded import all_reduce
+from ist_jax.sharded import all_reduce, coded
 from ist_jax.sharded.layout import Layout
 from ist_jax.sharded.leaf_layout import TO_HOME, TO_NEXT, WAYS, LeafLayout
 
@@ -115,10 +117,10 @@ def received(
 def _merged(layout: Layout, every: Sequence[LeafLayout], data: int) -> float:
     """Bytes a device receives where these leaves are averaged over all workers."""
     others, total = layout.devices - 1, 0.0
-    coded = [part for leaf in every if leaf.code for part in leaf.code.parts(math.prod(leaf.shape))]
-    for dtype in {jax.numpy.dtype(dtype) for _, dtype in coded}:
-        length = sum(n for n, of_part in coded if jax.numpy.dtype(of_part) == dtype)
-        total += others * layout.workers_each * -(-length // data) * dtype.itemsize
+    times, each, code = _in_codes(every, layout, data)
+    if code is not None:
+        there = layout.workers_each * code.bytes(BLOCK)
+        total += others * times * each * (there + BACK.bytes(BLOCK))
     leaves = [leaf for leaf in every if not leaf.code]
     for dtype in {jax.numpy.dtype(leaf.dtype) for leaf in leaves}:
         size = sum(math.prod(leaf.shape) for leaf in leaves if leaf.dtype == dtype)
@@ -130,3 +132,19 @@ def _merged(layout: Layout, every: Sequence[LeafLayout], data: int) -> float:
         else:
             total += 2 * others / layout.devices * -(-size // data) * dtype.itemsize
     return total
+
+
+def messages_in_codes(every: Sequence[LeafLayout], layout: Layout) -> int:
+    """Messages, each way, of those of some leaves that nothing cuts and that have a code."""
+    return _in_codes(every, layout, 1)[0]
+
+
+def _in_codes(
+    every: Sequence[LeafLayout], layout: Layout, data: int
+) -> tuple[int, int, Code | None]:
+    """Messages, a device's blocks in each of them, and the code."""
+    codes = [leaf.code for leaf in every if leaf.code is not None]
+    if not codes:
+        return 0, 0, None
+    blocks = sum(blocks_of(math.prod(leaf.shape)) for leaf in every if leaf.code is not None)
+    return *coded.messages_of(layout, codes[0], blocks, data), codes[0]

@@ -56,27 +56,32 @@ def scatter(
     took_part: Bool[Array, " S"] | None = None,
     before: PyTree = None,
     codes: coded.Parts = NO_CODES,
+    key: Key[Array, ""] | None = None,
 ) -> tuple[PyTree, Chunks]:
     """The net with these subnets put back, laid out for the next assignment.
 
-    ``before``, the subnets as they were gathered, and ``codes``, what ``coded.encode`` has made of
-    their updates, are needed where leaves have codes.
+    ``before``, the subnets as they were gathered, ``codes``, what ``coded.encode`` has made of
+    their updates, and ``key`` are needed where leaves have codes.
     """
+    old = dict(enumerate(layout.tree.flatten_up_to(carried)))
+    means = coded.shared_means(layout, old, codes, took_part, key)
     if layout.devices == 1:
         nets = coded.decode(layout, before, nets, codes)
         net = decompose.scatter(
             carried, nets, layout.names, assignment, took_part, disjoint=layout.disjoint
         )
-        return net, {}
+        new = dict(enumerate(layout.tree.flatten_up_to(net))) | means
+        return layout.tree.unflatten(new[n] for n in range(len(new))), {}
     chunks: Chunks = {}
-    old = dict(enumerate(layout.tree.flatten_up_to(carried)))
     pieces = dict(enumerate(layout.tree.flatten_up_to(nets)))
     plain = [n for n in pieces if n not in codes]
     rows = {
         n: _rows_of(layout.leaves[n], pieces[n]) for n in plain if layout.leaves[n].axis is not None
     }
     going: dict[int, Any] = {  # home: an array of rows, or the arrays of their code
-        n: [part.reshape(-1, part.shape[-1]) for part in parts] for n, parts in codes.items()
+        n: [part.reshape(-1, part.shape[-1]) for part in parts]
+        for n, parts in codes.items()
+        if n not in means
     }
     new, counts = slices.scatter(layout, old, pieces, assignment, took_part)
     chunks |= counts
@@ -92,9 +97,7 @@ def scatter(
         new |= moved
     shared = [n for n in plain if not layout.leaves[n].split]
     merged = mean(layout, [old[n] for n in shared], [pieces[n] for n in shared], took_part)
-    new |= dict(zip(shared, merged, strict=True))
-    whole = {n: parts for n, parts in codes.items() if not layout.leaves[n].split}
-    new |= coded.shared_means(layout, old, whole, took_part)
+    new |= dict(zip(shared, merged, strict=True)) | means
     return layout.tree.unflatten(new[n] for n in range(len(new))), chunks
 
 
@@ -111,7 +114,7 @@ def mean(
     """
     if key is not None and (codes := coded.gradients(layout, trees, key)):
         old = dict(enumerate(jax.tree.leaves(otherwise)))
-        new = coded.shared_means(layout, old, codes, took_part)
+        new = coded.shared_means(layout, old, codes, took_part, key)
         plain = [n for n in old if n not in codes]
         flat = jax.tree.leaves(trees)
         means = mean(layout, [old[n] for n in plain], [flat[n] for n in plain], took_part)
