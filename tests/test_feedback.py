@@ -94,7 +94,7 @@ def test_workers_send_what_they_learnt_and_what_was_left_out_before(devices):
 def test_what_was_left_out_is_not_lost_where_little_is_sent():
     """Entry 0 always moves most, each way; what all agree on, entry 1, is sent with feedback only.
 
-    Of a block of 256 entries one is sent. The example is Karimireddy et al.'s (2019, section 3) in short.
+    Of a block of 256 entries one is sent (after Karimireddy et al., 2019, section 3).
     """
     wanted = np.zeros((S, 1, 1, BLOCK), np.float32)
     wanted[:, 0, 0, 0] = [9, -9, 9, -9]
