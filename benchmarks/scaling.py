@@ -165,7 +165,7 @@ def main() -> None:
             f"{size.nbytes / workers / 1e6:.2f} | {size.memory / 1e6:.1f} |"
         )
     print("\nMachines of their own, 4096-4096-35, B = 128, J = 8, 100 GFLOP/s, 1 Gbit/s, 0.2 ms:\n")
-    print(on_paper(100e9, 1.0, 2e-4))
+    print(on_paper(100e9, 1.0, 1e-4))
 
 
 if __name__ == "__main__":
