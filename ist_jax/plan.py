@@ -95,9 +95,7 @@ def make(
     memory = carry.Memory(optimizer, policy)
     checks.check(optimizer, policy, net, subnet, slots, workers, synchronous)
     loss_check.check(loss, net, subnet, example, slots)
-    _check_feedback(code, synchronous)
-    sent_in = code if methods.sends(method, workers) else None
-    codes = compress.of_leaves(sent_in, net.leaves, slots, method.disjoint)
+    codes = _codes(code, net, slots, method, workers)
     spread = functools.partial(
         layout.spread_out,
         slots=slots,
@@ -129,12 +127,17 @@ def make(
     )
 
 
-def _check_feedback(code: Code | None, synchronous: bool) -> None:
-    if code is not None and code.feedback and synchronous:
+def _codes(
+    code: Code | None, net: Net, slots: Mapping[str, int], method: Method, workers: int
+) -> list[Code | None]:
+    """The code of each leaf."""
+    if code is not None and code.feedback and method.exchange == "step":
         raise InputError(
             "error feedback is for methods that exchange once a round: data parallel sends its "
             f"gradients in {code.name.removesuffix(' with feedback')} without it"
         )
+    sent_in = code if methods.sends(method, workers) else None
+    return compress.of_leaves(sent_in, net.leaves, slots, method.disjoint)
 
 
 def _drawn_widths(net: Net, external: Mapping[str, int]) -> dict[str, int]:

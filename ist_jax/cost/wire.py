@@ -13,7 +13,7 @@ import numpy as np
 from ist_jax.compress import Code
 from ist_jax.compress.codes import BACK, BLOCK, blocks_of
 from ist_jax.partition import Assignment
-from ist_jax.sharded import all_reduce, coded
+from ist_jax.sharded import all_reduce, coded_mean
 from ist_jax.sharded.layout import Layout
 from ist_jax.sharded.leaf_layout import TO_HOME, TO_NEXT, WAYS, LeafLayout
 
@@ -147,4 +147,4 @@ def _in_codes(
     if not codes:
         return 0, 0, None
     blocks = sum(blocks_of(math.prod(leaf.shape)) for leaf in every if leaf.code is not None)
-    return *coded.messages_of(layout, codes[0], blocks, data), codes[0]
+    return *coded_mean.messages_of(layout, codes[0], blocks, data), codes[0]

@@ -6,8 +6,8 @@ mesh (inside ``shard_map``), with its part of every array; ``layout`` says which
 what they are asked for they give the chunks that each transfer took.
 
 Four places merge: ``decompose.scatter`` on one device and on the slices of one, ``transfers`` at
-home for other cut leaves, ``all_reduce`` for leaves that all workers share, and ``coded`` for those
-of them with a code.
+home for other cut leaves, ``all_reduce`` for leaves that all workers share, and ``coded_mean`` for
+those of them with a code.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from ist_jax import decompose
 from ist_jax.partition import Assignment
-from ist_jax.sharded import all_reduce, coded, slices, transfers, travel
+from ist_jax.sharded import all_reduce, coded, coded_mean, slices, transfers, travel
 from ist_jax.sharded.layout import Layout
 from ist_jax.sharded.leaf_layout import FROM_HOME, TO_HOME, TO_NEXT, WORKER, LeafLayout
 
@@ -64,7 +64,7 @@ def scatter(
     their updates, and ``key`` are needed where leaves have codes.
     """
     old = dict(enumerate(layout.tree.flatten_up_to(carried)))
-    means = coded.shared_means(layout, old, codes, took_part, key)
+    means = coded_mean.shared_means(layout, old, codes, took_part, key)
     if layout.devices == 1:
         nets = coded.decode(layout, before, nets, codes)
         net = decompose.scatter(
@@ -114,7 +114,7 @@ def mean(
     """
     if key is not None and (codes := coded.gradients(layout, trees, key)):
         old = dict(enumerate(jax.tree.leaves(otherwise)))
-        new = coded.shared_means(layout, old, codes, took_part, key)
+        new = coded_mean.shared_means(layout, old, codes, took_part, key)
         plain = [n for n in old if n not in codes]
         flat = jax.tree.leaves(trees)
         means = mean(layout, [old[n] for n in plain], [flat[n] for n in plain], took_part)

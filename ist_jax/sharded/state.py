@@ -59,7 +59,7 @@ class States:
         begin: Callable[[PyTree], tuple[PyTree, PyTree]],
         draw: Callable[..., Assignment],
     ):
-        self._mesh, self._draw, self._errors = mesh, draw, layout.errors
+        self._mesh, self._draw = mesh, draw
         self.shapes = _shapes(layout, mesh, jax.eval_shape(self._draw, jax.random.key(0), 0))
         lay_out = functools.partial(views.lay_out, layout, mesh)
         # One program for all seeds.
@@ -67,6 +67,11 @@ class States:
         self._lay_out = lay_out(_itself)
         self._unsharded = views.unfold(layout, mesh, whole=False)
         self._whole = views.unfold(layout, mesh, whole=True)
+        self._no_errors = jax.jit(
+            lambda: {n: jnp.zeros(leaf.shape, leaf.dtype) for n, leaf in layout.errors.items()},
+            out_shardings=NamedSharding(mesh, placement.SPLIT),
+        )
+        self._everywhere = jax.jit(_copies, out_shardings=NamedSharding(mesh, placement.EVERYWHERE))
 
     def init(self, params: Any, key: Key[Array, ""]) -> State:
         is_net = not callable(params) or same_structure(params, self.shapes.params)  # Equinox: both
@@ -91,9 +96,7 @@ class States:
         return _unfolded(self._unsharded, state, _copies(state.errors))
 
     def whole(self, state: State) -> State:
-        everywhere = NamedSharding(self._mesh, placement.EVERYWHERE)
-        copied = jax.jit(_copies, out_shardings=everywhere)(state.errors)
-        return _unfolded(self._whole, state, copied)
+        return _unfolded(self._whole, state, self._everywhere(state.errors))
 
     def map_params(self, function: Callable[[Array], Array], state: State) -> State:
         unsharded = self.unsharded(state)
@@ -114,12 +117,10 @@ class States:
 
     def _remembered(self, given: Mapping[str, Array]) -> dict[str, Array]:
         """What workers remember, if it is of as many workers; else nothing yet."""
-        shapes = self._errors
-        fit = {n for n in shapes if n in given and jnp.shape(given[n]) == shapes[n].shape}
-        zeros = lambda: {n: jnp.zeros(shapes[n].shape, jnp.float32) for n in shapes if n not in fit}
-        nothing = jax.jit(zeros, out_shardings=NamedSharding(self._mesh, placement.SPLIT))()
+        wanted = self.shapes.errors
+        fit = {n for n in wanted if n in given and jnp.shape(given[n]) == wanted[n].shape}
         kept = placement.place({n: given[n] for n in fit}, self._mesh, placement.SPLIT)
-        return _copies(kept) | nothing
+        return (self._no_errors() if len(fit) < len(wanted) else {}) | _copies(kept)
 
 
 def _unfolded(
