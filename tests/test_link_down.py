@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from test_distributed import ROOT, TINY, environment
 from test_main import lines, timeless
 
 from benchmarks import network, relay
+from ist_jax.run import lasting
 
 missing = [tool for tool in ("ip", "tc", "unshare") if not shutil.which(tool)]
 needs_network = pytest.mark.skipif(
@@ -32,7 +34,7 @@ def team(links, folder, *flags):
     processes = [
         links.start(
             rank,
-            [*command, "--processes=2", f"--process={rank}", "--patience=60"],
+            [*command, "--processes=2", f"--process={rank}", "--patience=120"],
             cwd=ROOT,
             env=environment(),
             **pipes,
@@ -87,6 +89,19 @@ def test_a_round_waits_for_a_link_that_is_down_or_ends_in_time_and_nothing_is_lo
     assert straight[-1]["round"] == 600
     assert timeless(lines(tmp_path / "waits")) == straight
     assert timeless(lines(tmp_path / "ends")) == straight
+
+
+def test_connections_wait_as_long_as_they_are_told():
+    timeout = socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT
+    with contextlib.ExitStack() as opened:
+        server = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+        there = opened.enter_context(socket.create_connection(server.getsockname()))
+        here = opened.enter_context(server.accept()[0])
+        before = len(os.listdir("/proc/self/fd"))
+        assert here.getsockopt(*timeout) == 0
+        lasting.wait_for_links(7)
+        assert [one.getsockopt(*timeout) for one in (here, there)] == [7000, 7000]
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 ECHO = """

@@ -12,6 +12,7 @@ from jax._src.lib import _jax as jaxlib
 from jax.extend.backend import register_backend_factory
 
 from ist_jax.core.errors import InputError
+from ist_jax.run import lasting
 from ist_jax.run.address import Address
 from ist_jax.run.meeting import meet
 from ist_jax.run.team import Team, store
@@ -93,6 +94,7 @@ def _initialise(patience: int, **how: Any) -> None:
         os._exit(2)  # JAX cannot be stopped otherwise
     if raised:
         raise raised[0]
+    lasting.wait_for_links()
 
 
 def _stay_on(host: str) -> None:
