@@ -10,6 +10,7 @@ Flags that start with ``--config`` are those of a config.
 """
 
 import argparse
+import datetime
 import pathlib
 import signal
 import statistics
@@ -35,6 +36,7 @@ def measure(options: argparse.Namespace, flags: Sequence[str]) -> Iterator[list[
     asked = tuple(part for name in options.methods for part in (name, name + STEPS))
     peers = turns.Peers("of_config", sys.executable, asked, {"flags": own})
     about = {"flags": list(flags), "workers": options.workers, "latency_ms": options.latency_ms}
+    about["date"] = datetime.date.today().isoformat()
     settings = options.workers, options.gbps, options.rounds
     _, jobs = of_config.built(own)
     exchanged = {name: job.exchanged() for name, job in jobs.items()}

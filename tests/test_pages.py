@@ -172,7 +172,7 @@ def section_of(page, title):
 def test_times_are_ratios_to_local_sgd_of_the_same_net_and_link():
     row = {"flags": ["--config=a.py"], "workers": 4, "gbps": 1.0, "method": "resist"}
     row |= {"bytes_received": 10, "bytes_received_foretold": 125e6, "waits": 3, "steps_s": 0.5}
-    row["latency_ms"] = 10.0
+    row |= {"latency_ms": 10.0, "date": "2026-11-30"}
     rows = [
         row | {"round_s": 2.0, "round_s_all": [2.0, 1.0, 4.0]},
         row | {"round_s": 5.0, "round_s_all": [5.0], "method": "local_sgd"},

@@ -244,14 +244,16 @@ def time_table(rows: Sequence[dict[str, Any]]) -> str:
             ]
         )
     today = [[new for word in net for new in upgrade.of_today(word)] for net in nets]
+    dates = sorted({row["date"] for row in rows})
     told = "\n".join(f"    {chr(ord('A') + n)}: {shlex.join(net)}" for n, net in enumerate(today))
     return (
         "## Seconds of a round behind slow links\n\nEvery worker is a process behind a link of its "
         "own, all on one machine, and all methods and rates take turns "
-        "(`benchmarks/behind_links.py`); medians. Bytes are those that the interface of the worker "
-        "that received most has counted. Local steps are a method's own, in all processes at once, "
-        "without an exchange; foretold is what `--dry_run --config.link_gbps=...` says with these: "
-        "local steps, bytes over the link's rate, a latency for each message. Nets:\n\n"
+        f"(`benchmarks/behind_links.py`, {' and '.join(dates)}); medians. Bytes are those that the "
+        "interface of the worker that received most has counted. Local steps are a method's own, "
+        "in all processes at once, without an exchange; foretold is what `--dry_run "
+        "--config.link_gbps=...` says with these: local steps, bytes over the link's rate, a "
+        "latency for each message. Nets:\n\n"
         f"{told}\n\n{aligned(lines)}"
     )
 
