@@ -46,7 +46,13 @@ def team(links, folder, *flags):
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.communicate()
+
+
+def codes(processes):
+    """How they ended, and what they said."""
+    said = [process.communicate(timeout=200)[0] for process in processes]
+    return [process.returncode for process in processes], said
 
 
 def trained(folder):
@@ -73,18 +79,18 @@ def cut_off_for(links, seconds, folder):
 def test_a_round_waits_for_a_link_that_is_down_or_ends_in_time_and_nothing_is_lost(tmp_path):
     with network.network(2) as links:
         with team(links, tmp_path / "straight") as processes:
-            assert [process.wait(200) for process in processes] == [0, 0]
+            assert codes(processes)[0] == [0, 0]
         with team(links, tmp_path / "waits") as processes:
             cut_off_for(links, DOWN_S, tmp_path / "waits")
-            assert [process.wait(200) for process in processes] == [0, 0]
+            assert codes(processes)[0] == [0, 0]
         with team(links, tmp_path / "ends", "--config.round_timeout_s=6") as processes:
             cut_off_for(links, DOWN_S, tmp_path / "ends")
-            said = [process.communicate(timeout=100)[0] for process in processes]
-            assert [process.returncode for process in processes] == [1, 1]
+            ended, said = codes(processes)
+            assert ended == [1, 1]
             assert all("was not over after 6 s (config.round_timeout_s)" in text for text in said)
         assert trained(tmp_path / "ends") < 600
         with team(links, tmp_path / "ends", "--resume") as processes:
-            assert [process.wait(200) for process in processes] == [0, 0]
+            assert codes(processes)[0] == [0, 0]
     straight = timeless(lines(tmp_path / "straight"))
     assert straight[-1]["round"] == 600
     assert timeless(lines(tmp_path / "waits")) == straight
