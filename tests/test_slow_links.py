@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_distributed import ROOT, environment
 
-from benchmarks import behind_links, network
+from benchmarks import network
 
 missing = [tool for tool in ("ip", "tc", "unshare") if not shutil.which(tool)]
 needs_network = pytest.mark.skipif(
@@ -109,24 +109,24 @@ def test_bytes_on_the_wire_are_the_closed_form_within_two_per_cent(tmp_path, siz
 
 @pytest.mark.slow
 @needs_network
-def test_any_config_is_timed_behind_links(tmp_path, monkeypatch, capsys):
+def test_any_config_is_timed_behind_links(tmp_path):
     out = tmp_path / "out.json"
     words = ["--config=configs/quickstart.py:tiny", "--methods", "ist", "local_sgd"]
-    words += ["--workers=2", "--rounds=2", f"--json={out}"]
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("sys.argv", ["behind_links", *words, "--gbps", "0.1"])
-    assert behind_links.main() == 0
+    words += ["--workers=2", "--rounds=2", "--gbps", "0.1", f"--json={out}"]
+    command = [sys.executable, "-m", "benchmarks.behind_links", *words]
+    options = {"cwd": ROOT, "env": environment(), "capture_output": True, "text": True}
+    done = subprocess.run(command, timeout=200, **options)
+    assert done.returncode == 0, done.stderr
     rows = json.loads(out.read_text())
     assert [row["method"] for row in rows] == ["ist", "local_sgd"]
     assert 0 < rows[0]["bytes_received"] < rows[1]["bytes_received"]
-    # Its bytes take that long at least: at 0.1 Gbit/s all of them must pass the link.
     for row in rows:
+        # Its bytes take that long at least: at 0.1 Gbit/s all of them must pass the link.
         assert row["round_s"] > row["bytes_received"] / 2 / (0.1e9 / 8)
         assert 0 < row["steps_s"] < row["round_s"]
-        np.testing.assert_allclose(row["bytes_received_all"], row["bytes_expected_all"], rtol=0.1)
-    assert re.search(r"\| A +\| +2 \| +0.1 \| +ist", capsys.readouterr().out)
+        np.testing.assert_allclose(row["bytes_received_all"], row["bytes_expected_all"], rtol=0.25)
+    assert re.search(r"\| A +\| +2 \| +0.1 \| +0 \| +ist", done.stdout)
     assert namespaces() == []
-    monkeypatch.setattr("sys.argv", ["behind_links", *words, "--confg=x"])
-    with pytest.raises(SystemExit):
-        behind_links.main()
-    assert "unknown: --confg=x" in capsys.readouterr().err
+    done = subprocess.run([*command, "--confg=x"], timeout=60, **options)
+    assert done.returncode == 2
+    assert "unknown: --confg=x" in done.stderr
