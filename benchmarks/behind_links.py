@@ -68,8 +68,8 @@ def main() -> int:
     options, flags = parser.parse_known_args()
     if wrong := [flag for flag in flags if not flag.startswith("--config") or "=" not in flag]:
         parser.error(f"unknown: {wrong[0]} (flags of the config are written --config...=...)")
-    if options.workers < 2 or min(options.rounds, *options.gbps) <= 0:
-        parser.error("two workers or more, and rounds and rates above zero")
+    if options.workers < 2 or min(options.rounds, *options.gbps) <= 0 or options.latency_ms < 0:
+        parser.error("two workers or more, rounds and rates above zero, and no latency below")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # cleaning up on the way
     try:
         before = rows_of(options.json) if options.json and options.json.exists() else []

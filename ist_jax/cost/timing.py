@@ -6,9 +6,9 @@ Every worker is a machine of its own, with one link that carries the same both w
 
 where a chunk of the exchange waits once for each of its messages, and a ring of n machines
 2 (n - 1) times for an all-reduce, n - 1 times for an all-gather. A wait is there and back: gloo
-sends when the receiver has said that it is ready. Bytes are those of
-``wire.received``. It is a lower bound: measured rounds took 1.1 to 1.4 times as long
-(docs/results/resist.md).
+sends when the receiver has said that it is ready. Bytes are those of ``wire.received``. It is a
+lower bound: measured rounds took 1.1 to 1.3 times as long, and with codes, whose arithmetic is not
+in it, 1.4 to 2.9 times (docs/results/resist.md).
 """
 
 from collections.abc import Mapping

@@ -146,7 +146,7 @@ def time_table(
     return (
         f"every worker a machine like this, links of {link.rate * 8 / 1e9:g} Gbit/s, "
         f"{link.latency * 1e3:g} ms, and every machine keeps its part of the net: it receives what "
-        "it trains next and what belongs home; at least, measured rounds took 1.1 to 1.4 times as "
-        "long:\n"
+        "it trains next and what belongs home; at least, measured rounds took 1.1 to 1.3 times as "
+        "long, and more with codes:\n"
         f"{aligned(rows)}"
     )

@@ -55,18 +55,18 @@ def shared_means(
     return found
 
 
-def messages_of(layout: Layout, code: Code, blocks: int, data: int = 1) -> tuple[int, int]:
+def messages_of(layout: Layout, code: Code, count: int, data: int = 1) -> tuple[int, int]:
     """In how many messages so many blocks go, and how many are each device's in one of them.
 
     Args:
       data: devices that share a worker.
     """
     if layout.devices == 1:
-        return 1, blocks
+        return 1, count
     devices = layout.devices * data
     each = max(layout.workers_each * code.bytes(BLOCK), BACK.bytes(BLOCK))
-    times = max(1, math.ceil(blocks * each / (devices * layout.longest)))
-    return times, -(-blocks // (devices * times))
+    times = max(1, math.ceil(count * each / (devices * layout.longest)))
+    return times, -(-count // (devices * times))
 
 
 def _in_messages(
