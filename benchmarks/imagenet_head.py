@@ -15,7 +15,7 @@ import optax
 from ist_jax import axes, method
 from ist_jax.cost import traffic
 from ist_jax.models.vgg import VGG
-from ist_jax.optimizer_state import carry
+from ist_jax.optimizer_state import carried, carry
 
 CLASSES, SIDE = 21_841, 224
 
@@ -28,12 +28,12 @@ def rows(workers: Sequence[int]) -> list[dict[str, int]]:
     shapes, names = axes.of(jax.eval_shape(init))
     optimizer = optax.sgd(0.01)
     net = axes.describe(shapes, names)
-    with_state = carry.with_state(net, optimizer, carry.Memory(optimizer, "reset"))
+    everything = carried.describe(net, optimizer, carry.Memory(optimizer, "reset"))
     whole = int(traffic.entries(net, {}))
     found = []
     for how, count in ((method.data_parallel(), 2), *((method.ist(), n) for n in workers)):
         held = traffic.neurons_held(net, how, count)
-        moved = traffic.per_round(net, with_state, how, count)(held)
+        moved = traffic.per_round(net, everything, how, count)(held)
         parameters = int(np.max(traffic.entries(net, held)))
         found.append(
             {

@@ -28,7 +28,7 @@ from ist_jax import axes, method, partition
 from ist_jax.cost import program, timing
 from ist_jax.models import normalise
 from ist_jax.models.mlp import MLP
-from ist_jax.optimizer_state import carry
+from ist_jax.optimizer_state import carried, carry
 from ist_jax.sharded import placement as devices
 from ist_jax.tasks import classification
 
@@ -71,8 +71,8 @@ def build(workers: int) -> Size:
 
     step = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), batches)
     known = trainer.plan
-    with_state = carry.with_state(known.net, optimizer, known.memory)
-    moved = timing.exchanged(known.net, with_state, HOW, workers, STEPS)
+    everything = known.carried
+    moved = timing.exchanged(known.net, everything, HOW, workers, STEPS)
     return Size(
         flops=workers * STEPS * program.flops(jax.grad(loss), known.subnet.shapes, step, key),
         nbytes=workers * moved.bytes_received,
@@ -132,8 +132,8 @@ def on_paper(flops_per_s: float, gbps: float, latency: float) -> str:
             (method.data_parallel(), 1),
         ):
             memory = carry.Memory(optimizer, how.memory or "reset")
-            with_state = carry.with_state(net, optimizer, memory)
-            moved = timing.exchanged(net, with_state, how, workers, 8)
+            everything = carried.describe(net, optimizer, memory)
+            moved = timing.exchanged(net, everything, how, workers, 8)
             compute = 8 * 128 * (4 * 4096 * 4096 + 6 * (inner - 4096 * 4096)) / share / flops_per_s
             row.append(f"{link.seconds(compute, moved):.3g}")
         lines.append("| " + " | ".join(row) + " |")

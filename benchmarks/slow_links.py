@@ -37,7 +37,7 @@ def measure(
     batch: int,
     torch: str,
     only: Sequence[str],
-    once: Sequence[str],
+    longest: float,
 ) -> Iterator[list[dict]]:
     """After every turn of all methods at a rate the rows so far, a rate and method each."""
     settings = {"net": net, "local_steps": local_steps, "batch": batch}
@@ -51,7 +51,7 @@ def measure(
         if python and methods:
             peers.append(turns_of.Peers(module, python, methods, settings))
     about = {"workers": workers, "net": net, "local_steps": local_steps}
-    for found in turns_of.measure(peers, workers, rates, turns, once):
+    for found in turns_of.measure(peers, workers, rates, turns, longest):
         yield [{**about, **turns_of.row(key, rounds)} for key, rounds in found.items()]
 
 
@@ -92,8 +92,9 @@ def main() -> int:
     parser.add_argument("--methods", nargs="+", choices=every, default=usual, metavar="METHOD",
                         help=f"some of {', '.join(every)}; default: all but the last five, "
                         "which see if an exchange can hide behind local steps")  # fmt: skip
-    parser.add_argument("--once", nargs="+", choices=every, default=[], metavar="METHOD",
-                        help="methods that take part in the first turn only")  # fmt: skip
+    parser.add_argument("--longest", type=float, default=math.inf, metavar="SECONDS",
+                        help="a method that took longer for a round takes no more turns at that "
+                        "rate, and none at a slower one")  # fmt: skip
     parser.add_argument("--torch-python", default=sys.executable, help="a Python that has PyTorch")
     parser.add_argument("--json", type=pathlib.Path, help="where to write the rows")
     options = parser.parse_args()
@@ -116,7 +117,7 @@ def main() -> int:
             options.batch,
             torch,
             options.methods,
-            options.once,
+            options.longest,
         )
         for rows in found:
             if options.json:

@@ -7,6 +7,7 @@ has counted. Rates take turns too: everything is compiled once.
 """
 
 import json
+import math
 import os
 import pathlib
 import statistics
@@ -53,14 +54,15 @@ def measure(
     workers: int,
     rates: Sequence[float | None],
     turns: int,
-    once: Sequence[str] = (),
+    longest: float = math.inf,
     latency_ms: float = 0.0,
 ) -> Iterator[Rounds]:
     """After every turn of all methods at a rate, all rounds so far.
 
     Args:
       rates: of the links, in 10^9 bits a second each way; as fast as the machine if None.
-      once: methods that take part in the first turn only.
+      longest: seconds; a method that took longer for a round takes no more turns at that rate, and
+        none at those that come after it in ``rates`` for the first time.
       latency_ms: of a message's way from one worker to another.
     """
     found: Rounds = {}
@@ -70,16 +72,23 @@ def measure(
             for one in peers:
                 teams.append((_Team(links, one, port=5000 + len(teams)), one.methods))
                 teams[-1][0].wait_until_ready()
-            for turn in range(turns):
+            for _ in range(turns):
                 for gbps in rates:
                     links.limit(gbps)
                     for team, methods in teams:
-                        for method in [m for m in methods if turn == 0 or m not in once]:
-                            found.setdefault((gbps, method), []).extend(_turn(team, method))
+                        for method in methods:
+                            before = found.get((gbps, method)) or _all(found, method)
+                            if max((one.seconds for one in before), default=0.0) <= longest:
+                                found.setdefault((gbps, method), []).extend(_turn(team, method))
                     yield found
         finally:
             for team, _ in teams:
                 team.end()
+
+
+def _all(found: Rounds, method: str) -> list[Round]:
+    """Its rounds at every rate."""
+    return [one for key, rounds in found.items() if key[1] == method for one in rounds]
 
 
 def row(key: tuple[float | None, str], rounds: Sequence[Round]) -> dict[str, Any]:

@@ -20,21 +20,38 @@ method                who holds what        exchanged               source
                       subnet's width                                widths of one subnet
 ``shallow_ensemble``  a net of its own, as  once, at the end        Dun et al., UAI 2022
                       deep as a subnet
+``diloco``            everything            parameters, every J;    Douillard et al., DiLoCo, 2023
+                                            outer Nesterov
+``fedavgm``           everything            parameters, every J;    Hsu et al., 2019
+                                            outer momentum
+``fedadam``,          everything            parameters, every J;    Reddi et al., ICLR 2021
+``fedyogi``                                 outer Adam, Yogi
+``snoo``              one worker, all       with itself, every J;   Kallusky et al., SNOO, 2025
+                                            outer Nesterov
 ====================  ====================  ======================  ================================
+
+Any method that exchanges once a round may have an outer optimizer: ``with_server``.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import optax
+
 from ist_jax import depth, partition
-from ist_jax.axes import Net
 from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.partition import Draw
 
 PyTree = Any
-MANY = 1 << 10  # neurons of a group that stands for any other
+SERVERS: Mapping[str, Callable[[float, float], optax.GradientTransformation]] = {
+    "sgd": optax.sgd,
+    "nesterov": lambda lr, momentum: optax.sgd(lr, momentum, nesterov=True),
+    "adam": lambda lr, momentum: optax.adam(lr, momentum, 0.99, 1e-3),
+    "yogi": lambda lr, momentum: optax.yogi(lr, momentum, 0.99, 1e-3),
+}
 
 
 class Meant(NamedTuple):
@@ -64,6 +81,8 @@ class Method(NamedTuple):
         worker's optimizer goes on from its own state, which never moves.
       workers: how many workers it is for; any number if None.
       meant: the net that the caller builds for it.
+      server: an outer optimizer, which steps on the merged update of a round: the net before minus
+        the merged net is its gradient. Where the net is cut it must work entry by entry.
     """
 
     name: str
@@ -73,6 +92,32 @@ class Method(NamedTuple):
     memory: str | None = None
     workers: int | None = None
     meant: Meant = Meant()
+    server: optax.GradientTransformation | None = None
+
+
+def server(name: str, lr: float = 1.0, momentum: float = 0.0) -> optax.GradientTransformation:
+    """An outer optimizer by name (``SERVERS``).
+
+    Args:
+      lr: its learning rate; with ``"sgd"`` and 1 the net becomes the merged one.
+      momentum: of ``"adam"`` and ``"yogi"`` that of the first moment; of the second it is .99, and
+        tau .001, as Reddi et al. use them.
+
+    Raises:
+      InputError: an unknown name, a rate of 0 or less, or a momentum outside of [0, 1).
+    """
+    if name not in SERVERS:
+        raise InputError(f"unknown outer optimizer {name!r}{by_name.hint(name, SERVERS)}")
+    if not 0 < lr < math.inf:
+        raise InputError(f"an outer optimizer needs a learning rate above 0, found {lr}")
+    if not 0 <= momentum < 1:
+        raise InputError(f"an outer optimizer needs a momentum from 0 to below 1, found {momentum}")
+    return SERVERS[name](lr, momentum)
+
+
+def with_server(how: Method, server: optax.GradientTransformation) -> Method:
+    """A method with an outer optimizer, any of optax: ``optax.sgd(0.7, 0.9, nesterov=True)``."""
+    return how._replace(server=server)
 
 
 def ist(draw: Draw = partition.permutation) -> Method:
@@ -136,72 +181,38 @@ def loft() -> Method:
     return Method("loft", partition.permutation)
 
 
-DRAWS: Mapping[str, Draw] = {
-    "permutation": partition.permutation,
-    "balanced": partition.balanced,
-    "joint": depth.joint,
-}
+def diloco(lr: float = 0.7, momentum: float = 0.9) -> Method:
+    """DiLoCo: Nesterov's momentum takes the workers' mean update for a gradient.
 
-
-def _draw(assignment: str, shares: Sequence[float | int]) -> Draw:
-    if assignment not in DRAWS:
-        raise InputError(f"unknown assignment {assignment!r}{by_name.hint(assignment, DRAWS)}")
-    if not shares:
-        return DRAWS[assignment]
-    if assignment != "permutation":
-        raise InputError(f"shares need assignment='permutation', found {assignment!r}")
-    return functools.partial(partition.permutation, shares=tuple(shares))
-
-
-def _ist(assignment: str = "permutation", shares: Sequence[float | int] = ()) -> Method:
-    return ist(_draw(assignment, shares))
-
-
-def _ensemble(assignment: str = "permutation", shares: Sequence[float | int] = ()) -> Method:
-    return ensemble(functools.partial(partition.fixed, draw=_draw(assignment, shares)))
-
-
-def _resist(min_depth: int = 0) -> Method:
-    return resist(min_depth)
-
-
-NAMED: Mapping[str, Callable[..., Method]] = {
-    "ist": _ist,
-    "local_sgd": local_sgd,
-    "data_parallel": data_parallel,
-    "ensemble": _ensemble,
-    "single": single,
-    "dense_subnet": dense_subnet,
-    "resist": _resist,
-    "loft": loft,
-    "shallow_ensemble": shallow_ensemble,
-}
-
-
-def named(name: str, /, **options: Any) -> Method:
-    """The method a config names: one of the table, or ``"module:function"`` that returns one.
-
-    Args:
-      options: of ``ist`` and ``ensemble``, ``assignment`` (``DRAWS``) and ``shares``, the relative
-        capacity of each worker; of ``resist``, ``min_depth``; of one of your own, its arguments.
-
-    Raises:
-      InputError: an unknown method, option or assignment (the nearest are named), or shares with an
-        assignment that has none.
-
-    Example:
-      >>> named("ist", assignment="balanced").draw is partition.balanced
-      True
+    The moments of each worker's optimizer (AdamW in the paper) stay its own.
     """
-    make = by_name.found(name, NAMED, "config.methods")
-    by_name.check_options(make, options, f"method {name!r}")
-    try:
-        made = make(**options)
-    except TypeError as error:
-        raise InputError(f"{name} must return a Method ({error})") from None
-    if not isinstance(made, Method):
-        raise InputError(f"{name} must return a Method, found {type(made).__name__}")
-    return made
+    return _outer("diloco", server("nesterov", lr, momentum), memory="own")
+
+
+def fedavgm(lr: float = 1.0, momentum: float = 0.9) -> Method:
+    """Federated averaging with momentum at the server."""
+    return _outer("fedavgm", server("sgd", lr, momentum))
+
+
+def fedadam(lr: float = 0.01, momentum: float = 0.9) -> Method:
+    """Federated averaging with Adam at the server."""
+    return _outer("fedadam", server("adam", lr, momentum))
+
+
+def fedyogi(lr: float = 0.01, momentum: float = 0.9) -> Method:
+    """Federated averaging with Yogi at the server."""
+    return _outer("fedyogi", server("yogi", lr, momentum))
+
+
+def snoo(lr: float = 0.7, momentum: float = 0.9) -> Method:
+    """One worker, and Nesterov's momentum on what it learns in J steps."""
+    made = _outer("snoo", server("nesterov", lr, momentum), memory="own")
+    return made._replace(workers=1)
+
+
+def _outer(name: str, server: optax.GradientTransformation, memory: str | None = None) -> Method:
+    """Local SGD with an outer optimizer."""
+    return with_server(local_sgd()._replace(name=name, memory=memory), server)
 
 
 def sends(method: Method, workers: int) -> bool:
@@ -212,34 +223,3 @@ def sends(method: Method, workers: int) -> bool:
 def cuts(method: Method, widths: Mapping[str, int], workers: int) -> bool:
     """Whether a worker holds less than the whole net."""
     return workers > 1 and bool(partition.slot_counts(method.draw, widths, workers))
-
-
-def check(method: Method, net: Net, slots: Mapping[str, int], workers: int) -> None:
-    """Complains about a method that cannot train this net with so many workers.
-
-    Args:
-      slots: of a worker, in each group that is cut (``partition.slot_counts``).
-
-    Raises:
-      InputError: an unknown exchange, another number of workers than the method is for,
-        nothing to cut, or members of an ensemble that would share a leaf.
-    """
-    if method.exchange not in ("round", "step", "never"):
-        raise InputError(f"exchange must be 'round', 'step' or 'never', found {method.exchange!r}")
-    if method.workers not in (None, workers):
-        raise InputError(f"{method.name} is for {method.workers} worker, found workers={workers}")
-    if workers == 1 or (method.exchange != "never" and not (slots or _would_cut(method, net))):
-        return
-    shared = [leaf.path for leaf in net.leaves if not any(leaf.names)]
-    if len(shared) == len(net.leaves):
-        raise InputError(f"{method.name} has nothing to cut: no axis of any leaf has a name")
-    if shared and method.exchange == "never":
-        raise InputError(
-            f"{method.name}: leaf {shared[0]} has no axis to cut, so the members would share it. "
-            "Name an axis of it, or drop it."
-        )
-
-
-def _would_cut(method: Method, net: Net) -> bool:
-    """Whether the draw would cut some group if the net had one."""
-    return not net.widths and bool(partition.slot_counts(method.draw, {"neurons": MANY}, 2))

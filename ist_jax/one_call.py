@@ -16,7 +16,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from ist_jax import method as methods
+from ist_jax import named
 from ist_jax.core import paths
 from ist_jax.core.errors import InputError
 from ist_jax.method import Method
@@ -96,7 +96,7 @@ def fit(
     settings |= {"workers": workers, "rounds": rounds, "local_steps": local_steps}
     tell = lambda line: [callback(line) for callback in callbacks]
     with _in_words_of_arguments():
-        how = methods.named(method) if isinstance(method, str) else method
+        how = named.find(method) if isinstance(method, str) else method
         config = fitting.config(how, seed, batch, settings, inspect.signature(fit).parameters)
         if optimizer is not None and not hasattr(optimizer, "update"):
             raise InputError(f"optimizer must be one of optax, optax.adam(1e-3), found {optimizer}")

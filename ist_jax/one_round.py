@@ -2,7 +2,8 @@
 
 Subnets are gathered out of the net (``exchange.gather``), each takes J local steps without a word
 to the others (``train_one``), and they are put back (``exchange.scatter``), laid out for the
-assignment that was drawn for the next round. Where gradients are averaged at every step, all
+assignment that was drawn for the next round. A method's outer optimizer steps on what they become.
+Where gradients are averaged at every step, all
 workers train one net instead (``train_synchronously``).
 
 ``compiled`` is the program over all devices. Every other function runs on one of them, with its
@@ -27,6 +28,7 @@ from ist_jax.core.indexing import take
 from ist_jax.core.keys import fold
 from ist_jax.local import Gradient, Loss
 from ist_jax.optimizer_state.carry import Memory
+from ist_jax.optimizer_state.server import Server
 from ist_jax.partition import Assignment
 from ist_jax.plan import Plan
 from ist_jax.sharded import coded, exchange, placement
@@ -55,8 +57,9 @@ class Learner(NamedTuple):
 def compiled(plan: Plan) -> Any:
     """A round's program: ``on_device`` on every device of the mesh; it takes over its state."""
     everywhere: Any = placement.EVERYWHERE
-    params, opt_state = plan.carried_layout.specs
-    state = State(params, opt_state, everywhere, everywhere, everywhere, placement.SPLIT)
+    params, opt_state, server = plan.carried_layout.specs
+    rest = everywhere, everywhere, everywhere, placement.SPLIT, server
+    state = State(params, opt_state, *rest)
     batches = placement.batch_spec(plan.mesh)
     return jax.jit(
         placement.shard_map(
@@ -88,18 +91,18 @@ def on_device(
     key = fold(state.key, "train", state.round)
     external = {group: exchange.of_all_workers(layout, ids) for group, ids in external.items()}
     assignment = dict(state.assignment) | external
-    carried = state.params, state.opt_state
     chunks: Chunks = {}
-    errors = state.errors
+    errors, server = state.errors, state.server
     if plan.synchronous:
-        carried, losses = train_synchronously(
-            layout, learner, carried, batches, key, assignment, took_part, plan.drop_nonfinite
+        trained = state.params, state.opt_state
+        (params, opt_state), losses = train_synchronously(
+            layout, learner, trained, batches, key, assignment, took_part, plan.drop_nonfinite
         )
     else:
         carried, losses, chunks, errors = train_locally(
             layout,
             learner,
-            carried,
+            state.carried,
             errors,
             batches,
             key,
@@ -107,9 +110,11 @@ def on_device(
             following,
             took_part,
             plan.drop_nonfinite,
+            plan.server,
         )
-    params, opt_state = carried
-    state = State(params, opt_state, state.round + 1, state.key, dict(following), errors)
+        params, opt_state, server = carried
+    rest = state.round + 1, state.key, dict(following), errors, server
+    state = State(params, opt_state, *rest)
     counts = {group: (ids < widths[group]).sum(axis=1) for group, ids in external.items()}
     return state, exchange.of_all_workers(layout, losses.mean(axis=1)), chunks, counts
 
@@ -125,17 +130,20 @@ def train_locally(
     following: Assignment,
     took_part: Present,
     drop: bool,
+    server: Server | None = None,
 ) -> tuple[PyTree, Array, Chunks, coded.Errors]:
     """Subnets train on their own and are put back; losses ``[S / D, J]``.
 
     Args:
-      carried: the net and its optimizer's state, as ``layout`` says; likewise what comes back.
+      carried: the net, its optimizer's state and the outer one's, as ``layout`` says; likewise what
+        comes back.
       errors: what workers remember of updates in codes; likewise.
       following: the assignment of the next round.
       drop: leave out workers whose update is not finite.
+      server: the outer optimizer.
     """
     subnets, gathering = exchange.gather(layout, carried, assignment)
-    nets, states = subnets
+    nets, states, nothing = subnets
     workers = layout.device_workers
     keys = jax.vmap(lambda worker: fold(key, worker))(workers)
     states = jax.vmap(learner.memory.resume)(nets, states, *([keys] if layout.workers > 1 else []))
@@ -145,11 +153,11 @@ def train_locally(
         *pieces, losses = train(nets, states, batches, keys, neurons)
     if drop:
         losses, took_part = without_nonfinite(layout, pieces, losses, took_part)
-    nets = tuple(pieces)
+    nets = *pieces, nothing
     key = fold(key, "code")
     codes, errors = coded.encode(layout, subnets, nets, key, errors, took_part)
     carried, scattering = exchange.scatter(
-        layout, carried, nets, assignment, following, took_part, subnets, codes, key
+        layout, carried, nets, assignment, following, took_part, subnets, codes, key, server
     )
     return carried, losses, gathering | scattering, errors
 

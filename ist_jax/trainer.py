@@ -21,7 +21,7 @@ What ``build`` says shortly, in full:
 * The results are the same bits for every number of devices, if every leaf is cut. Means over all
   workers need ``exact=True`` for that: they are then added up in the order of the workers.
 * ``on_nonfinite="drop"``: a worker whose update or loss is not finite is as if it had not taken
-  part (data parallel: its gradient, of that step). All agree on that in every round.
+  part (data parallel: its gradient, of that step).
 * ``code`` changes nothing where workers send none as they train (an ensemble, one worker).
 * ``InputError`` names leaves that do not fit their names, parameters that are not floating point,
   more workers or devices than neurons, nothing to cut, an unknown policy or group, an optimizer
@@ -45,7 +45,7 @@ from ist_jax.compress import Code
 from ist_jax.cost import traffic, wire
 from ist_jax.local import Loss
 from ist_jax.method import Method
-from ist_jax.optimizer_state import carry, checks
+from ist_jax.optimizer_state import carried, checks
 from ist_jax.partition import Assignment
 from ist_jax.plan import Plan
 from ist_jax.sharded import placement, views
@@ -89,7 +89,7 @@ class Trainer(NamedTuple):
     functions of one leaf alone: what remembers something of each parameter would have to move.
 
     ``wire(report, J)``: bytes that every device received from others. ``lower``: the round's
-    program, to compile and look at. ``plan``: what is known before a round runs.
+    program, to look at. ``plan``: what is known before a round runs.
     """
 
     init: Callable[[Any, Key[Array, ""]], State]
@@ -131,7 +131,7 @@ def build(
       optimizer: an optax gradient transformation.
       params, names: the net, or a tree of its shapes; and the names of its axes.
       method, workers: what is trained and exchanged; S.
-      optimizer_state: ``"reset"`` or ``"keep"``, unless the method has its own.
+      optimizer_state: ``"reset"``, ``"keep"`` or ``"own"``, unless the method has its own.
       mesh: devices to spread the net and the workers over (``ist_jax.mesh``); one if None.
       exact: the same bits for every number of devices, also of leaves that all workers share.
       message_bytes: that a device sends at a time, to all others; chosen for near links if None.
@@ -165,10 +165,11 @@ def build(
 
 
 def _wired(made: Plan) -> Trainer:
-    begin = functools.partial(carry.first_state, made.optimizer, made.memory)
+    learns = made.optimizer, made.memory, made.server
+    begin = functools.partial(carried.first, *learns, made.carried_layout.workers)
     states = States(made.carried_layout, made.mesh, begin, made.draw)
     program = one_round.compiled(made)
-    check_steps = functools.partial(checks.check_steps, made.optimizer, made.memory, made.net)
+    check_steps = functools.partial(checks.check_steps, *learns[:2], made.net)
     return Trainer(
         init=states.init,
         resume=states.resume,

@@ -66,7 +66,7 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
             {"normalise": "scale", "method_options.ist.shares": (2, 1, 1, 1)},
             r"leave config\.method_options\.ist\.shares empty",
         ),
-        ({"optimizer_state": "forget"}, "optimizer_state must be 'reset' or 'keep'"),
+        ({"optimizer_state": "forget"}, "optimizer_state must be 'reset', 'keep' or 'own'"),
         ({"optimizer.name": "sdg"}, r"optimizer\.name: there is no 'sdg'; did you mean 'sgd'"),
         ({"optimizer.lr": 0.0}, "lr must be positive"),
         ({"optimizer.lr": float("nan")}, "lr must be positive"),

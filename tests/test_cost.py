@@ -6,7 +6,7 @@ from conftest import mlp_tree, tiny
 
 from ist_jax import axes, method, partition
 from ist_jax.cost import timing
-from ist_jax.optimizer_state import carry
+from ist_jax.optimizer_state import carried, carry
 from ist_jax.run import planning
 
 PARAMS, NAMES = mlp_tree((40, 64, 8))
@@ -17,8 +17,8 @@ def exchanged(how, workers=4, steps=3):
     optimizer = optax.sgd(0.1)
     memory = carry.Memory(optimizer, how.memory or "reset")
     net = axes.describe(PARAMS, NAMES)
-    with_state = carry.with_state(net, optimizer, memory)
-    return timing.exchanged(net, with_state, how, workers, steps)
+    everything = carried.describe(net, optimizer, memory)
+    return timing.exchanged(net, everything, how, workers, steps)
 
 
 def test_what_a_round_moves_and_waits_for():

@@ -13,7 +13,7 @@ from ist_jax import axes, decompose, partition
 from ist_jax.core.errors import InputError
 from ist_jax.cost import wire
 from ist_jax.partition import Context
-from ist_jax.sharded import exchange, layout, messages, placement, views
+from ist_jax.sharded import at_home, exchange, layout, messages, placement, views
 
 pytestmark = pytest.mark.optimized
 
@@ -146,7 +146,7 @@ def test_the_exchange_is_gather_and_scatter_to_the_last_bit(
     rest = views.lay_out(spread, mesh, lambda key: params)(key, who)
     home = views.bring_home(spread, mesh)
     pick_up = jax.jit(
-        lambda rows: exchange.from_home_shape(spread, rows),
+        lambda rows: at_home.from_home_shape(spread, rows),
         out_shardings=NamedSharding(mesh, all_of_it),
     )
     for took_part in (np.ones(size, bool), np.arange(size) != 1, np.zeros(size, bool)):

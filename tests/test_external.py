@@ -15,7 +15,7 @@ from ist_jax.cost import wire
 from ist_jax.data import Batches, sparse
 from ist_jax.models import normalise
 from ist_jax.models.xmc import XMC
-from ist_jax.optimizer_state import carry
+from ist_jax.optimizer_state import carried, carry
 from ist_jax.sharded import layout, placement
 from ist_jax.tasks import many_labels
 
@@ -163,7 +163,7 @@ def test_the_closed_form_is_what_the_compiled_program_moves(devices, data):
     state, report = trainer.round(state, found, None, external)
     memory = carry.Memory(optax.sgd(0.3), "reset")
     spread = layout.spread_out(
-        carry.with_state(axes.describe(params, names), optax.sgd(0.3), memory),
+        carried.describe(axes.describe(params, names), optax.sgd(0.3), memory).net,
         slots={group: ids.shape[1] for group, ids in who.items()} | slots,
         workers=S,
         devices=devices,

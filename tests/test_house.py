@@ -21,6 +21,7 @@ FLOORS = (
     "partition compress",
     "depth decompose local",
     "method optimizer_state models validate loss_check pruning theory",
+    "named",
     "sharded data",
     "cost checkpoint tasks sketch export",
     "plan",

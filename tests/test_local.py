@@ -55,5 +55,5 @@ def test_what_rests_and_what_is_resumed():
 
 
 def test_an_unknown_policy():
-    with pytest.raises(InputError, match="must be 'reset' or 'keep', found 'both'"):
+    with pytest.raises(InputError, match="must be 'reset', 'keep' or 'own', found 'both'"):
         carry.Memory(optax.sgd(0.1), "both")

@@ -10,7 +10,7 @@ import pytest
 from conftest import mlp_loss, mlp_tree, regression_batches, same_bits
 from training import run, trainer_of
 
-from ist_jax import decompose, local, method, partition
+from ist_jax import decompose, local, method, named, partition
 from ist_jax.core.errors import InputError
 from ist_jax.core.keys import fold
 from ist_jax.method import Method
@@ -116,7 +116,7 @@ def test_bytes_are_those_of_the_subnet_and_of_kept_moments():
         ),
         (
             lambda p, n: trainer_of(p, n, method.ist(), 4, optimizer_state="drop"),
-            "'reset' or 'keep'",
+            "'reset', 'keep' or 'own'",
         ),
         (
             lambda p, n: trainer_of(p, n, method.single(), 4),
@@ -142,17 +142,17 @@ def test_bytes_are_those_of_the_subnet_and_of_kept_moments():
             lambda p, n: trainer_of(p, n, method.ist(), 4).init(mlp_tree((6, 16, 8, 3))[0], KEY),
             r"leaf \['w0'\] .* built for float32\[6, 12\], found float32\[6, 16\]",
         ),
-        (lambda p, n: method.named("isst"), "no 'isst'; did you mean 'ist'"),
-        (lambda p, n: method.named("ist", assignment="random"), "unknown assignment 'random'"),
+        (lambda p, n: named.find("isst"), "no 'isst'; did you mean 'ist'"),
+        (lambda p, n: named.find("ist", assignment="random"), "unknown assignment 'random'"),
         (
-            lambda p, n: method.named("ist", assignment="balanced", shares=(1, 2)),
+            lambda p, n: named.find("ist", assignment="balanced", shares=(1, 2)),
             "shares need assignment='permutation'",
         ),
         (
-            lambda p, n: method.named("resist", min_dept=2),
+            lambda p, n: named.find("resist", min_dept=2),
             "method 'resist' has no option 'min_dept'; did you mean 'min_depth'",
         ),
-        (lambda p, n: method.named("loft", shares=(1, 2)), "'loft' has no option 'shares'; it has"),
+        (lambda p, n: named.find("loft", shares=(1, 2)), "'loft' has no option 'shares'; it has"),
     ],
 )
 def test_bad_builds(build, message):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from ist_jax import axes, method
+from ist_jax import axes, named
 from ist_jax.commands import open_keys
 from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
@@ -83,7 +83,7 @@ def test_a_method_of_ones_own_gets_its_options(tmp_path, monkeypatch):
     config = tiny(**how, **{"method_options.their_draws:mine": {"name": "x", "least": 3}})
     checks.check(config)
     found = options.of_method(config, "their_draws:mine")
-    assert method.named("their_draws:mine", **found).name == "x3"
+    assert named.find("their_draws:mine", **found).name == "x3"
     with pytest.raises(InputError, match=r"'their_draws:mine' needs a value for name"):
         checks.check(tiny(**how))
     wrong = tiny(**how, **{"method_options.their_draws:mine": {"name": "x", "lest": 3}})

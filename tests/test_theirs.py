@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT, tiny
 
 import ist_jax
-from ist_jax import data, method, partition
+from ist_jax import data, named, partition
 from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.run import checks, optimizers, planning, training
@@ -59,11 +59,11 @@ def test_a_method_a_model_and_a_data_set_of_ones_own_train_together(tmp_path, di
 
 
 def test_windows_roll(key):
-    draw = method.named("rolling:method").draw
+    draw = named.find("rolling:method").draw
     first, second = (draw(key, partition.Context({"h": 8}, 4, n))["h"] for n in (0, 1))
     assert first[0].tolist() == [0, 1, 2, 3]
     assert second[3].tolist() == [0, 1, 2, 7]
-    draw = method.named("rolling:method", step=3).draw
+    draw = named.find("rolling:method", step=3).draw
     assert draw(key, partition.Context({"h": 8}, 4, 1))["h"][0].tolist() == [3, 4, 5, 6]
 
 
@@ -75,7 +75,7 @@ def test_an_optimizer_of_optax_or_of_ones_own():
 
 def plan(config):
     checks.check(config)
-    method.named(config.methods[0])
+    named.find(config.methods[0])
     planning.load(config)
 
 

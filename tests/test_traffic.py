@@ -8,9 +8,9 @@ import pytest
 from conftest import mlp_tree
 
 import ist_jax
-from ist_jax import axes, decompose, method, partition
+from ist_jax import axes, decompose, method, named, partition
 from ist_jax.cost import traffic
-from ist_jax.optimizer_state import carry
+from ist_jax.optimizer_state import carried, carry
 
 DIMS = (784, 1024, 512, 10)
 
@@ -20,8 +20,8 @@ def moved(dims, how, workers, optimizer=None, policy="reset"):
     optimizer = optimizer or optax.sgd(0.1)
     memory = carry.Memory(optimizer, how.memory or policy)
     net = axes.describe(params, names)
-    with_state = carry.with_state(net, optimizer, memory)
-    return traffic.per_round(net, with_state, how, workers)(traffic.neurons_held(net, how, workers))
+    everything = carried.describe(net, optimizer, memory)
+    return traffic.per_round(net, everything, how, workers)(traffic.neurons_held(net, how, workers))
 
 
 @pytest.mark.parametrize("workers", [2, 4, 8])
@@ -76,7 +76,7 @@ def test_bytes_of_every_round_are_those_held(key):
 
 
 def test_unequal_workers_and_one_worker():
-    shares = method.named("ist", shares=(1, 3))
+    shares = named.find("ist", shares=(1, 3))
     assert moved((6, 12, 3), shares, 2).a_round.tolist() == [4 * (18 + 9), 4 * (54 + 27)]
     for how in (method.ist(), method.local_sgd(), method.data_parallel(), method.single()):
         assert not any(n.any() for n in moved(DIMS, how, 1)), "one worker talks to nobody"

@@ -10,7 +10,7 @@ import re
 import pytest
 from conftest import ROOT, tiny
 
-from ist_jax import method
+from ist_jax import named
 from ist_jax.core.errors import InputError
 from ist_jax.run import checks, compare, config_files, schema, upgrade
 
@@ -68,7 +68,7 @@ def test_keys_of_drawing_became_options_of_those_that_look_at_them(methods, foun
 
 
 def test_who_looks_at_whose_options_is_what_the_methods_are_meant_for():
-    meant = {name: method.named(name).meant.narrow for name in method.NAMED}
+    meant = {name: named.find(name).meant.narrow for name in named.METHODS}
     assert {name: narrow for name, narrow in meant.items() if narrow} == upgrade.LOOKS_AT
 
 

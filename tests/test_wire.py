@@ -11,7 +11,8 @@ from conftest import mlp_tree
 
 from ist_jax import axes, compress, method, partition
 from ist_jax.cost import wire
-from ist_jax.optimizer_state import carry
+from ist_jax.optimizer_state import carried, carry
+from ist_jax.optimizer_state.server import Server
 from ist_jax.sharded import layout
 from ist_jax.sharded import placement as devices
 
@@ -55,6 +56,9 @@ METHODS = {
     "ensemble": method.ensemble(),
     "resist": method.resist(2),
     "loft": method.loft(),
+    "outer": method.with_server(method.ist(), optax.adam(0.1)),
+    "outer, blocks": method.with_server(method.resist(2), optax.sgd(0.1, 0.9)),
+    "diloco": method.diloco(),
 }
 NETS = ("one hidden", "two hidden", "cnn", "blocks", "filters", "gcn", "sage", "gat")
 
@@ -91,15 +95,18 @@ def check(
     [given] = batches(1, size, steps)
     text = trainer.lower(state, given).compile().as_text()
     state, report = trainer.round(state, given)
-    memory = carry.Memory(optimizer, how.memory or policy)
+    memory, whole = carry.Memory(optimizer, how.memory or policy), axes.describe(params, names)
+    outer = Server(how.server, whole) if how.server else None
+    everything = carried.describe(whole, optimizer, memory, outer, size)
     spread = layout.spread_out(
-        carry.with_state(axes.describe(params, names), optimizer, memory),
+        everything.net,
+        roles=everything.roles,
         slots={group: ids.shape[1] for group, ids in who.items()},
         workers=size,
         devices=many,
         disjoint=how.disjoint,
         exact=exact,
-        codes=compress.of_leaves(code, axes.describe(params, names).leaves, who, how.disjoint),
+        codes=compress.of_leaves(code, whole.leaves, who, how.disjoint),
         message=message,
     )
     synchronous = how.exchange == "step"
@@ -135,6 +142,10 @@ def check(
         ("cnn", "local_sgd", 4, 2, {"exact": True, "message": 4096}),
         ("one hidden", "data_parallel", 4, 4, {"exact": True, "message": 512}),
         ("two hidden", "ist", 4, 4, {"message": 256}),
+        ("two hidden", "outer", 4, 4, {}),
+        ("one hidden", "outer", 4, 2, {"code": compress.rounded(8)}),
+        ("blocks", "outer, blocks", 4, 4, {}),
+        ("one hidden", "diloco", 4, 4, {"optimizer": optax.adam(0.1)}),
         ("sage", "ist", 4, 4, {}),
         ("gat", "ist", 4, 2, {"exact": True}),
     ],

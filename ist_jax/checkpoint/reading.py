@@ -14,15 +14,15 @@ import numpy as np
 import tensorstore
 from etils import epath
 
-from ist_jax.checkpoint import digest
+from ist_jax.checkpoint import digest, wanted
 from ist_jax.checkpoint.about import FORMAT, ITEMS, STATE, STATISTICS, read, sealed
+from ist_jax.checkpoint.wanted import ERRORS, OPTIMIZER
 from ist_jax.core import dotted, strict_json
 from ist_jax.core.errors import CheckpointError
 from ist_jax.sharded.state import State
 
 PyTree = Any
 
-ERRORS = "errors."
 ON_DISK = {"assignment": "who"}  # fields of ``State`` whose name is another in a checkpoint
 BLOCK = 1 << 26  # bytes that are read at a time to be checked
 
@@ -92,21 +92,23 @@ def restore(folder: epath.Path, about: Mapping[str, Any], shapes: State) -> Stat
     """The state of a checkpoint that was checked, spread as ``shapes`` (``Trainer.shapes``) say.
 
     Every process reads what its devices are to hold, and waits for no other. The assignment is as
-    it was stored, for whatever number of workers; errors are left out that are not of as many.
+    it was stored, for whatever number of workers; what workers have of their own is left out if it
+    is not of as many.
 
     Raises:
       CheckpointError: it holds other leaves than ``shapes``, or could not be read.
     """
     kept = about["leaves"]
-    shapes = shapes._replace(errors=_that_fit(shapes.errors, kept))
-    wanted = {path: _as_stored(path, leaf, kept) for path, leaf in leaves(shapes).items()}
-    there = {path for path in kept if path in wanted or not path.startswith(ERRORS)}
-    if wanted.keys() != there:
-        strange = sorted(wanted.keys() ^ there)[0]
+    shapes = wanted.of_as_many(shapes, leaves(shapes), kept)
+    asked = {path: wanted.as_stored(path, leaf, kept) for path, leaf in leaves(shapes).items()}
+    optional = (ERRORS, OPTIMIZER) if shapes.opt_state is None else ERRORS
+    there = {path for path in kept if path in asked or not path.startswith(optional)}
+    if asked.keys() != there:
+        strange = sorted(asked.keys() ^ there)[0]
         raise CheckpointError(f"the checkpoint and the net do not both have a leaf {strange}")
     where = folder / str(about["round"]) / STATE
     found = {}
-    for path, leaf in wanted.items():
+    for path, leaf in asked.items():
         with _reading(path):
             read = functools.partial(_part, _open(where, path))
             found[path] = jax.make_array_from_callback(leaf.shape, leaf.sharding, read)
@@ -160,28 +162,6 @@ def _unflattened(shapes: State, found: Mapping[str, Any]) -> State:
         return value
 
     return jax.tree_util.tree_map_with_path(as_leaf, shapes)
-
-
-def _that_fit(errors: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The shapes of those errors that were stored for as many workers."""
-    shape = lambda name: stored.get(ERRORS + name, {}).get("shape")
-    return {name: leaf for name, leaf in errors.items() if shape(name) == list(leaf.shape)}
-
-
-def _as_stored(path: str, leaf: Any, stored: Mapping[str, Any]) -> Any:
-    """What to ask for; an assignment comes with the shape it was stored with."""
-    if path.startswith("who.") and path in stored:
-        shape = tuple(stored[path]["shape"])
-        leaf = jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=leaf.sharding)
-    if path in stored and (list(leaf.shape), leaf.dtype.name) != (
-        stored[path]["shape"],
-        stored[path]["dtype"],
-    ):
-        raise CheckpointError(
-            f"leaf {path} of the checkpoint is {stored[path]['dtype']}{stored[path]['shape']}, the "
-            f"net's is {leaf.dtype.name}{list(leaf.shape)}"
-        )
-    return leaf
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from ist_jax.compress import Code
 from ist_jax.core.keys import fold
 from ist_jax.cost import wire
 from ist_jax.method import Method, sends
+from ist_jax.optimizer_state.carried import Carried
 from ist_jax.partition import Context
 from ist_jax.sharded import layout
 from ist_jax.sharded.leaf_layout import WAYS
@@ -50,7 +51,7 @@ class Link(NamedTuple):
 
 def exchanged(
     net: Net,
-    with_state: Net,
+    everything: Carried,
     method: Method,
     workers: int,
     steps: int,
@@ -61,7 +62,7 @@ def exchanged(
     """What a method's round of ``steps`` local steps moves.
 
     Args:
-      with_state: the net with what is kept of the optimizer's state (``carry.with_state``).
+      everything: the net with what is carried of its optimizers' states.
       external, code, message_bytes: as for ``ist_jax.build``.
     """
     if workers == 1:
@@ -75,7 +76,7 @@ def exchanged(
     slots = partition.slot_counts(method.draw, widths, workers) | dict(external)
     sent_in = code if sends(method, workers) else None
     spread = layout.spread_out(
-        with_state,
+        everything.net,
         slots=slots,
         external=external,
         workers=workers,
@@ -84,6 +85,7 @@ def exchanged(
         exact=False,
         codes=compress.of_leaves(sent_in, net.leaves, slots, method.disjoint),
         message=message_bytes,
+        roles=everything.roles,
     )
     ring = workers - 1
     if method.exchange == "step":
@@ -97,7 +99,7 @@ def exchanged(
         transfers = [j for way in WAYS for j in spread.transfers(way)]
         waits = ring + sum(chunks[j.name] * len(j.messages) for j in transfers)
         waits += sum(swap.times for way in WAYS for swap in spread.swaps(way))
-        whole = [leaf for leaf in spread.leaves if not leaf.split]
+        whole = [leaf for leaf in spread.leaves if leaf.trained and not leaf.split]
         waits += 2 * ring * len({leaf.dtype for leaf in whole if leaf.code is None})
         waits += (1 + ring) * wire.messages_in_codes(whole, spread)
         nbytes = wire.received(spread, chunks, external=sum(external.values()))

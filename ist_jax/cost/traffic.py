@@ -25,7 +25,9 @@ from ist_jax.axes import Net
 from ist_jax.compress import Code
 from ist_jax.compress.codes import BACK, BLOCK, blocks_of
 from ist_jax.method import Method
+from ist_jax.optimizer_state.carried import Carried
 from ist_jax.partition import Assignment, Context
+from ist_jax.sharded import leaf_layout
 
 PyTree = Any
 
@@ -52,16 +54,17 @@ class Moved(NamedTuple):
 
 
 def per_round(
-    net: Net, with_state: Net, method: Method, workers: int, code: Code | None = None
+    net: Net, everything: Carried, method: Method, workers: int, code: Code | None = None
 ) -> Callable[[Mapping[str, np.ndarray]], Moved]:
     """What a method moves, of the neurons that each worker holds (``neurons_held``).
 
     Args:
-      with_state: the net with the moments that travel with its neurons (``carry.with_state``). They
-        count, and have no code.
+      everything: the net with what is carried of its optimizers' states. What travels with the
+        neurons counts, and has no code.
     """
     nothing = np.zeros(workers, np.int64)
     less = functools.partial(_less, net, code, method.disjoint)
+    moving = functools.partial(_moving, everything, code, method.disjoint)
     if workers == 1:
         return lambda _: Moved(nothing, nothing, nothing)
     if method.exchange == "step":
@@ -70,7 +73,7 @@ def per_round(
     if method.exchange == "never":
         return lambda counts: Moved(nothing, nothing, nothing + _bytes(net, counts))
     return lambda counts: Moved(
-        nothing + _bytes(with_state, counts), nothing, nothing, nothing + less(counts)
+        nothing + _bytes(moving(counts), counts), nothing, nothing, nothing + less(counts)
     )
 
 
@@ -101,6 +104,22 @@ def held_in(
 def entries(net: Net, counts: Mapping[str, np.ndarray]) -> np.ndarray:
     """Parameters each worker holds, ``int64[S]`` (``int64[]`` where nothing is cut)."""
     return _total(net, counts, lambda leaf: 1)
+
+
+def _moving(
+    everything: Carried, code: Code | None, disjoint: bool, counts: Mapping[str, np.ndarray]
+) -> Net:
+    """What workers receive and send: all but their own states, and the server's where it stays."""
+    net = everything.net
+    codes = compress.of_leaves(code, net.leaves, counts, disjoint)
+
+    def moves(number: int) -> bool:
+        role = everything.roles[number]
+        if role.of is None:
+            return role.kind == "trained"
+        return leaf_layout.goes_on(net.leaves[number], counts, codes[role.of], disjoint)
+
+    return net._replace(leaves=tuple(leaf for n, leaf in enumerate(net.leaves) if moves(n)))
 
 
 def _less(

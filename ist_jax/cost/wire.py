@@ -111,7 +111,8 @@ def received(
             total += swap.times * others * each
     if gradients:
         return total + steps * _merged(layout, layout.leaves[:gradients], data)
-    return total + _merged(layout, [leaf for leaf in layout.leaves if not leaf.split], data)
+    whole = [leaf for leaf in layout.leaves if leaf.trained and not leaf.split]
+    return total + _merged(layout, whole, data)
 
 
 def _merged(layout: Layout, every: Sequence[LeafLayout], data: int) -> float:

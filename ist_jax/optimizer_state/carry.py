@@ -4,6 +4,7 @@ A policy is a pair of pure functions, and the names of the axes of what is carri
 
 * ``reset``: moments start afresh in every round, as in the papers. Schedules go on counting.
 * ``keep``: moments belong to their neurons and travel with them, by the same gather and scatter.
+* ``own``: every worker keeps all of its own state, which never moves; for nets that are not cut.
 
 An optax state is a tree of *nodes*, one for each transformation (``ScaleByAdamState``). A leaf of a
 node is of the parameters (such as a moment: one for each parameter) or the node's own (a count, a
@@ -32,10 +33,11 @@ from ist_jax.core.errors import InputError, first_line
 from ist_jax.core.keys import fold
 
 PyTree = Any
+POLICIES = ("reset", "keep", "own")
 
 
 class Memory:
-    """A policy, ``reset`` or ``keep``, for an optimizer; its methods are pure.
+    """A policy, ``reset``, ``keep`` or ``own``, for an optimizer; its methods are pure.
 
     Raises:
       InputError: an unknown policy; from the methods, a state of which it cannot be found what is
@@ -43,9 +45,10 @@ class Memory:
     """
 
     def __init__(self, optimizer: optax.GradientTransformation, policy: str):
-        if policy not in ("reset", "keep"):
-            raise InputError(f"optimizer_state must be 'reset' or 'keep', found {policy!r}")
-        self._optimizer, self._keeps = optimizer, policy == "keep"
+        if policy not in POLICIES:
+            raise InputError(f"optimizer_state must be 'reset', 'keep' or 'own', found {policy!r}")
+        self._optimizer, self._keeps = optimizer, policy != "reset"
+        self.own = policy == "own"
 
     def carry(self, state: PyTree) -> PyTree:
         """What of a state is carried to the next round; None in place of what is not."""
@@ -112,19 +115,6 @@ class _Part:
 
     def __init__(self, tree: PyTree, own: bool = False):
         self.tree, self.own, self.leaves = tree, own, jax.tree.leaves(tree)
-
-
-def first_state(
-    optimizer: optax.GradientTransformation, memory: Memory, params: PyTree
-) -> tuple[PyTree, PyTree]:
-    """A net, and of its optimizer's first state what is carried between rounds."""
-    return params, memory.carry(optimizer.init(params))
-
-
-def with_state(net: Net, optimizer: optax.GradientTransformation, memory: Memory) -> Net:
-    """A net together with what is carried of its optimizer's state: ``(params, opt_state)``."""
-    shapes = jax.eval_shape(lambda params: first_state(optimizer, memory, params), net.shapes)
-    return axes.describe(shapes, (net.names, memory.names(net)))
 
 
 def entries(optimizer: optax.GradientTransformation, net: Net) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 A rule decides, node by node of the optimizer's state, and no list of names:
 
+* under ``own``, nothing may be cut: another neuron's moments would be in the slot;
 * under ``keep``, what belongs to a parameter that is cut must have its shape, at the net's width
   and at a subnet's (factored moments have not);
 * under ``reset``, a node that is renewed may hold no *estimate*: a float or a truth value of its
@@ -20,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ist_jax import axes, local
+from ist_jax import axes
 from ist_jax.axes import Net
-from ist_jax.core.errors import InputError, first_line
+from ist_jax.core.errors import InputError
 from ist_jax.optimizer_state import carry, trial
 from ist_jax.optimizer_state.carry import Entry, Memory
 
@@ -41,7 +42,7 @@ def check(
     """Complains about an optimizer that would be carried wrongly.
 
     Args:
-      policy: ``reset`` or ``keep``.
+      policy: ``reset``, ``keep`` or ``own``.
       net: all of it.
       subnet: what a worker trains.
       cut: groups of which a worker holds some neurons, maybe all.
@@ -53,10 +54,12 @@ def check(
       InputError: an optimizer that cannot begin on these parameters or take a step on them, or that
         breaks a rule above; names the node of its state, and what to do.
     """
-    whole, part = _begin(optimizer, net.shapes), _begin(optimizer, subnet.shapes)
+    whole, part = trial.begins(optimizer, net.shapes), trial.begins(optimizer, subnet.shapes)
     apart = workers > 1 and not synchronous
-    _take_a_step(optimizer, subnet.shapes, part, sees_loss=apart or workers == 1)
-    if policy == "keep" and not apart:
+    trial.steps(optimizer, subnet.shapes, part, sees_loss=apart or workers == 1)
+    if policy == "own":
+        _check_own(net, cut, synchronous)
+    if policy != "reset" and not apart:
         return  # it goes on as it is
     if not axes.same_structure(whole, part):
         raise InputError(
@@ -69,7 +72,7 @@ def check(
     for entry, leaf, of_subnet in zip(entries, *map(jax.tree.leaves, (whole, part)), strict=True):
         if apart and entry.own:
             _check_key(entry, leaf)
-        if policy == "keep" or (entry.own and entry.node not in renewed):
+        if policy != "reset" or (entry.own and entry.node not in renewed):
             _check_travels(entry, leaf, of_subnet, cuts, shapes)
     if policy == "reset":
         _check_estimates(optimizer, net.shapes, entries, renewed)
@@ -112,46 +115,18 @@ def check_steps(
         )
 
 
-def _begin(optimizer: optax.GradientTransformation, params: PyTree) -> PyTree:
-    try:
-        return jax.eval_shape(optimizer.init, params)
-    except Exception as error:  # whatever a stranger's init raises
+def _check_own(net: Net, cut: Collection[str], synchronous: bool) -> None:
+    if synchronous:
         raise InputError(
-            f"this optimizer cannot begin on these parameters: {type(error).__name__}: "
-            f"{first_line(error)}"
-        ) from error
-
-
-def _take_a_step(
-    optimizer: optax.GradientTransformation, net: PyTree, state: PyTree, sees_loss: bool
-) -> None:
-    """Complains about a step that fails, or gives something else than updates and a state."""
-
-    def step(net, state):
-        value = jnp.zeros((), jnp.float32)
-        if not sees_loss:
-            return optimizer.update(net, state, net)
-        return local.update(optimizer, net, state, net, value, lambda net: value)
-
-    try:
-        found = jax.eval_shape(step, net, state)
-    except Exception as error:
-        loss = (
-            ""
-            if sees_loss
-            else " (where gradients are averaged at every step, it is not told the loss)"
+            "optimizer_state='own': workers whose gradients are averaged at every step have one "
+            "optimizer, and no state of their own; use 'keep'"
         )
+    if cuts := [leaf.path for leaf in net.leaves if leaf.cut_axes(cut)]:
         raise InputError(
-            f"this optimizer cannot take a step with a gradient, the parameters and the loss"
-            f"{loss}: {type(error).__name__}: {first_line(error)}"
-        ) from error
-    kinds = lambda tree: [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree)]
-    for what, new, old in zip(("updates", "a state"), found, (net, state), strict=True):
-        if kinds(new) != kinds(old) or not axes.same_structure(new, old):
-            raise InputError(
-                f"one step of this optimizer gives {what} of another structure, shape or type: "
-                f"expected {kinds(old)}, found {kinds(new)}"
-            )
+            f"optimizer_state='own': a worker holds other neurons of {cuts[0]} in every round, and "
+            "would lend one's moments to another. Use 'keep', with which moments travel with their "
+            "neurons, or 'reset'."
+        )
 
 
 def _check_key(entry: Entry, leaf: Any) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import optax
 from jax import lax
 
-from ist_jax import local
+from ist_jax import axes, local
+from ist_jax.core.errors import InputError, first_line
 from ist_jax.optimizer_state.carry import Memory
 
 PyTree = Any
@@ -18,6 +19,62 @@ SIDE = 3  # neurons that an axis has
 PICKS = 4  # gradients of a round that are looked at
 HORIZON = 1 << 12  # local steps that are looked ahead
 BANK = 61  # gradients that are gone round: a prime, so that no period of an optimizer fits
+
+
+def begins(
+    optimizer: optax.GradientTransformation, params: PyTree, what: str = "this optimizer"
+) -> PyTree:
+    """The shapes of its first state.
+
+    Raises:
+      InputError: it has none for these parameters.
+    """
+    try:
+        return jax.eval_shape(optimizer.init, params)
+    except Exception as error:  # whatever a stranger's init raises
+        raise InputError(
+            f"{what} cannot begin on these parameters: {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
+def steps(
+    optimizer: optax.GradientTransformation,
+    net: PyTree,
+    state: PyTree,
+    sees_loss: bool,
+    what: str = "this optimizer",
+) -> None:
+    """Complains about a step that fails, or gives something else than updates and a state.
+
+    Args:
+      net, state: their shapes.
+      sees_loss: it is told the loss if it takes it.
+
+    Raises:
+      InputError: it does.
+    """
+
+    def step(net, state):
+        value = jnp.zeros((), jnp.float32)
+        if not sees_loss:
+            return optimizer.update(net, state, net)
+        return local.update(optimizer, net, state, net, value, lambda net: value)
+
+    try:
+        found = jax.eval_shape(step, net, state)
+    except Exception as error:
+        loss = " and the loss" if sees_loss else " alone: here it is not told the loss"
+        raise InputError(
+            f"{what} cannot take a step with a gradient, the parameters{loss}: "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
+    kinds = lambda tree: [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree)]
+    for part, new, old in zip(("updates", "a state"), found, (net, state), strict=True):
+        if kinds(new) != kinds(old) or not axes.same_structure(new, old):
+            raise InputError(
+                f"one step of {what} gives {part} of another structure, shape or type: "
+                f"expected {kinds(old)}, found {kinds(new)}"
+            )
 
 
 def two_updates(

@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ist_jax import compress, method
+from ist_jax import compress, named
 from ist_jax.core import by_name, paths
 from ist_jax.core.errors import InputError
 from ist_jax.data import SOURCES
@@ -124,12 +124,12 @@ def _version(config: ConfigDict) -> None:
 def _method_options(config: ConfigDict) -> None:
     """Every option is one of a method that there is, whether it is trained here or not."""
     for name, given in _methods_of(config.method_options):
-        function = by_name.found(name, method.NAMED, "config.method_options")
+        function = by_name.found(name, named.METHODS, "config.method_options")
         key = f"method_options.{name}"
         by_name.check_options(function, options.plain(given), f"method {name!r}", f"config.{key}")
         values.check_options(key, given, by_name.options_of(function))
     for name in config.methods:
-        method.named(name, **options.of_method(config, name))
+        named.find(name, **options.of_method(config, name))
 
 
 def _methods_of(found: ConfigDict, above: str = "") -> list[tuple[str, ConfigDict]]:
@@ -142,7 +142,7 @@ def _methods_of(found: ConfigDict, above: str = "") -> list[tuple[str, ConfigDic
                 f"config.method_options.{name} must be options of a method by its name, as "
                 f'{{"ist": {{"assignment": "balanced"}}}}; found {values.shown(inner)}'
             )
-        ends = name in method.NAMED or by_name.is_theirs(name)
+        ends = name in named.METHODS or by_name.is_theirs(name)
         deeper = not ends and all(isinstance(part, ConfigDict) for part in inner.values()) and inner
         methods += _methods_of(inner, f"{name}.") if deeper else [(name, inner)]
     return methods

@@ -16,7 +16,6 @@ from ist_jax.cost import program, timing, traffic
 from ist_jax.local import Loss
 from ist_jax.method import Method
 from ist_jax.models import MODELS, OTHER_MODELS, groups, normalise
-from ist_jax.optimizer_state import carry
 from ist_jax.run import local_step
 from ist_jax.sharded import placement
 from ist_jax.sharded.state import State
@@ -163,7 +162,7 @@ def make(
                 local_step.compiled, loss, optimizer, trainer.plan.subnet.shapes, example
             )
         ),
-        exchanged=functools.partial(_exchanged, trainer.plan, optimizer, how, config),
+        exchanged=functools.partial(_exchanged, trainer.plan, how, config),
     )
 
 
@@ -228,11 +227,8 @@ def _place(
     }
 
 
-def _exchanged(
-    known: plan.Plan, optimizer: optax.GradientTransformation, how: Method, config: ConfigDict
-) -> timing.Exchanged:
-    with_state = carry.with_state(known.net, optimizer, known.memory)
+def _exchanged(known: plan.Plan, how: Method, config: ConfigDict) -> timing.Exchanged:
     code = compress.named(config.compress)
     count, steps = known.carried_layout.workers, config.local_steps
     length, external = 1024 * config.mesh.message_kb or None, known.external
-    return timing.exchanged(known.net, with_state, how, count, steps, external, code, length)
+    return timing.exchanged(known.net, known.carried, how, count, steps, external, code, length)

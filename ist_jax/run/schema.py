@@ -30,7 +30,7 @@ def default() -> ConfigDict:
     config.compress = (
         ""  # updates: "8bit", "4bit", "top0.01" (the largest hundredth), "4bit+feedback"
     )
-    config.optimizer_state = "reset"  # or "keep"
+    config.optimizer_state = "reset"  # or "keep", "own"
 
     config.data = _data()
     config.model = _model()

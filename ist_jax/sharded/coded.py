@@ -5,6 +5,7 @@ Rows of a cut leaf (``ist_jax.compress``) go home, and are decoded there: ``tran
 a key of its own for each leaf, so that its codes are the same on any number of devices.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -65,15 +66,19 @@ def gradients(layout: Layout, trees: PyTree, key: Key[Array, ""]) -> Parts:
     }
 
 
-def decode(layout: Layout, before: PyTree, nets: PyTree, parts: Parts) -> PyTree:
-    """The subnets, with cut leaves as they come out of their codes."""
-    found = []
-    for n, (leaf, old, new) in enumerate(_leaves(layout, before, nets)):
-        if n in parts and leaf.cut is not None:
-            rows, code = _rows(leaf, old), _code(leaf)
-            new = _unrows(leaf, rows + code.decode(parts[n], rows.shape[-1]), old)
-        found.append(new)
-    return layout.tree.unflatten(found)
+def decode(
+    layout: Layout, before: PyTree, pieces: Mapping[int, Any], parts: Parts
+) -> dict[int, Any]:
+    """The leaves of the subnets by number, with cut ones as they come out of their codes."""
+    found = dict(pieces)
+    for n in parts:
+        leaf = layout.leaves[n]
+        if leaf.cut is not None:
+            old = layout.tree.flatten_up_to(before)[n]
+            rows = _rows(leaf, old)
+            rows = rows + _code(leaf).decode(parts[n], rows.shape[-1])
+            found[n] = _unrows(leaf, rows, old)
+    return found
 
 
 def _encoded(
@@ -89,8 +94,9 @@ def _code(leaf: LeafLayout) -> Code:
     return leaf.code
 
 
-def _leaves(layout: Layout, before: PyTree, nets: PyTree) -> list[tuple[LeafLayout, Any, Array]]:
-    """Each leaf's layout, the leaf as it was (None where there is no code), and as it is."""
+def _leaves(layout: Layout, before: PyTree, nets: PyTree) -> list[tuple[LeafLayout, Any, Any]]:
+    """Each leaf's layout, the leaf as it was (None where there is no code), and as it is; None for
+    what is no part of a subnet."""
     news = layout.tree.flatten_up_to(nets)
     olds = [None] * len(news) if before is None else layout.tree.flatten_up_to(before)
     return list(zip(layout.leaves, olds, news, strict=True))

@@ -7,9 +7,10 @@ what they are asked for they give the chunks that each transfer took.
 
 Four places merge: ``decompose.scatter`` on one device and on the slices of one, ``transfers`` at
 home for other cut leaves, ``all_reduce`` for leaves that all workers share, and ``coded_mean`` for
-those of them with a code.
+those of them with a code. Where all that is done, an outer optimizer steps (``server_step``).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,8 +19,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, Key
 
 from ist_jax import decompose
+from ist_jax.core.indexing import lay, take
+from ist_jax.optimizer_state.carried import OWN
+from ist_jax.optimizer_state.server import Server
 from ist_jax.partition import Assignment
-from ist_jax.sharded import all_reduce, coded, coded_mean, slices, transfers, travel
+from ist_jax.sharded import all_reduce, coded, coded_mean, server_step, slices, transfers, travel
 from ist_jax.sharded.layout import Layout
 from ist_jax.sharded.leaf_layout import FROM_HOME, TO_HOME, TO_NEXT, WORKER, LeafLayout
 
@@ -29,22 +33,28 @@ NO_CODES: coded.Parts = {}
 
 
 def gather(layout: Layout, carried: PyTree, assignment: Assignment) -> tuple[PyTree, Chunks]:
-    """The subnets of this device's workers, ``[S / D, ...]``, out of the net."""
-    if layout.devices == 1:
-        return decompose.gather(carried, layout.names, assignment, layout.workers), {}
-    chunks: Chunks = {}
+    """The subnets of this device's workers, ``[S / D, ...]``, out of the net.
+
+    None in place of leaves that are no part of a subnet.
+    """
     rows = dict(enumerate(layout.tree.flatten_up_to(carried)))
+    nets = {n: rows[n] for n, leaf in enumerate(layout.leaves) if leaf.role == OWN}
+    if layout.devices == 1:
+        some = {n: rows[n] for n, leaf in enumerate(layout.leaves) if leaf.trained}
+        names = {n: layout.leaves[n].names for n in some}
+        nets |= decompose.gather(some, names, assignment, layout.workers)
+        return layout.tree.unflatten(map(nets.get, rows)), {}
+    chunks: Chunks = {}
     of_slices, counts = slices.gather(layout, rows, assignment)
     for transfer in layout.transfers(FROM_HOME):
         moved, chunks[transfer.name] = transfers.from_home(layout, transfer, rows, assignment)
         rows |= moved
-    nets = {
+    nets |= of_slices | {
         n: _net_of(layout, leaf, rows[n])
         for n, leaf in enumerate(layout.leaves)
-        if leaf.sliced is None
+        if leaf.trained and leaf.sliced is None
     }
-    nets |= of_slices
-    return layout.tree.unflatten(nets[n] for n in range(len(nets))), chunks | counts
+    return layout.tree.unflatten(map(nets.get, rows)), chunks | counts
 
 
 def scatter(
@@ -57,39 +67,69 @@ def scatter(
     before: PyTree = None,
     codes: coded.Parts = NO_CODES,
     key: Key[Array, ""] | None = None,
+    server: Server | None = None,
 ) -> tuple[PyTree, Chunks]:
     """The net with these subnets put back, laid out for the next assignment.
 
     ``before``, the subnets as they were gathered, ``codes``, what ``coded.encode`` has made of
-    their updates, and ``key`` are needed where leaves have codes.
+    their updates, and ``key`` are needed where leaves have codes. Of leaves that are no part of a
+    subnet, ``nets`` has None.
     """
     old = dict(enumerate(layout.tree.flatten_up_to(carried)))
-    means = coded_mean.shared_means(layout, old, codes, took_part, key)
-    if layout.devices == 1:
-        nets = coded.decode(layout, before, nets, codes)
-        net = decompose.scatter(
-            carried, nets, layout.names, assignment, took_part, disjoint=layout.disjoint
-        )
-        new = dict(enumerate(layout.tree.flatten_up_to(net))) | means
-        return layout.tree.unflatten(new[n] for n in range(len(new))), {}
-    chunks: Chunks = {}
     pieces = dict(enumerate(layout.tree.flatten_up_to(nets)))
-    plain = [n for n in pieces if n not in codes]
+    new, chunks = _merged(layout, old, pieces, assignment, took_part, before, codes, key)
+    if server is not None:
+        in_tree = layout.tree.unflatten(new[n] for n in range(len(new)))
+        stepped = server_step.step(layout, server, carried, in_tree, assignment, took_part)
+        new = dict(enumerate(layout.tree.flatten_up_to(stepped)))
+    for transfer in layout.transfers(TO_NEXT):
+        moved, chunks[transfer.name] = travel.to_next(
+            layout, transfer, new, old, assignment, next_assignment
+        )
+        new |= moved
+    return layout.tree.unflatten(new[n] for n in range(len(new))), chunks
+
+
+def _merged(
+    layout: Layout,
+    old: Mapping[int, Array],
+    pieces: Mapping[int, Any],
+    assignment: Assignment,
+    took_part: Bool[Array, " S"] | None,
+    before: PyTree,
+    codes: coded.Parts,
+    key: Key[Array, ""] | None,
+) -> tuple[dict[int, Array], Chunks]:
+    """All leaves by their numbers, with the subnets put back; rows that travel where they were."""
+    trained = [n for n, leaf in enumerate(layout.leaves) if leaf.trained]
+    means = coded_mean.shared_means(layout, old, codes, took_part, key)
+    new = dict(old) | {
+        n: _of_present(layout, pieces[n], old[n], took_part)
+        for n, leaf in enumerate(layout.leaves)
+        if leaf.role == OWN
+    }
+    if layout.devices == 1:
+        decoded = coded.decode(layout, before, pieces, codes)
+        olds, nets = ({n: of[n] for n in trained} for of in (old, decoded))
+        names = {n: layout.leaves[n].names for n in trained}
+        new |= decompose.scatter(olds, nets, names, assignment, took_part, disjoint=layout.disjoint)
+        return new | means, {}
+    plain = [n for n in trained if n not in codes]
     rows = {
         n: _rows_of(layout.leaves[n], pieces[n]) for n in plain if layout.leaves[n].axis is not None
+    }
+    new |= {
+        n: travel.of_present(layout, layout.leaves[n].group, rows[n], old[n], took_part)
+        for n in rows
+        if layout.leaves[n].travels
     }
     going: dict[int, Any] = {  # home: an array of rows, or the arrays of their code
         n: [part.reshape(-1, part.shape[-1]) for part in parts]
         for n, parts in codes.items()
         if n not in means
     }
-    new, counts = slices.scatter(layout, old, pieces, assignment, took_part)
-    chunks |= counts
-    for transfer in layout.transfers(TO_NEXT):
-        moved, chunks[transfer.name] = travel.to_next(
-            layout, transfer, rows, old, assignment, next_assignment, took_part
-        )
-        new |= moved
+    of_slices, chunks = slices.scatter(layout, old, pieces, assignment, took_part)
+    new |= of_slices
     for transfer in layout.transfers(TO_HOME):
         moved, chunks[transfer.name] = transfers.to_home(
             layout, transfer, going | rows, old, assignment, took_part
@@ -97,8 +137,16 @@ def scatter(
         new |= moved
     shared = [n for n in plain if not layout.leaves[n].split]
     merged = mean(layout, [old[n] for n in shared], [pieces[n] for n in shared], took_part)
-    new |= dict(zip(shared, merged, strict=True)) | means
-    return layout.tree.unflatten(new[n] for n in range(len(new))), chunks
+    return new | dict(zip(shared, merged, strict=True)) | means, chunks
+
+
+def _of_present(
+    layout: Layout, new: Array, old: Array, took_part: Bool[Array, " S"] | None
+) -> Array:
+    """A state of each worker's own, ``[S / D, ...]``; as it was of those that did not take part."""
+    if took_part is None:
+        return new
+    return jnp.where(lay(take(took_part, layout.device_workers), (0,), new.ndim), new, old)
 
 
 def mean(
@@ -135,64 +183,6 @@ def mean(
 def of_all_workers(layout: Layout, values: Array) -> Array:
     """``[S / D, ...]`` of every device as ``[S, ...]`` on all."""
     return values if layout.devices == 1 else lax.all_gather(values, WORKER, tiled=True)
-
-
-def leave_home(layout: Layout, home: PyTree, assignment: Assignment) -> PyTree:
-    """From a net that is all at home: rows that stay with their holders go there."""
-    rows = dict(enumerate(layout.tree.flatten_up_to(home)))
-    for transfer in layout.transfers(TO_NEXT):
-        rows |= travel.leave_home(layout, transfer, rows, assignment)[0]
-    return layout.tree.unflatten(rows[n] for n in range(len(rows)))
-
-
-def come_home(layout: Layout, carried: PyTree, assignment: Assignment) -> PyTree:
-    """The net all at home: the inverse of ``leave_home``."""
-    rows = dict(enumerate(layout.tree.flatten_up_to(carried)))
-    for transfer in layout.transfers(TO_NEXT):
-        rows |= travel.come_home(layout, transfer, rows, assignment)[0]
-    return layout.tree.unflatten(rows[n] for n in range(len(rows)))
-
-
-def unfold(layout: Layout, carried: PyTree, assignment: Assignment, *, everywhere: bool) -> PyTree:
-    """A copy in natural shapes: this device's part of each leaf that D divides, or all of it."""
-    home = come_home(layout, carried, assignment) if layout.devices > 1 else carried
-
-    def one(leaf: LeafLayout, home: Array) -> Array:
-        if leaf.split_axis is None:
-            return jnp.copy(home)
-        axis = leaf.split_axis
-        own = home if leaf.axis is None else jnp.moveaxis(home, 0, axis)
-        if everywhere or not layout.even(leaf):
-            own = lax.all_gather(own, WORKER, axis=axis, tiled=True)
-            own = lax.slice_in_dim(own, 0, leaf.shape[axis], axis=axis)
-        return own
-
-    return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(home)))
-
-
-def to_home_shape(layout: Layout, params: PyTree) -> PyTree:
-    """A net in its natural shape as it is at home, padded, rows in front; on the whole mesh."""
-
-    def one(leaf: LeafLayout, value: Array) -> Array:
-        if leaf.split_axis is None:
-            return value
-        padded = slices.pad(layout, leaf, value, leaf.split_axis)
-        return padded if leaf.axis is None else jnp.moveaxis(padded, leaf.axis, 0)
-
-    return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(params)))
-
-
-def from_home_shape(layout: Layout, home: PyTree) -> PyTree:
-    """The inverse of ``to_home_shape``."""
-
-    def one(leaf: LeafLayout, value: Array) -> Array:
-        axis = leaf.split_axis
-        if axis is None:
-            return value
-        value = value if leaf.axis is None else jnp.moveaxis(value, 0, axis)
-        return lax.slice_in_dim(value, 0, leaf.shape[axis], axis=axis)
-
-    return layout.tree.unflatten(map(one, layout.leaves, layout.tree.flatten_up_to(home)))
 
 
 def _net_of(layout: Layout, leaf: LeafLayout, rows: Array) -> Array:

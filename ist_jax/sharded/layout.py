@@ -13,9 +13,11 @@ A cut leaf is kept in one of three ways; every device has an equal part of it:
 * *at home*: as rows in the order of the neurons, a run of ``ceil(N/D)`` on each device. For the
   rest.
 
-A leaf that nothing cuts is whole on every device, and so is every leaf where there is one device.
+A leaf that nothing cuts is whole on every device, and so is every leaf where there is one device. A
+worker's own state is with the worker, and an outer optimizer's as the parameters that it is of.
 """
 
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,10 +27,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from ist_jax import axes
 from ist_jax.axes import Net
 from ist_jax.compress import Code
 from ist_jax.core.errors import InputError
+from ist_jax.optimizer_state.carried import TRAINED, Role
 from ist_jax.sharded import leaf_layout, messages
 from ist_jax.sharded.leaf_layout import FROM_HOME, TO_HOME, TO_NEXT, WORKER, LeafLayout
 from ist_jax.sharded.messages import Rows, Swap, Transfer
@@ -99,7 +101,8 @@ class Layout(NamedTuple):
         each group from home and to home."""
         found: dict[str, list[int]] = {}
         for number, leaf in enumerate(self.leaves):
-            if leaf.axis is not None and leaf.travels == (way == TO_NEXT):
+            goes = leaf.trained or way == TO_NEXT
+            if goes and leaf.axis is not None and leaf.travels == (way == TO_NEXT):
                 found.setdefault(leaf.group, []).append(number)
         if way != TO_NEXT:
             return [self._transfer(way, {group: found[group]}, None) for group in found]
@@ -112,7 +115,7 @@ class Layout(NamedTuple):
         """What slices go, from home or to home: one for each type of number."""
         found: dict[Any, list[int]] = {}
         for number, leaf in enumerate(self.leaves):
-            if leaf.sliced is not None and way in (FROM_HOME, TO_HOME):
+            if leaf.trained and leaf.sliced is not None and way in (FROM_HOME, TO_HOME):
                 found.setdefault(leaf.dtype, []).append(number)
         out = []
         for dtype, numbers in found.items():
@@ -168,6 +171,7 @@ def spread_out(
     external: Collection[str] = (),
     codes: Sequence[Code | None] = (),
     message: int | None = None,
+    roles: Sequence[Role] = (),
 ) -> Layout:
     """How a net is spread.
 
@@ -182,6 +186,7 @@ def spread_out(
       external: those of the groups that are not drawn but come with every round.
       codes: of the first leaves, in which they go home, or None.
       message: bytes that a device sends to all others at a time; chosen if None.
+      roles: of all leaves (``optimizer_state.carried``); all are trained if absent.
 
     Raises:
       InputError: fewer neurons than devices, or a leaf whose first cut axis is of an external
@@ -193,11 +198,15 @@ def spread_out(
                 f"group {group!r} has {net.widths[group]} neurons for {devices} devices. Use fewer "
                 "devices, or let several share a worker (mesh.data)."
             )
-    every = [*codes, *[None] * (len(net.leaves) - len(codes))]
+    roles = roles or [TRAINED] * len(net.leaves)
+    codes = [*codes, *[None] * (len(net.leaves) - len(codes))]
+    place = functools.partial(
+        leaf_layout.placed, slots=slots, external=external, devices=devices, disjoint=disjoint
+    )
     return Layout(
         leaves=[
-            _placed(leaf, code, slots, external, devices, disjoint)
-            for leaf, code in zip(net.leaves, every, strict=True)
+            place(leaf, codes[n if role.of is None else role.of], role)
+            for n, (leaf, role) in enumerate(zip(net.leaves, roles, strict=True))
         ],
         names=net.names,
         tree=net.tree,
@@ -209,32 +218,3 @@ def spread_out(
         exact=exact,
         message=message,
     )
-
-
-def _placed(
-    leaf: axes.Leaf,
-    code: Code | None,
-    slots: Mapping[str, int],
-    external: Collection[str],
-    devices: int,
-    disjoint: bool,
-) -> LeafLayout:
-    shape, dtype = leaf.shape, jnp.dtype(leaf.dtype)
-    cut = leaf.cut_axes(slots)
-    if cut and leaf.names[cut[0]] in external:
-        raise InputError(
-            f"the first cut axis of leaf {leaf.path} is of group {leaf.names[cut[0]]!r}, whose "
-            "neurons come with every round: a group that is drawn must come before it"
-        )
-    names = tuple(name if axis in cut else None for axis, name in enumerate(leaf.names))
-    placed = LeafLayout(shape, dtype, names=names, code=code, cut=cut[0] if cut else None)
-    if code is not None and code.feedback and not cut:
-        return placed._replace(error=leaf_layout.error_name(leaf.path))
-    if not cut or devices == 1:
-        return placed
-    others = {axis: leaf.names[axis] or "" for axis in cut[1:]}
-    if disjoint and not others and code is None:  # a next holder lacks the old value
-        return placed._replace(axis=cut[0], group=leaf.names[cut[0]] or "", travels=True)
-    if code is None and (sliced := leaf_layout.sliced_axis(shape, cut, devices)) is not None:
-        return placed._replace(sliced=sliced)
-    return placed._replace(axis=cut[0], group=leaf.names[cut[0]] or "", others=others)

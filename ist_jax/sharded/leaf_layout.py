@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ from jax.sharding import PartitionSpec
 
 from ist_jax import axes
 from ist_jax.compress import Code, Part
+from ist_jax.core.errors import InputError
+from ist_jax.optimizer_state.carried import TRAINED, Role
 
 WORKER, DATA = "worker", "data"  # the axes of a mesh
 FROM_HOME, TO_NEXT, TO_HOME = WAYS = ("from home", "to next", "to home")  # of ``transfers``
@@ -30,6 +32,7 @@ class LeafLayout(NamedTuple):
       sliced: the axis that is split over the devices, of a leaf that is kept in slices.
       names: of the axes that are cut; None of the others.
       error: under which name workers remember what its code left out; empty if they do not.
+      role: what it is to a round (``optimizer_state.carried``).
     """
 
     shape: tuple[int, ...]
@@ -43,6 +46,7 @@ class LeafLayout(NamedTuple):
     sliced: int | None = None
     names: axes.AxisNames = ()
     error: str = ""
+    role: Role = TRAINED
 
     @property
     def split(self) -> bool:
@@ -53,6 +57,11 @@ class LeafLayout(NamedTuple):
     def split_axis(self) -> int | None:
         """The axis along which devices have parts of it, in its natural shape."""
         return self.axis if self.sliced is None else self.sliced
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is gathered into subnets, and put back."""
+        return self.role.kind == "trained"
 
     @property
     def spec(self) -> PartitionSpec:
@@ -74,6 +83,49 @@ class LeafLayout(NamedTuple):
         if self.code is None or way != TO_HOME:
             return [(length, self.dtype)]
         return [(n, jnp.dtype(dtype)) for n, dtype in self.code.parts(length)]
+
+
+def placed(
+    leaf: axes.Leaf,
+    code: Code | None,
+    role: Role,
+    *,
+    slots: Mapping[str, int],
+    external: Collection[str],
+    devices: int,
+    disjoint: bool,
+) -> LeafLayout:
+    """How a leaf is kept; a leaf of the server's as the parameter of which it has ``code``.
+
+    Raises:
+      InputError: the first axis that is cut is of an external group.
+    """
+    cut = leaf.cut_axes(slots)
+    if cut and leaf.names[cut[0]] in external:
+        raise InputError(
+            f"the first cut axis of leaf {leaf.path} is of group {leaf.names[cut[0]]!r}, whose "
+            "neurons come with every round: a group that is drawn must come before it"
+        )
+    names = tuple(name if axis in cut else None for axis, name in enumerate(leaf.names))
+    kept = LeafLayout(leaf.shape, jnp.dtype(leaf.dtype), names=names, role=role)
+    kept = kept._replace(code=code if kept.trained else None, cut=cut[0] if cut else None)
+    if kept.code is not None and kept.code.feedback and not cut:
+        return kept._replace(error=error_name(leaf.path))
+    if devices > 1 and role.kind == "own":
+        return kept._replace(sliced=0)
+    if not cut or devices == 1:
+        return kept
+    others = {axis: leaf.names[axis] or "" for axis in cut[1:]}
+    if goes_on(leaf, slots, code, disjoint):
+        return kept._replace(axis=cut[0], group=leaf.names[cut[0]] or "", travels=True)
+    if code is None and (sliced := sliced_axis(leaf.shape, cut, devices)) is not None:
+        return kept._replace(sliced=sliced)
+    return kept._replace(axis=cut[0], group=leaf.names[cut[0]] or "", others=others)
+
+
+def goes_on(leaf: axes.Leaf, cut: Collection[str], code: Code | None, disjoint: bool) -> bool:
+    """Whether rows go from holder to holder. Not in a code: a next holder lacks the old value."""
+    return disjoint and len(leaf.cut_axes(cut)) == 1 and code is None
 
 
 def error_name(path: str) -> str:

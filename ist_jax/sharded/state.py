@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, Key
 from ist_jax import validate
 from ist_jax.axes import same_structure
 from ist_jax.core.errors import InputError
+from ist_jax.optimizer_state.carried import OWN
 from ist_jax.partition import Assignment
 from ist_jax.sharded import placement, views
 from ist_jax.sharded.layout import Layout
@@ -28,7 +29,8 @@ class State(NamedTuple):
     holders, which another round changes. So ``params`` is not the net: ``Trainer.unsharded`` gives
     its leaves their natural shapes, and ``Trainer.map_params`` changes them. ``errors`` is what
     each worker remembers of updates that a code cut short (``compress.with_feedback``): of each
-    such leaf an array ``[S, ...]``.
+    such leaf an array ``[S, ...]``. ``server`` is the state of the method's outer optimizer. Where
+    an optimizer's state is each worker's own, ``opt_state`` has leaves ``[S, ...]``.
     """
 
     params: PyTree
@@ -37,15 +39,21 @@ class State(NamedTuple):
     key: Key[Array, ""]
     assignment: Assignment
     errors: PyTree = NO_ERRORS
+    server: PyTree = ()
+
+    @property
+    def carried(self) -> tuple[PyTree, PyTree, PyTree]:
+        """What ``layout`` spreads."""
+        return self.params, self.opt_state, self.server
 
 
 class States:
     """What can be done with a state between two rounds (``trainer.Trainer`` says what each does).
 
     Args:
-      layout: how ``(params, opt_state)`` are spread.
+      layout: how ``(params, opt_state, server)`` are spread.
       mesh: the devices.
-      begin: ``params -> (params, opt_state)`` of a run that begins.
+      begin: ``params -> (params, opt_state, server)`` of a run that begins.
       draw: ``(key, number) -> `` an assignment, compiled.
 
     Attributes:
@@ -56,10 +64,11 @@ class States:
         self,
         layout: Layout,
         mesh: Mesh,
-        begin: Callable[[PyTree], tuple[PyTree, PyTree]],
+        begin: Callable[[PyTree], tuple[PyTree, PyTree, PyTree]],
         draw: Callable[..., Assignment],
     ):
-        self._mesh, self._draw = mesh, draw
+        self._mesh, self._draw, self._begin = mesh, draw, jax.jit(begin)
+        self._own = any(leaf.role == OWN for leaf in layout.leaves)
         self.shapes = _shapes(layout, mesh, jax.eval_shape(self._draw, jax.random.key(0), 0))
         lay_out = functools.partial(views.lay_out, layout, mesh)
         # One program for all seeds.
@@ -83,8 +92,10 @@ class States:
 
     def resume(self, state: State) -> State:
         validate.check_usable(state)
-        carried = state.params, state.opt_state
-        _check((self.shapes.params, self.shapes.opt_state), carried)
+        if self._own and not _of_as_many(state.opt_state, self.shapes.opt_state):
+            state = state._replace(opt_state=self._begin(state.params)[1])  # of other workers
+        carried = state.carried
+        _check(self.shapes.carried, carried)
         shape_of = lambda assignment: jax.tree.map(jnp.shape, dict(assignment))
         assignment = state.assignment
         if shape_of(assignment) != shape_of(self.shapes.assignment):
@@ -112,8 +123,10 @@ class States:
         errors: Mapping[str, Array],
     ) -> State:
         rest = _copies((number, key, dict(assignment)))  # the first round takes them over
-        rest = placement.place(rest, self._mesh)
-        return State(*carried, *rest)._replace(errors=self._remembered(errors))
+        params, opt_state, server = carried
+        number, key, assignment = placement.place(rest, self._mesh)
+        errors = self._remembered(errors)
+        return State(params, opt_state, number, key, assignment, errors, server)
 
     def _remembered(self, given: Mapping[str, Array]) -> dict[str, Array]:
         """What workers remember, if it is of as many workers; else nothing yet."""
@@ -127,9 +140,9 @@ def _unfolded(
     unfold: Callable[[PyTree, Assignment], PyTree], state: State, errors: dict[str, Array]
 ) -> State:
     validate.check_usable(state)
-    carried = unfold((state.params, state.opt_state), state.assignment)
-    rest = _copies((state.round, state.key, state.assignment))
-    return State(*carried, *rest)._replace(errors=errors)
+    params, opt_state, server = unfold(state.carried, state.assignment)
+    number, key, assignment = _copies((state.round, state.key, state.assignment))
+    return State(params, opt_state, number, key, assignment, errors, server)
 
 
 def _itself(start: PyTree) -> PyTree:
@@ -145,12 +158,18 @@ def _shapes(layout: Layout, mesh: Mesh, assignment: PyTree) -> State:
     one = NamedSharding(mesh, placement.EVERYWHERE)
     shape = lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
     shardings = views.unfolded(layout, mesh)
-    params, opt_state = layout.tree.unflatten(map(shape, layout.leaves, shardings))
-    key, number = jax.eval_shape(jax.random.key, 0), jax.ShapeDtypeStruct((), jnp.int32)
-    rest = jax.tree.map(lambda leaf: shape(leaf, one), (number, key, dict(assignment)))
+    params, opt_state, server = layout.tree.unflatten(map(shape, layout.leaves, shardings))
+    rest = jax.ShapeDtypeStruct((), jnp.int32), jax.eval_shape(jax.random.key, 0), dict(assignment)
+    number, key, assignment = jax.tree.map(lambda leaf: shape(leaf, one), rest)
     split = NamedSharding(mesh, placement.SPLIT)
     errors = {name: shape(leaf, split) for name, leaf in layout.errors.items()}
-    return State(params, opt_state, *rest)._replace(errors=errors)
+    return State(params, opt_state, number, key, assignment, errors, server)
+
+
+def _of_as_many(found: PyTree, wanted: PyTree) -> bool:
+    """Whether states of workers' own are of as many workers."""
+    count = lambda tree: {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
+    return count(found) == count(wanted)
 
 
 def _check(expected: PyTree, found: PyTree) -> None:

@@ -29,11 +29,10 @@ def to_next(
     before: Mapping[int, Array],
     assignment: Assignment,
     next_assignment: Assignment,
-    took_part: Bool[Array, " S"] | None = None,
 ) -> Moved:
     """From the slots of one assignment to those of the next; each neuron has one in both.
 
-    Rows of workers that did not take part go on as they were before.
+    They arrive where the rows from before were: all of those are overwritten, but in empty slots.
     """
 
     def lists(group: str) -> SendLists:
@@ -41,19 +40,24 @@ def to_next(
         ids, here = next_assignment[group], layout.device_slots(group)
         return send_lists.lists_between(ids, positions, here, layout.devices)
 
-    here, going, filled = layout.device_workers, {}, {}
+    filled = {}
     for group, leaves, _ in transfer.groups:
-        trained = None if took_part is None else take(took_part, here).repeat(layout.slots[group])
-        full = take(next_assignment[group], here).ravel() < layout.widths[group]
+        full = take(next_assignment[group], layout.device_workers).ravel() < layout.widths[group]
         uneven = layout.workers * layout.slots[group] > layout.widths[group]
         for n in leaves:
-            going[n] = rows[n]
-            if trained is not None:
-                # A barrier: selecting and transposing in one loop takes four times as long.
-                going[n] = _where(trained, lax.optimization_barrier(rows[n]), before[n])
-            # They arrive where the old rows were: all of those are overwritten, but in empty slots.
             filled[n] = _where(full, before[n], jnp.zeros_like(before[n])) if uneven else before[n]
-    return _moved(transfer, lists, going, filled, outward=True)
+    return _moved(transfer, lists, rows, filled, outward=True)
+
+
+def of_present(
+    layout: Layout, group: str, rows: Array, before: Array, took_part: Bool[Array, " S"] | None
+) -> Array:
+    """Rows in the slots of a group; as they were before, of workers that did not take part."""
+    if took_part is None:
+        return rows
+    trained = take(took_part, layout.device_workers).repeat(layout.slots[group])
+    # A barrier: selecting and transposing in one loop takes four times as long.
+    return _where(trained, lax.optimization_barrier(rows), before)
 
 
 def leave_home(

@@ -1,6 +1,6 @@
 """A net between two rounds, seen in several ways: laid out for a round, at home, in natural shapes.
 
-Each function gives a program over the whole mesh; ``exchange`` has what a device does in it.
+Each function gives a program over the whole mesh; ``at_home`` has what a device does in it.
 """
 
 import functools
@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ist_jax.partition import Assignment
-from ist_jax.sharded import exchange
+from ist_jax.sharded import at_home
 from ist_jax.sharded.layout import Layout
 from ist_jax.sharded.leaf_layout import WORKER, LeafLayout
 from ist_jax.sharded.placement import EVERYWHERE, in_group, place, shard_map
@@ -27,7 +27,7 @@ def lay_out(
     """``(start, assignment) -> `` the net ``make(start)`` laid out; a device makes its own part."""
     shardings = jax.tree.map(lambda spec: NamedSharding(over, spec), layout.specs)
     leave_home = shard_map(
-        functools.partial(exchange.leave_home, layout),
+        functools.partial(at_home.leave_home, layout),
         mesh=over,
         in_specs=(layout.specs, EVERYWHERE),
         out_specs=layout.specs,
@@ -35,7 +35,7 @@ def lay_out(
 
     @jax.jit
     def compiled(start, assignment):
-        home = lax.with_sharding_constraint(exchange.to_home_shape(layout, make(start)), shardings)
+        home = lax.with_sharding_constraint(at_home.to_home_shape(layout, make(start)), shardings)
         return leave_home(home, assignment)
 
     def on_the_mesh(leaf):
@@ -51,7 +51,7 @@ def bring_home(layout: Layout, over: Mesh) -> Callable[[PyTree, Assignment], PyT
     """``(carried, assignment) -> `` the net with all its rows at home."""
     if layout.devices == 1:
         return lambda carried, assignment: carried
-    come_home = functools.partial(exchange.come_home, layout)
+    come_home = functools.partial(at_home.come_home, layout)
     in_specs = layout.specs, EVERYWHERE
     return jax.jit(shard_map(come_home, mesh=over, in_specs=in_specs, out_specs=layout.specs))
 
@@ -60,7 +60,7 @@ def unfold(layout: Layout, over: Mesh, whole: bool) -> Callable[[PyTree, Assignm
     """``(carried, assignment) -> `` a copy in natural shapes, where ``unfolded`` says."""
     if layout.devices == 1 and in_group(over) == 1:
         return lambda carried, assignment: jax.tree.map(jnp.copy, carried)
-    unfolding = functools.partial(exchange.unfold, layout, everywhere=whole)
+    unfolding = functools.partial(at_home.unfold, layout, everywhere=whole)
     sharding_of = layout.tree.unflatten(sharding.spec for sharding in unfolded(layout, over, whole))
     in_specs = layout.specs, EVERYWHERE
     return jax.jit(shard_map(unfolding, mesh=over, in_specs=in_specs, out_specs=sharding_of))
@@ -83,7 +83,7 @@ def unsharded(layout: Layout, over: Mesh, home: PyTree) -> PyTree:
     """Rows at home in their natural shapes, inside a program; each device keeps its own."""
 
     shardings = layout.tree.unflatten(NamedSharding(over, _natural(leaf)) for leaf in layout.leaves)
-    return lax.with_sharding_constraint(exchange.from_home_shape(layout, home), shardings)
+    return lax.with_sharding_constraint(at_home.from_home_shape(layout, home), shardings)
 
 
 def _natural(leaf: LeafLayout) -> PartitionSpec:

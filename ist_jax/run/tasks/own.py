@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ist_jax import axes, method, partition
+from ist_jax import axes, named, partition
 from ist_jax.core.errors import InputError
 from ist_jax.data import arrays, held_out
 from ist_jax.data.dataset import Dataset
@@ -115,7 +115,7 @@ def narrow(model: Any, how: Method, workers: int) -> Any:
     """The net that a method is meant for: as it is, or as wide as a subnet."""
     if not how.meant.narrow:
         return model
-    cut = method.named(how.meant.narrow).draw
+    cut = named.find(how.meant.narrow).draw
     widths = partition.sub_widths(cut, dict(model.widths), workers)
     return model.clone(widths=widths)
 

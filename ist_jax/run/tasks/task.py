@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from ist_jax import method, partition
+from ist_jax import named, partition
 from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.data import Batches
@@ -17,7 +17,7 @@ from ist_jax.run import options
 
 def method_of(config: ConfigDict, name: str) -> Method:
     """The method a config means by a name."""
-    return method.named(name, **options.of_method(config, name))
+    return named.find(name, **options.of_method(config, name))
 
 
 def build_net(
