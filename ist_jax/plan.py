@@ -200,8 +200,9 @@ def _server(method: Method, net: Net, slots: Mapping[str, int]) -> Server | None
             f"an outer optimizer steps where workers exchange once a round; {method.name} "
             f"{'never does' if method.exchange == 'never' else 'does in every step'}"
         )
-    server.check(method.server, net, slots)
-    return Server(method.server, net)
+    made = Server(method.server, net)
+    server.check(made, net, slots)
+    return made
 
 
 def _codes(

@@ -27,7 +27,7 @@ What ``build`` says shortly, in full:
   more workers or devices than neurons, nothing to cut, an unknown policy or group, an optimizer
   that would not be carried rightly, a loss that takes no subnet. From ``init`` it means other
   parameters; from ``round``, batches or neurons of a wrong shape, gradients that would wait for a
-  round beyond their own, or a state that is used up.
+  later round, or a state that is used up.
 """
 
 import functools
@@ -85,11 +85,10 @@ class Trainer(NamedTuple):
 
     ``state.params`` is laid out for the devices, and not to be changed by hand.
     ``map_params(function, state)`` is the state with ``function(leaf)`` in place of every leaf of
-    the net, all of it in its natural shape; what it gives has that shape and dtype. It is for
-    functions of one leaf alone: what remembers something of each parameter would have to move.
+    the net, in its natural shape, which it is to keep. (Momentum is for ``method.with_server``.)
 
     ``wire(report, J)``: bytes that every device received from others. ``lower``: the round's
-    program, to look at. ``plan``: what is known before a round runs.
+    program. ``plan``: what is known before a round runs.
     """
 
     init: Callable[[Any, Key[Array, ""]], State]

@@ -53,7 +53,8 @@ def hold_out(data: Any, fraction: float, seed: int = 0) -> Any:
         )
     if not hasattr(data, "validation_x"):
         raise InputError(f"{key} needs a Dataset or a MultiLabel, found {type(data).__name__}")
-    labels = data.train_y if isinstance(data.train_y, np.ndarray) else None
+    one_each = isinstance(data.train_y, np.ndarray) and data.train_y.ndim == 1
+    labels = data.train_y if one_each else None
     stay, held = split(len(data.train_y), labels, fraction, seed)
     if not len(held):
         raise InputError(

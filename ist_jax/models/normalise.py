@@ -1,6 +1,6 @@
 """What keeps a subnet's activations like those of the whole net.
 
-A neuron of a subnet sums over fewer inputs than the same neuron of the whole net. Three policies:
+A neuron of a subnet sums over fewer inputs than the same neuron of the whole net. Four policies:
 
 * ``standardise``: every pre-activation is standardised with the statistics of its batch; before the
   net is used whole, they are recomputed with it over training data (Yuan et al., section 2.2). A
@@ -8,6 +8,8 @@ A neuron of a subnet sums over fewer inputs than the same neuron of the whole ne
 * ``scale``: no normalisation; activations of a group cut to m of N neurons are multiplied by N/m
   while training, which makes the next layer's input unbiased. (The paper prints n^2; the factor for
   independent draws of each layer is n.)
+* ``share``: no normalisation while training; where the whole net is evaluated, what a group that is
+  cut adds is multiplied by the share of it that a worker held. For nets that add branches up.
 * ``none``: neither.
 """
 
@@ -26,7 +28,7 @@ from ist_jax.core.errors import InputError
 
 PyTree = Any
 Model = Any  # a module of Linen, or ``functions.Functions`` in its place
-POLICIES = ("standardise", "scale", "none")
+POLICIES = ("standardise", "scale", "share", "none")
 FEWEST_EXAMPLES = 256
 
 

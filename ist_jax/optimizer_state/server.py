@@ -37,15 +37,32 @@ class Server:
       of: for each leaf of its state the number of the parameter that it belongs to, entry by entry,
         or None.
       counts: for each leaf whether it is the optimizer's own, as a count of steps.
+      shapes: of its state.
+      node, path: why it does not work entry by entry: a node of its state that has not an entry for
+        each, or a leaf whose update depends on others; empty if it does.
+
+    Raises:
+      InputError: it cannot begin on the net, or step.
     """
 
     def __init__(self, optimizer: optax.GradientTransformation, net: Net):
+        name = "the outer optimizer"
+        state = trial.begins(optimizer, net.shapes, name)
+        trial.steps(optimizer, net.shapes, state, sees_loss=False, what=name)
         self._optimizer, self._memory = optimizer, Memory(optimizer, "keep")
         entries = carry.entries(optimizer, net)
         numbers = {leaf.path: number for number, leaf in enumerate(net.leaves)}
         self.names = self._memory.names(net)
         self.of = [numbers[entry.parameter] if entry.shaped else None for entry in entries]
         self.counts = [entry.own for entry in entries]
+        self.shapes = jax.eval_shape(self.first, net.shapes)
+        self.node = _without_an_entry_each(optimizer, net)
+        self.path = "" if self.node else _looks_beyond(optimizer, net)
+
+    @property
+    def entrywise(self) -> bool:
+        """What it does to an entry depends on no other one."""
+        return not (self.node or self.path)
 
     def first(self, params: PyTree) -> PyTree:
         """Its state before the first round."""
@@ -59,7 +76,7 @@ class Server:
         return optax.apply_updates(old, updates), self._memory.carry(resumed)
 
 
-def check(optimizer: optax.GradientTransformation, net: Net, cut: Collection[str]) -> None:
+def check(server: Server, net: Net, cut: Collection[str]) -> None:
     """Complains about an outer optimizer that would not do the same on any number of devices.
 
     Args:
@@ -67,63 +84,65 @@ def check(optimizer: optax.GradientTransformation, net: Net, cut: Collection[str
       cut: groups of which a worker holds some neurons.
 
     Raises:
-      InputError: it cannot begin, or step; or its update of an entry of a leaf that is cut depends
-        on other entries, or its state has not an entry for each.
+      InputError: the net is cut, and its update of an entry depends on other entries, or its state
+        has not an entry for each.
     """
-    trial.begins(optimizer, net.shapes, "the outer optimizer")
-    state = jax.eval_shape(optimizer.init, net.shapes)
-    trial.steps(optimizer, net.shapes, state, sees_loss=False, what="the outer optimizer")
-    cuts = {leaf.path for leaf in net.leaves if leaf.cut_axes(cut)}
-    for entry in carry.entries(optimizer, net) if cuts else []:
-        if not (entry.own or entry.shaped) and entry.parameter in {"", *cuts}:
-            raise InputError(
-                f"the outer optimizer's {entry.node.kind} has no entry for each entry of "
-                f"{entry.parameter or 'the net'}, which is cut: use one with moments shaped like "
-                "the parameters, or a method that cuts nothing"
-            )
-    if (path := _looks_beyond(optimizer, net, cut)) is not None:
+    if server.entrywise or not any(leaf.cut_axes(cut) for leaf in net.leaves):
+        return
+    if server.node:
         raise InputError(
-            f"the outer optimizer does not work entry by entry: what it does to {path} depends on "
-            "which other neurons stand beside it, so it would be another for every number of "
-            "devices. Use one that does (sgd, nesterov, adam, yogi), or a method that cuts nothing."
+            f"the outer optimizer's {server.node} has no entry for each entry of the net, which is "
+            "cut: use one with moments shaped like the parameters, or a method that cuts nothing"
         )
+    raise InputError(
+        f"the outer optimizer does not work entry by entry: what it does to {server.path} depends "
+        "on what other entries stand beside, so it would be another for every number of devices. "
+        "Use one that does (sgd, nesterov, adam, yogi), or a method that cuts nothing."
+    )
 
 
-def _looks_beyond(
-    optimizer: optax.GradientTransformation, net: Net, cut: Collection[str]
-) -> str | None:
-    """The first leaf whose update is another where a small net stands beside another one.
+def _without_an_entry_each(optimizer: optax.GradientTransformation, net: Net) -> str:
+    """A node of its state, if any, with a leaf of a parameter that is not shaped like it."""
+    entries = carry.entries(optimizer, net)
+    return next((e.node.kind or "state" for e in entries if not (e.own or e.shaped)), "")
 
-    Neurons of two small nets are put side by side, along the first cut axis of each leaf; leaves
-    that nothing cuts are the same in both.
+
+def _looks_beyond(optimizer: optax.GradientTransformation, net: Net) -> str:
+    """The first leaf, if any, whose update is another where a small net stands beside another one.
+
+    Two small nets are put side by side along the first axis of each leaf, along the second, and so
+    on.
     """
-    along = [next(iter(leaf.cut_axes(cut)), None) for leaf in net.leaves]
-    if not any(axis is not None for axis in along):
-        return None
+    most = max((len(leaf.shape) for leaf in net.leaves), default=0)
+    for axis in range(most):
+        one, other, both = (_trained(optimizer, net, which, axis) for which in range(3))
+        for apart, beside, found in zip(one, other, both, strict=True):
+            parts = zip(net.leaves, found, _side_by_side(apart, beside, axis), strict=True)
+            for leaf, here, wanted in parts:
+                if here.shape != wanted.shape or not np.allclose(here, wanted, 1e-5, 1e-7):
+                    return leaf.path
+    return ""
 
-    def some(seed: int) -> tuple[list[Any], list[Any], list[Any]]:
+
+def _trained(
+    optimizer: optax.GradientTransformation, net: Net, which: int, axis: int
+) -> list[list[Any]]:
+    """Updates of a small net, of another one, or of both side by side."""
+
+    def some(seed: int) -> PyTree:
         one, other = (jax.tree.leaves(trial.small(net.shapes, s)) for s in (seed, seed + 50))
-        other = [a if axis is None else b for axis, a, b in zip(along, one, other, strict=True)]
-        return one, other, _side_by_side(along, one, other)
+        return net.tree.unflatten([one, other, _side_by_side(one, other, axis)][which])
 
-    def trained(which: int) -> list[list[Any]]:
-        params = net.tree.unflatten(some(0)[which])
-        state, found = optimizer.init(params), []
-        for seed in range(1, TRIALS + 1):
-            gradient = net.tree.unflatten(some(seed)[which])
-            updates, state = optimizer.update(gradient, state, params)
-            params = optax.apply_updates(params, updates)
-            found.append(jax.tree.leaves(updates))
-        return found
-
-    for one, other, both in zip(*map(trained, range(3)), strict=True):
-        expected = _side_by_side(along, one, other)
-        for leaf, found, wanted in zip(net.leaves, both, expected, strict=True):
-            if found.shape != wanted.shape or not np.allclose(found, wanted, 1e-5, 1e-7):
-                return leaf.path
-    return None
+    params, found = some(0), []
+    state = optimizer.init(params)
+    for seed in range(1, TRIALS + 1):
+        updates, state = optimizer.update(some(seed), state, params)
+        params = optax.apply_updates(params, updates)
+        found.append(jax.tree.leaves(updates))
+    return found
 
 
-def _side_by_side(along: list[int | None], one: list[Any], other: list[Any]) -> list[Any]:
-    both = zip(along, one, other, strict=True)
-    return [a if axis is None else jnp.concatenate([a, b], axis) for axis, a, b in both]
+def _side_by_side(one: list[Any], other: list[Any], axis: int) -> list[Any]:
+    """Two lists of leaves as one, along an axis or the last; a number is the first list's."""
+    both = zip(one, other, strict=True)
+    return [jnp.concatenate([a, b], min(axis, a.ndim - 1)) if a.ndim else a for a, b in both]

@@ -92,8 +92,8 @@ def config(
 
 
 def digest(plan: Plan, example: Any) -> str:
-    """Of what a worker computes: the loss of a subnet and the optimizer's update, as JAX traces
-    them. A run does not go on with others."""
+    """Of what is computed: a subnet's loss, the optimizer's update and the outer one's step, as JAX
+    traces them. A run does not go on with others."""
     key = jax.random.key(0)
     net = plan.subnet.shapes
     state = jax.eval_shape(plan.optimizer.init, net)
@@ -102,6 +102,9 @@ def digest(plan: Plan, example: Any) -> str:
         jax.make_jaxpr(plan.loss)(net, example, key),
         jax.make_jaxpr(lambda net, state: update(net, state, net))(net, state),
     ]
+    if plan.server is not None:
+        whole = plan.net.shapes
+        texts.append(jax.make_jaxpr(plan.server.step)(whole, whole, plan.server.shapes))
     told = re.sub(r"0x[0-9a-f]+", "", "\n".join(map(str, texts)))  # addresses of functions
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 

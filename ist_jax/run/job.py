@@ -182,7 +182,7 @@ def with_warm_up(
             f"config.warm_up={config.warm_up} rounds of local SGD leave none of {rounds} for "
             f"{how.name}"
         )
-    return made._replace(warm_up_job=make_job(method.local_sgd()))
+    return made._replace(warm_up_job=make_job(method.local_sgd()._replace(server=how.server)))
 
 
 def _init(task: Task, key: jax.Array) -> Any:

@@ -51,9 +51,8 @@ def make(wanted: ConfigDict, steps: int) -> Rate:
     if not warm:
         return after
     then = after if callable(after) else optax.constant_schedule(after)
-    first = float(then(0))
-    rising = optax.linear_schedule(first / warm, first, warm - 1) if warm > 1 else then
-    return optax.join_schedules([rising, then], [warm])
+    # Nothing may be computed yet: the devices are not made before a config is checked.
+    return optax.join_schedules([lambda step: then(0) * (step + 1) / warm, then], [warm])
 
 
 @functools.cache

@@ -13,7 +13,6 @@ from ist_jax.core.errors import CheckpointError, InputError
 from ist_jax.models import OTHER_MODELS
 from ist_jax.models.ensemble import MEMBERS, Ensemble
 from ist_jax.run import folder, lock, report, saving, schema, sweep, upgrade, values
-from ist_jax.run.tasks import classification
 from ist_jax.run.tasks import task as parts
 from ist_jax.run.trained import Run
 
@@ -119,7 +118,7 @@ def _model(
         return None
     how = parts.method_of(config, name)
     shapes = example and jax.ShapeDtypeStruct((1, *example[0]), example[1])
-    model = classification.net(config, how, classes, shapes)
+    model = parts.net(config, how, classes, shapes)
     if how.meant.members:
         return Ensemble(model, {MEMBERS: config.workers}, config.normalise)
     return model.clone(gains=gains) if gains else model

@@ -43,5 +43,22 @@ def windows(data: bytes, length: int, where: Any) -> tuple[np.ndarray, np.ndarra
             f"data.options.tokens={length} needs"
         )
     own.check_size((2, n, length), where, "Split the file")
-    tokens = np.frombuffer(data, np.uint8)[: n * length + 1].astype(np.int32)
+    return views(np.frombuffer(data, np.uint8).astype(np.int32), length, where)
+
+
+def views(tokens: np.ndarray, length: int, where: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens ``[n, length]``, and the token after each, as views of an array of all of them.
+
+    Windows do not overlap; what is left at the end is no window, and is not used.
+
+    Raises:
+      InputError: fewer tokens than one window needs.
+    """
+    n = (len(tokens) - 1) // length
+    if n < 1:
+        raise InputError(
+            f"{where}: {len(tokens)} tokens are fewer than the {length + 1} that one example of "
+            f"data.options.tokens={length} needs"
+        )
+    tokens = tokens[: n * length + 1]
     return tokens[:-1].reshape(n, length), tokens[1:].reshape(n, length)

@@ -1,11 +1,13 @@
 """What is learnt: a net, its loss, its batches and its measures, from a config and its data.
 
-A file for each of three kinds: ``classification`` (examples with one label each), ``many_labels``
-(sparse ones with several out of very many), and ``nodes`` (of a graph).
+A file for each of four kinds: ``classification`` (examples with one label each), ``language`` (with
+one at each place), ``many_labels`` (sparse ones with several out of very many), and ``nodes`` (of a
+graph).
 """
 
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from ist_jax.core.errors import InputError
@@ -13,7 +15,7 @@ from ist_jax.data.clusters import Nodes
 from ist_jax.data.sources.xmc import MultiLabel
 from ist_jax.method import Method
 from ist_jax.run.job import Task
-from ist_jax.run.tasks import classification, many_labels, nodes
+from ist_jax.run.tasks import classification, language, many_labels, nodes
 from ist_jax.run.tasks.task import method_of
 
 OTHERS = {MultiLabel: "xmc", Nodes: "graph"}  # the model of a data set that is no Dataset
@@ -38,6 +40,8 @@ def make(config: ConfigDict, data: Any, how: Method, rounds: int) -> Task:
         return many_labels.task(config, data, how, count, rounds)
     if isinstance(data, Nodes):
         return nodes.task(config, data, how, count)
+    if np.ndim(data.train_y) > 1:
+        return language.task(config, data, how, count)
     return classification.task(config, data, how, count)
 
 

@@ -5,11 +5,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.data import Dataset, held_out
 from ist_jax.method import Method
-from ist_jax.models import MODELS
 from ist_jax.run.job import Compiled, OfNet, Task
 from ist_jax.run.tasks import labelled
 from ist_jax.run.tasks import task as parts
@@ -30,30 +28,12 @@ def task(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
     return labelled.task(
         how,
         count,
-        net(config, how, data.classes, some[:1]),
+        parts.net(config, how, data.classes, some[:1]),
         classification.cross_entropy,
         lambda seed, own: parts.batches(config, data, count, seed, own),
         some,
         labelled.shapes(data.train_x, data.train_y, config.data.batch),
         functools.partial(_accuracies, config.top, data),
-    )
-
-
-def net(config: ConfigDict, how: Method, classes: int, example: Any) -> Any:
-    """The whole net of a config, as wide as a method is to train it.
-
-    Args:
-      example: inputs ``[B, ...]``, or their shapes; None if they are not known.
-    """
-    return parts.build_net(
-        by_name.found(config.model.name, MODELS, "config.model.name"),
-        config,
-        dict(config.model.widths),
-        how,
-        example,
-        classes=classes,
-        affine=config.model.affine,
-        logits=config.model.logits,
     )
 
 

@@ -48,7 +48,8 @@ def task(
             raise InputError(f"{how.name} needs a module of Linen, whose leaves it stacks")
         model = Ensemble(model, {MEMBERS: count}, policy)
     whole = model
-    if how.meant.scaled and count > 1 and policy != "scale" and hasattr(model, "gains"):
+    shares = policy == "share" or (how.meant.scaled and policy != "scale")
+    if shares and count > 1 and hasattr(model, "gains"):
         whole = model.clone(gains=depth.mean_shares(how.draw, model.widths, count))
     return Task(
         model=model,

@@ -11,6 +11,7 @@ from ist_jax.core import by_name
 from ist_jax.core.errors import InputError
 from ist_jax.data import Batches
 from ist_jax.method import Method
+from ist_jax.models import MODELS
 from ist_jax.models.gcn import ENDS
 from ist_jax.run import options
 
@@ -18,6 +19,24 @@ from ist_jax.run import options
 def method_of(config: ConfigDict, name: str) -> Method:
     """The method a config means by a name."""
     return named.find(name, **options.of_method(config, name))
+
+
+def net(config: ConfigDict, how: Method, classes: int, example: Any) -> Any:
+    """The whole net of a config, as wide as a method is to train it.
+
+    Args:
+      example: inputs ``[B, ...]``, or their shapes; None if they are not known.
+    """
+    return build_net(
+        by_name.found(config.model.name, MODELS, "config.model.name"),
+        config,
+        dict(config.model.widths),
+        how,
+        example,
+        classes=classes,
+        affine=config.model.affine,
+        logits=config.model.logits,
+    )
 
 
 def build_net(
@@ -30,7 +49,7 @@ def build_net(
 ) -> Any:
     """The config's net, or for a narrow method one as wide as a subnet.
 
-    Somebody's own is given of ``more`` and ``normalise`` what its signature takes.
+    It is given of ``more`` and ``normalise`` what its signature takes.
 
     Args:
       example: inputs ``[B, ...]`` or their shapes, for a net of somebody's own.
@@ -44,7 +63,7 @@ def build_net(
         widths = widths | partition.sub_widths(cut, hidden, config.workers)
     more = {"normalise": config.normalise, **more}
     theirs = by_name.is_theirs(config.model.name)
-    if theirs and not by_name.takes_any(kind):
+    if not by_name.takes_any(kind):
         takes = by_name.parameters(kind)
         more = {name: value for name, value in more.items() if name in takes}
     given = {**more, **options.plain(config.model.options)}
