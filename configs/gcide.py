@@ -22,7 +22,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.seeds = (0,)
     config.data.name = "gcide"
     config.data.batch = 8
-    config.data.options = ConfigDict({"tokens": 64})
+    config.data.options = ConfigDict({"tokens": 64, "test_examples": 2048})
     config.data.validation = 0.001  # of the training text
     config.model.name = "transformer"
     config.model.widths = ConfigDict({"ffn": 256})
@@ -39,6 +39,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.local_steps = 20
     config.rounds = 25
     if variant == "tiny":
+        config.data.options.test_examples = 64
+        config.data.validation = 0.0001
         config.rounds = 2
         config.local_steps = 4
         config.optimizer.warm_up_steps = 2

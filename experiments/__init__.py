@@ -7,6 +7,7 @@ PROGRAMS = {
     "launch": "python -m experiments.launch",
     "lottery": "python -m experiments.lottery",
     "report": "python -m experiments.report",
+    "sample": "python -m experiments.sample",
     "sketch": "python -m experiments.sketch",
 }
 

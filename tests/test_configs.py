@@ -30,7 +30,7 @@ def some_data(config):
         made = graph.build("toy", features, edges, np.arange(600) % 45, part)
         return clustered(lambda *_, **__: made)()
     name = config.data.name.replace("synthetic", "commands")
-    return data.outline(name, config.data.options.get("size"))
+    return data.outline(name, **config.data.options)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

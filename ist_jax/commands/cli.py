@@ -15,6 +15,7 @@ COMMANDS = {
     "report": "tables and figures from run folders",
     "launch": "several processes of one training, on this machine",
     "lottery": "lottery tickets out of a finished run",
+    "sample": "text from a net that was trained on text",
     "sketch": "a figure of the analysis of IST",
 }
 USAGE = "\n".join(

@@ -7,8 +7,9 @@ decoded, its old value is known and the difference is added to it; what comes ou
 on any number of devices. Rows that the code would not make shorter go as they are. The mean update
 of a leaf that nothing cuts comes back to all workers in the code ``BACK``.
 
-* ``rounded(bits)``: multiples of the row's largest value over 2^(bits-1) - 1, the next lower or
-  higher one at random so that the mean is the value itself (Alistarh et al., NeurIPS 2017).
+* ``rounded(bits)``: multiples of the row's largest value over 2^(bits-1) - 1 (rounded up to 17
+  significant bits), the next lower or higher one at random so that the mean is the value itself
+  (Alistarh et al., NeurIPS 2017).
 * ``largest(share)``: the entries of largest magnitude, with their places (Aji and Heafield, EMNLP
   2017); the others stay as they were, and what they would have become is forgotten.
 * ``with_feedback(code)``: what a code has left out of a worker's update is not forgotten, but added
@@ -63,7 +64,7 @@ def rounded(bits: int) -> Code:
     most, pairs = 2 ** (bits - 1) - 1, bits == 4
 
     def encode(rows, key):
-        scale = jnp.max(jnp.abs(rows), axis=-1, keepdims=True) / most
+        scale = _short(jnp.max(jnp.abs(rows), axis=-1, keepdims=True) / most)
         steps = rows / jnp.where(scale > 0, scale, 1)
         up = jax.random.uniform(key, rows.shape)
         codes = jnp.clip(jnp.floor(steps + up), -most, most).astype(jnp.int8)
@@ -72,8 +73,7 @@ def rounded(bits: int) -> Code:
     def decode(parts, length):
         codes, scale = parts
         codes = _unpacked(codes, length) if pairs else codes
-        # A barrier, because a product that is fused with the sum it goes into has other bits.
-        return lax.optimization_barrier(codes.astype(jnp.float32) * scale)
+        return codes.astype(jnp.float32) * scale
 
     parts = lambda length: [
         (-(-length // 2), jnp.uint8) if pairs else (length, jnp.int8),
@@ -157,6 +157,17 @@ def _unless_longer(code: Code) -> Code:
         lambda rows, key: [rows] if short(rows.shape[-1]) else code.encode(rows, key),
         lambda parts, length: parts[0] if short(length) else code.decode(parts, length),
     )
+
+
+def _short(scale: Array) -> Array:
+    """The next number up, of 17 significant bits.
+
+    Its product with an integer of 7 bits is exact. So the sum that a compiler adds it to has the
+    same bits whether the two become one instruction, with one rounding, or not.
+    """
+    low = 2 ** (BITS[0] - 1) - 1
+    bits = lax.bitcast_convert_type(scale, jnp.int32)
+    return lax.bitcast_convert_type((bits + low) & ~low, jnp.float32)
 
 
 def _packed(codes: Array) -> Array:

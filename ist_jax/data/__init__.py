@@ -62,6 +62,7 @@ PUBLISHED: Mapping[str, tuple[int, int, tuple[int, ...], int]] = {
     "imagenet": (1_281_167, 50_000, (224, 224, 3), 1000),
     "speech_commands": (84_843, 11_005, (4096,), 35),
 }
+TEXTS: Mapping[str, tuple[int, int, int]] = {"gcide": (39_135_574, 815_787, 128)}  # bytes, classes
 
 
 def load(name: str, path: str = "", **options: Any) -> Any:
@@ -119,19 +120,28 @@ def register(name: str, load: Callable[..., Any]) -> None:
     SOURCES[name] = load
 
 
-def outline(name: str, size: int | None = None) -> Dataset | None:
+def outline(name: str, **given: Any) -> Dataset | None:
     """A set of its published size, all of whose numbers are 0 and take no memory; None if unknown.
 
     Args:
-      size: pixels of a side, where images have another than the usual one.
+      given: the config's options for it; of these ``size``, pixels of a side, and ``tokens``, of an
+        example of text.
     """
+    if name in TEXTS and not given.get("vocabulary"):
+        length = given.get("tokens", 256)
+        *sizes, classes = TEXTS[name]
+        token = np.zeros((), np.uint8)
+        train, test = [np.broadcast_to(token, (n // length, length)) for n in sizes]
+        made = Dataset(name, train, train, test, test, classes, origin="published sizes")
+        return made._replace(tokenizer="")
+    size = given.get("size")
     if name not in PUBLISHED:
         return None
-    train, test, shape, classes = PUBLISHED[name]
+    *numbers, shape, classes = PUBLISHED[name]
     shape = (size, size, shape[-1]) if size and len(shape) > 1 else shape
     x, y = np.zeros((), np.float32), np.zeros((), np.int32)
     of = lambda n: (np.broadcast_to(x, (n, *shape)), np.broadcast_to(y, (n,)))
-    return Dataset(name, *of(train), *of(test), classes, origin="published sizes")
+    return Dataset(name, *of(numbers[0]), *of(numbers[1]), classes, origin="published sizes")
 
 
 __all__ = ["PUBLISHED", "SOURCES", "Batches", "Dataset", "load", "outline", "register"]

@@ -58,6 +58,8 @@ class Dataset(NamedTuple):
       origin: ``"real"``, ``"synthetic"``, or ``"stand-in"`` for real data in place of the paper's.
       skipped: bad examples that were left out, since that was asked for.
       sha256: of all examples and labels; empty where a source of one's own does not say it.
+      tokenizer: of texts, what the tokens stand for (``subwords``); empty where they are bytes,
+        None where that is not known.
       validation_x, validation_y: of the training part, held out (``held_out``); None if none is.
     """
 
@@ -70,6 +72,7 @@ class Dataset(NamedTuple):
     origin: str = "real"
     skipped: int = 0
     sha256: str = ""
+    tokenizer: str | None = None
     validation_x: Any = None
     validation_y: np.ndarray | None = None
 

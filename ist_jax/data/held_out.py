@@ -127,6 +127,9 @@ class Part:
     def __getitem__(self, chosen: Any) -> Float[np.ndarray, "..."]:
         return self._whole[self._numbers[chosen]]
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
 
 def _some(whole: Any, numbers: np.ndarray) -> Any:
     """Some of them; labels, which are few, as an array."""

@@ -27,7 +27,7 @@ def outlined(config: ConfigDict) -> tuple[Any, list[str]]:
     try:
         return load(config), []
     except InputError as error:
-        data = datasets.outline(config.data.name, config.data.options.get("size"))
+        data = datasets.outline(config.data.name, **config.data.options)
         if data is None or config.data.path:  # a folder that is named should be there
             raise
         data = held_out.hold_out(data, config.data.validation, config.data.validation_seed)

@@ -21,7 +21,7 @@ PYTHON = "python"  # the name of a model that ``ist_jax.fit`` was handed
 
 def read(workdir: pathlib.Path, method: str | None, seed: int | None, allow_code: bool) -> Run:
     """As ``ist_jax.load``."""
-    config, summary = _config(workdir), _summary(workdir)
+    config, about = _config(workdir), summary(workdir)
     name, number = _which(config, workdir, method, seed)
     if config.model.name == PYTHON:
         raise InputError(
@@ -42,12 +42,12 @@ def read(workdir: pathlib.Path, method: str | None, seed: int | None, allow_code
         gains = kept.about(saved[0])["about"].get("gains", {})
     except CheckpointError as error:
         raise InputError(str(error)) from None
-    example = _example(summary["data"])
+    example = _example(about["data"])
     lines = report.read(workdir / folder.METRICS).get((name, number), [])
     return Run(
         name,
         number,
-        _model(config, name, summary["data"]["classes"], example, gains),
+        _model(config, name, about["data"]["classes"], example, gains),
         lambda: kept.net(saved[0]),
         lines,
         example,
@@ -77,7 +77,12 @@ def _config(workdir: pathlib.Path) -> ConfigDict:
     return config
 
 
-def _summary(workdir: pathlib.Path) -> dict[str, Any]:
+def summary(workdir: pathlib.Path) -> dict[str, Any]:
+    """What a finished run has said of itself.
+
+    Raises:
+      InputError: it is not finished, or cannot be read.
+    """
     path = workdir / folder.SUMMARY
     if not path.is_file():
         raise InputError(

@@ -1,5 +1,6 @@
 """What a finished run came to: summary.json, a table and a figure."""
 
+import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ist_jax.core import strict_json
-from ist_jax.data import held_out
+from ist_jax.data import held_out, subwords
 from ist_jax.run import assemble, curves, environment, report
 from ist_jax.run.job import Job
 
@@ -45,6 +46,7 @@ def write(
             **_example(data.train_x),
             "skipped": data.skipped,
             "sha256": data.sha256,
+            **_tokenizer(data, workdir),
         },
         "environment": environment.described(hosts),
     }
@@ -56,6 +58,15 @@ def show(workdir: pathlib.Path) -> None:
     """Prints the table, and makes the figure."""
     print(report.table([workdir]))
     print(f"\nfigure: {curves.figure([workdir], workdir / report.FIGURES[0])}")
+
+
+def _tokenizer(data: Any, workdir: pathlib.Path) -> dict[str, str]:
+    """The digest of the tokenizer of a text, which is written beside; nothing where it has none."""
+    text = getattr(data, "tokenizer", None)
+    if not text:
+        return {}
+    (workdir / subwords.NAME).write_text(text)
+    return {"tokenizer": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _example(x: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ist_jax.core.errors import InputError
 from ist_jax.core.paths import expanded
-from ist_jax.data import files, options, prepared
+from ist_jax.data import files, options, prepared, subwords
 from ist_jax.data.dataset import Dataset
 from ist_jax.data.sources import text_features
 
@@ -22,23 +22,34 @@ PLACE = Path("/usr/share/dictd/gcide.dict.dz")
 SHA256 = "802beb667e1fb666203e750f1faea60d5c202ac5430c2083c4180494609f10a7"  # of 0.48.5, unpacked
 CLASSES = 128
 HELD = 5  # of 256 headwords
-VERSION = 1  # of what is made of the file
+VERSION = 2  # of what is made of the file
 
 
-def load(path: str = "", *, tokens: int = 256, cache: str = "") -> Dataset:
-    """Bytes uint8 [n, tokens], and the byte after each of them, uint8 [n, tokens], of 128 classes.
+def load(
+    path: str = "",
+    *,
+    tokens: int = 256,
+    test_examples: int = 0,
+    vocabulary: int = 0,
+    cache: str = "",
+) -> Dataset:
+    """Tokens uint8 [n, tokens], and the token after each of them, uint8 [n, tokens].
 
-    Three of its 99 different bytes are beyond ASCII; all of those become 127.
+    Tokens are bytes, of 128 classes, or pieces of words. Three of its 99 different bytes are beyond
+    ASCII; all of those become 127.
 
     Args:
       path: ``gcide.dict.dz``, packed or not; where Debian has it if empty.
       tokens: the length of an example. Examples do not overlap.
+      test_examples: so many of the test part's, evenly spaced over it; 0: all of them.
+      vocabulary: so many pieces of words (uint16), which are found in the training part; 0: bytes.
       cache: where the two parts are kept.
 
     Raises:
-      InputError: no file, or another than that of version 0.48.5.
+      InputError: no file, or another than that of version 0.48.5; an option out of bounds.
     """
     options.whole("tokens", tokens, 1, text_features.LONGEST)
+    options.whole("test_examples", test_examples, 0, 2**31 - 1)
     file = expanded(path, "data.path") if path else PLACE
     if not file.is_file():
         raise InputError(
@@ -46,18 +57,32 @@ def load(path: str = "", *, tokens: int = 256, cache: str = "") -> Dataset:
         )
 
     def fill(out: Path) -> dict:
-        for name, part in zip(("train", "test"), parts(read(file)), strict=True):
-            np.save(out / f"{name}.npy", np.minimum(np.frombuffer(part, np.uint8), CLASSES - 1))
-        return {"sha256": SHA256}
+        both = [
+            np.minimum(np.frombuffer(part, np.uint8), CLASSES - 1) for part in parts(read(file))
+        ]
+        tokenizer = ""
+        if vocabulary:
+            texts = [part.tobytes().decode("ascii") for part in both]
+            tokenizer = subwords.trained(texts[0], vocabulary)
+            both = [subwords.encoded(tokenizer, text) for text in texts]
+        for name, part in zip(("train", "test"), both, strict=True):
+            np.save(out / f"{name}.npy", part)
+        return {"sha256": SHA256, "tokenizer": tokenizer}
 
-    name, source = prepared.name_of("gcide", file.parent), prepared.digest([file], {"v": VERSION})
+    name = prepared.name_of(f"gcide{vocabulary or ''}", file.parent)
+    source = prepared.digest([file], {"v": VERSION, "vocabulary": vocabulary})
     place, about = prepared.folder(cache, name, source, fill)
     train, test = (
         text_features.views(np.load(place / f"{part}.npy", mmap_mode="r"), tokens, file)
         for part in ("train", "test")
     )
-    digest = hashlib.sha256(f"{about['sha256']} {VERSION} {tokens}".encode()).hexdigest()
-    return Dataset("gcide", *train, *test, classes=CLASSES, sha256=digest)
+    if 0 < test_examples < len(test[0]):
+        chosen = np.linspace(0, len(test[0]) - 1, test_examples).astype(int)
+        test = test[0][chosen], test[1][chosen]
+    of = f"{about['sha256']} {VERSION} {tokens} {len(test[0])} {about['tokenizer']}"
+    digest, classes = hashlib.sha256(of.encode()).hexdigest(), vocabulary or CLASSES
+    of_data = {"sha256": digest, "tokenizer": about["tokenizer"]}
+    return Dataset("gcide", *train, *test, classes=classes, **of_data)
 
 
 def read(file: Path) -> bytes:

@@ -155,8 +155,7 @@ def _language(
     if kind != "text":
         raise InputError(f"{where} holds no texts, which data.options.tokens is for")
     joined = ["\n".join(arrow_columns.texts(part.column(column), where)) for part in parts.values()]
-    train, held = (text_features.windows(text.encode(), length, where) for text in joined)
-    return Dataset(name, *train, *held, text_features.BYTES)
+    return text_features.language(name, [(where, text) for text in joined], length)
 
 
 class _Images:

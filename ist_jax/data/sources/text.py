@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ist_jax.core.errors import InputError
-from ist_jax.data import files, options, own
+from ist_jax.data import files, options, own, subwords
 from ist_jax.data.dataset import Dataset
 from ist_jax.data.sources import folders, text_features
 
@@ -33,6 +33,7 @@ def load(
     path: str = "",
     *,
     tokens: Any = 0,
+    vocabulary: Any = 0,
     features: Any = 4096,
     input: Any = "",  # noqa: A002
     label: Any = "",
@@ -45,6 +46,8 @@ def load(
       path: a file or a folder, as above.
       tokens: if positive, examples are so many bytes, int32 [n, tokens], in the order of the text,
         and labels the byte after each of them, int32 [n, tokens], of 256 classes.
+      vocabulary: of tokens: so many pieces of words, which are found in the training part, in
+        place of bytes; needs ``ist_jax[text]``.
       features: places that words are counted at (``text_features.hashed``).
       input: the column or key of the texts; the one called text, sentence, content or document if
         empty.
@@ -60,7 +63,9 @@ def load(
     place = own.place(path, "text", LAYOUT)
     name = place.name.split(".")[0] or "text"
     if tokens:
-        return _language(name, place, tokens, test)
+        options.whole("vocabulary", vocabulary, 0, subwords.MOST)
+        share = options.share("test", test)
+        return text_features.language(name, _parts(place), tokens, share, vocabulary)
     train, held = _classified(place, input, label, test, seed)
     x = [text_features.hashed(part.texts, features, place) for part in (train, held)]
     y = own.labels(np.array(train.labels), np.array(held.labels), place)
@@ -164,21 +169,14 @@ def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
-def _language(name: str, place: Path, length: int, test: Any) -> Dataset:
-    share = options.share("test", test)
-    if place.is_dir():
-        parts = [place / f"{part}.txt" for part in ("train", "test")]
-        if all(part.exists() for part in parts):
-            train, held = (text_features.windows(files.read(part), length, part) for part in parts)
-            return Dataset(name, *train, *held, text_features.BYTES)
-        texts = sorted(one for one in place.glob("*.txt*") if not one.name.startswith("."))
-        if not texts:
-            raise InputError(f"{place} holds no .txt file; text reads {LAYOUT}")
-        data = b"\n".join(files.read(one) for one in texts)
-    else:
-        data = files.read(place)
-    x, y = text_features.windows(data, length, place)
-    if len(x) < 2:
-        raise InputError(f"{place} is one example of {length} bytes; training and test need two")
-    end = len(x) - min(max(1, round(share * len(x))), len(x) - 1)
-    return Dataset(name, x[:end], y[:end], x[end:], y[end:], text_features.BYTES)
+def _parts(place: Path) -> list[tuple[Path, str]]:
+    """Where a text comes from, and the text: of training and test, or both in one."""
+    if not place.is_dir():
+        return [(place, _text(place))]
+    parts = [place / f"{part}.txt" for part in ("train", "test")]
+    if all(part.exists() for part in parts):
+        return [(part, _text(part)) for part in parts]
+    texts = sorted(one for one in place.glob("*.txt*") if not one.name.startswith("."))
+    if not texts:
+        raise InputError(f"{place} holds no .txt file; text reads {LAYOUT}")
+    return [(place, "\n".join(map(_text, texts)))]

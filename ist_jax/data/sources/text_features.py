@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from ist_jax.core.errors import InputError
-from ist_jax.data import own
+from ist_jax.data import own, subwords
+from ist_jax.data.dataset import Dataset
 from ist_jax.data.extras import needed
 
 MOST_FEATURES = 2**22
-BYTES = 256
 LONGEST = 2**20  # tokens of an example
 
 
@@ -28,22 +28,45 @@ def hashed(texts: Sequence[str], features: int, where: Any) -> np.ndarray:
     return HashingVectorizer(n_features=features, dtype=np.float32).transform(texts).toarray()
 
 
-def windows(data: bytes, length: int, where: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes as tokens int32 [n, length], and the byte after each, int32 [n, length].
+def language(
+    name: str,
+    parts: Sequence[tuple[Any, str]],
+    length: int,
+    share: float = 0.2,
+    vocabulary: int = 0,
+) -> Dataset:
+    """A text, token by token: int32 [n, length], and the token after each, int32 [n, length].
 
     Windows do not overlap; what is left at the end is no window, and is not used.
 
+    Args:
+      parts: texts for training and for test, each with its place; or one, whose end is for test.
+      share: of the windows then, for test.
+      vocabulary: so many pieces of words, which are found in the training part; 0: bytes.
+
     Raises:
-      InputError: fewer bytes than one window needs.
+      InputError: fewer tokens than one window needs, or than one for each part.
     """
-    n = (len(data) - 1) // length
-    if n < 1:
-        raise InputError(
-            f"{where}: {len(data)} bytes are fewer than the {length + 1} that one example of "
-            f"data.options.tokens={length} needs"
-        )
-    own.check_size((2, n, length), where, "Split the file")
-    return views(np.frombuffer(data, np.uint8).astype(np.int32), length, where)
+    tokenizer = ""
+    if vocabulary:
+        text = parts[0][1]
+        seen = text if len(parts) == 2 else text[: int(len(text) * (1 - share))]
+        tokenizer = subwords.trained(seen, vocabulary)
+    of_all: dict[str, Any] = {"classes": vocabulary or subwords.BYTES, "tokenizer": tokenizer}
+    pairs = [_windows(subwords.encoded(tokenizer, text), length, where) for where, text in parts]
+    if len(pairs) == 2:
+        return Dataset(name, *pairs[0], *pairs[1], **of_all)
+    x, y = pairs[0]
+    if len(x) < 2:
+        where = parts[0][0]
+        raise InputError(f"{where} is one example of {length} tokens; training and test need two")
+    end = len(x) - min(max(1, round(share * len(x))), len(x) - 1)
+    return Dataset(name, x[:end], y[:end], x[end:], y[end:], **of_all)
+
+
+def _windows(tokens: np.ndarray, length: int, where: Any) -> tuple[np.ndarray, np.ndarray]:
+    own.check_size((2, len(tokens)), where, "Split the file")
+    return views(tokens.astype(np.int32), length, where)
 
 
 def views(tokens: np.ndarray, length: int, where: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,16 +1,20 @@
 """A text that is numbers already: ``train.bin`` and ``val.bin``, uint16, as nanoGPT writes them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ist_jax.core.errors import InputError
-from ist_jax.data import files, options, own
+from ist_jax.data import files, options, own, subwords
 from ist_jax.data.dataset import Dataset
 from ist_jax.data.sources import text_features
 
 DTYPE = np.dtype("<u2")
-LAYOUT = "a folder with train.bin and val.bin (or test.bin), uint16 numbers one after another"
+LAYOUT = (
+    "a folder with train.bin and val.bin (or test.bin), uint16 numbers one after another, and "
+    "where it is known what they stand for, a byte-level tokenizer.json"
+)
 
 
 def load(path: str = "", *, tokens: int = 256, vocabulary: int = 50257) -> Dataset:
@@ -32,15 +36,27 @@ def load(path: str = "", *, tokens: int = 256, vocabulary: int = 50257) -> Datas
     parts = [folder / "train.bin", held or folder / "val.bin"]
     if missing := [file for file in parts if not file.is_file()]:
         raise InputError(f"no {missing[0]}; token_file reads {LAYOUT}")
-    train, test = (text_features.views(_mapped(file), tokens, file) for file in parts)
+    both = [_mapped(file, vocabulary) for file in parts]
+    pairs = zip(both, parts, strict=True)
+    train, test = (text_features.views(its, tokens, file) for its, file in pairs)
     sha256 = "".join(files.digest(file)[:32] for file in parts)
-    name = folder.name or "token_file"
-    return Dataset(name, *train, *test, classes=vocabulary, sha256=sha256)
+    tokenizer = None
+    if (folder / subwords.NAME).is_file():
+        tokenizer = subwords.read(folder / subwords.NAME)
+        subwords.pieces(tokenizer, vocabulary)
+    of_all: dict[str, Any] = {"classes": vocabulary, "sha256": sha256, "tokenizer": tokenizer}
+    return Dataset(folder.name or "token_file", *train, *test, **of_all)
 
 
-def _mapped(file: Path) -> np.ndarray:
+def _mapped(file: Path, vocabulary: int) -> np.ndarray:
     if file.stat().st_size % DTYPE.itemsize:
         raise InputError(f"{file} has an odd number of bytes: it is no file of uint16 numbers")
     if not file.stat().st_size:
         raise InputError(f"{file} is empty")
-    return np.memmap(file, DTYPE, "r")
+    found = np.memmap(file, DTYPE, "r")
+    if (most := int(found.max())) >= vocabulary:
+        raise InputError(
+            f"{file} has token {most}, and data.options.vocabulary={vocabulary} knows 0 to "
+            f"{vocabulary - 1}"
+        )
+    return found

@@ -7,7 +7,6 @@ graph).
 
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from ist_jax.core.errors import InputError
@@ -40,7 +39,7 @@ def make(config: ConfigDict, data: Any, how: Method, rounds: int) -> Task:
         return many_labels.task(config, data, how, count, rounds)
     if isinstance(data, Nodes):
         return nodes.task(config, data, how, count)
-    if np.ndim(data.train_y) > 1:
+    if language.is_text(data):
         return language.task(config, data, how, count)
     return classification.task(config, data, how, count)
 

@@ -7,27 +7,26 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ist_jax.core.errors import InputError
-from ist_jax.data import Dataset, held_out
+from ist_jax.data import Dataset, held_out, subwords
 from ist_jax.method import Method
 from ist_jax.run.job import Compiled, OfNet, Task
 from ist_jax.run.tasks import labelled
 from ist_jax.run.tasks import task as parts
 from ist_jax.tasks import supervised
 
+MOST_NATS = 700.0  # of which a float has the exponential
+
+
+def is_text(data: Dataset) -> bool:
+    """Whether inputs are tokens ``[n, T]``, each with a class as its label."""
+    x, y = data.train_x, data.train_y
+    tokens = data.classes > 0 and all(np.issubdtype(its.dtype, np.integer) for its in (x, y))
+    return tokens and x.shape == y.shape and len(x.shape) == 2
+
 
 def task(config: ConfigDict, data: Dataset, how: Method, count: int) -> Task:
-    """The task of ``count`` workers.
-
-    Raises:
-      InputError: labels that are not one integer for each token.
-    """
+    """The task of ``count`` workers."""
     x, y = data.train_x, data.train_y
-    if x.shape != y.shape or not np.issubdtype(y.dtype, np.integer):
-        raise InputError(
-            f"{data.name}: a text has a label at each of its tokens; found inputs "
-            f"{x.dtype}{list(x.shape)} and labels {y.dtype}{list(y.shape)}"
-        )
     some = x[labelled.some(x, config.statistics_examples)]
     kind = supervised.kind_of(y[:1])
     return labelled.task(
@@ -50,8 +49,12 @@ def _measure(
     batch: int,
     compiled: Compiled,
 ) -> OfNet:
-    """Of a net: the share of tokens that are the likeliest, nats and bits for a token."""
+    """Of a net: the share of tokens that are the likeliest, nats for a token and perplexity; and
+    bits for a byte, where it is known what the tokens stand for."""
     evaluate = supervised.measures(model, statistics, kind, batch, compiled)
+    known = data.tokenizer is not None
+    pieces = subwords.pieces(data.tokenizer or "", data.classes) if known else []
+    sizes = np.array([max(len(piece), 1) for piece in pieces])
 
     def measure(net):
         found = statistics(net)
@@ -59,7 +62,11 @@ def _measure(
         for part, (x, y) in held_out.measured(data).items():
             for name, value in evaluate(net, x, y, found).items():
                 measures[f"{name}/{part}"] = value
-            measures[f"bits/{part}"] = measures[f"loss/{part}"] / math.log(2)
+            loss = measures[f"loss/{part}"]
+            measures[f"perplexity/{part}"] = math.exp(min(loss, MOST_NATS))
+            if known:
+                each = sum(int(sizes[y[i : i + batch]].sum()) for i in range(0, len(y), batch))
+                measures[f"bits/{part}"] = loss / math.log(2) * len(y) * y.shape[1] / each
         return measures
 
     return measure
