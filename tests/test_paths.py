@@ -78,7 +78,7 @@ def test_the_commands_take_it_in_every_flag(tmp_path):
     done = call("experiments.sketch", "--config=~/c.py:tiny", "--workdir=~/runs/a")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "a" / "data.json").exists()
-    line = dict.fromkeys((*metrics.NUMBERS, metrics.ACCURACY), 1) | {"method": "ist"}
+    line = dict.fromkeys((*metrics.NUMBERS, "accuracy/test"), 1) | {"method": "ist"}
     (tmp_path / "runs" / "a" / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     done = call("experiments.report", "~/runs/a", "--out=~/figure.png")
     assert done.returncode == 0, done.stderr
@@ -118,7 +118,7 @@ def test_a_measure_that_does_not_exist_is_absent_and_why_is_said(monkeypatch, tm
 
 
 def test_old_metrics_with_nan_are_still_read(tmp_path):
-    line = dict.fromkeys((*metrics.NUMBERS, metrics.ACCURACY), 1) | {
+    line = dict.fromkeys((*metrics.NUMBERS, "accuracy/test"), 1) | {
         "method": "ist",
         "propensity_1/test": math.nan,
     }

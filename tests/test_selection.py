@@ -100,6 +100,25 @@ def test_tables_show_validation_of_all_and_test_only_of_what_is_picked(tmp_path)
     assert "ist, local_sgd: trained on 90% of the training data; not trained again" in told
 
 
+def test_texts_are_picked_by_the_fewest_bits(tmp_path):
+    """The accuracies beside them say the opposite, and are not asked."""
+    folder = swept(tmp_path / "sweep", lambda share: share)
+    for path in folder.glob("*/metrics.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            line["bits/validation"], line["bits/test"] = 2 * line["accuracy/validation"], 7.0
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert {m: one.settings["optimizer.lr"] for m, one in chosen(folder).items()} == {
+        "ist": 0.1,
+        "local_sgd": 0.3,
+    }
+    text = selection.table(folder)
+    assert "picked by the mean validation bits" in text
+    assert "validation (per byte)" in text
+    assert "1.0000 ± 0.0283" in text
+    assert text.count("7.0000 ± 0.0000") == 2
+
+
 def test_what_has_not_all_seeds_to_the_last_round_is_never_picked(tmp_path):
     folder = swept(tmp_path, lambda v: v)
     best = folder / "lr=0.2" / "metrics.jsonl"

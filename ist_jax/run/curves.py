@@ -1,4 +1,4 @@
-"""The figure of run folders: accuracy against steps, bytes, seconds, FLOPs."""
+"""The figure of run folders: accuracy, or bits for a byte, against steps, bytes, seconds, FLOPs."""
 
 import math
 import os
@@ -32,7 +32,7 @@ def draw(panel: Any, runs: Runs, x: str = "steps") -> None:
     curves = of(runs)
     paint(panel, curves, x)
     frame([panel], curves, x, y_limits(curves, [x]))
-    panel.set_ylabel("test accuracy (%)")
+    panel.set_ylabel(_title(curves, "test"))
 
 
 def paint(
@@ -152,7 +152,7 @@ def canvas(folders: Mapping[str, Runs], x: Sequence[str] = ("steps", "bytes")) -
 
     found = {title: of(runs, title) for title, runs in folders.items()}
     if not any(found.values()):
-        raise InputError("there is no accuracy to draw: none was measured on test data")
+        raise InputError("there is nothing to draw: test data gave neither accuracy nor bits")
     drawn = Figure(layout="constrained")
     if len(folders) > MOST_IN_A_PANEL:
         _apart(drawn, found, x)
@@ -176,7 +176,7 @@ def _together(drawn: Any, found: Mapping[str, list[Curve]], x: Sequence[str]) ->
     for panel in panels.flat[len(x) :]:
         panel.set_visible(False)
     for panel in panels[:, 0]:
-        panel.set_ylabel("test accuracy (%)")
+        panel.set_ylabel(_title(curves, "test"))
 
 
 def _apart(drawn: Any, found: Mapping[str, list[Curve]], x: Sequence[str]) -> None:
@@ -198,7 +198,12 @@ def _apart(drawn: Any, found: Mapping[str, list[Curve]], x: Sequence[str]) -> No
         for panel, below in zip(block, block[columns:], strict=False):
             panel.xaxis.label.set_visible(not below.get_visible())
     for panel in panels[:, 0]:
-        panel.set_ylabel("accuracy (%)")
+        panel.set_ylabel(_title(curves))
+
+
+def _title(curves: Sequence[Curve], part: str = "") -> str:
+    """Of the axis of what was measured."""
+    return " / ".join(dict.fromkeys(curve.measure.title(part) for curve in curves))
 
 
 def _legend(drawn: Any, found: Mapping[str, list[Curve]], x: Sequence[str]) -> None:

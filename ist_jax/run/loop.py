@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from ist_jax.checkpoint import reading
 from ist_jax.core.errors import InputError
-from ist_jax.run import environment, faults, metrics
+from ist_jax.run import environment, faults, measure, metrics
 from ist_jax.run.job import Job
 from ist_jax.run.saving import RunCheckpoints
 from ist_jax.run.schedule import Schedule
@@ -87,7 +87,7 @@ def run(
         measuring = done % config.eval_every == 0 or done == rounds
         stopping = context.stop.asked() and done < rounds  # every process asks after every round
         saving = new and checkpoints and (checkpoints.due(done) or stopping)
-        accuracy = None
+        score = None
         if measuring or saving:
             loss = ledger.settle(state, done)
         if measuring and new:
@@ -95,10 +95,10 @@ def run(
             place = name, seed, done, done * batches.local_steps
             last_bytes = job.costs.bytes_once if done == rounds else 0
             line = metrics_line(place, measured, tally, schedule.flops(done), last_bytes)
-            accuracy = metrics.score(measured)
+            score = measure.score(measured)
             yield Measurement(line, active, state)
         if saving and checkpoints:
-            checkpoints.save(active, state, tally.stored(), accuracy, last=stopping)
+            checkpoints.save(active, state, tally.stored(), score, last=stopping)
         if stopping:
             raise Stopped(f"{title} is saved after round {done}")
         if done == rounds:

@@ -8,12 +8,13 @@ import pathlib
 from typing import Any
 
 from ist_jax.core import strict_json
+from ist_jax.run import measure
 
 Line = dict[str, Any]
 UNWRITTEN = "metrics.new"  # lines that are about to take the file's place
 WHOLE = ("seed", "round", "step")
 NUMBERS = (*WHOLE, "comm/bytes_sent", "compute/flops", "time/train_s")
-ACCURACY = "accuracy/test"  # absent where nothing is classified
+MEASURED = tuple(one.key() for one in measure.MEASURES)  # some of these
 
 
 def parse(text: str) -> Line:
@@ -28,7 +29,7 @@ def parse(text: str) -> Line:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(line, dict) or not isinstance(line.get("method"), str):
         raise ValueError("it names no method")
-    for key in (*NUMBERS, *([ACCURACY] if ACCURACY in line else [])):
+    for key in (*NUMBERS, *(key for key in MEASURED if key in line)):
         value = line.get(key)
         if type(value) is not int and (key in WHOLE or type(value) is not float):
             raise ValueError(f"{key} is missing, or no number")
@@ -46,16 +47,6 @@ def existing(measured: dict[str, float]) -> dict[str, Any]:
     }
     found: dict[str, Any] = {k: v for k, v in measured.items() if k not in absent}
     return found | ({"absent": absent} if absent else {})
-
-
-def score(measured: Line) -> float | None:
-    """What nets and settings are picked by: accuracy on validation data, where there is some.
-
-    Graphs have a part of their own for it (``valid``). Without any it is that on the test part;
-    None where nothing is classified.
-    """
-    keys = ("accuracy/validation", "accuracy/valid", "accuracy/test")
-    return next((float(measured[key]) for key in keys if key in measured), None)
 
 
 class Metrics:

@@ -3,11 +3,14 @@
 import sys
 import time
 
+from ist_jax.run import measure
 from ist_jax.run.saving import Effort
+
+MEASURED = [one.key(part) for one in measure.MEASURES for part in ("validation", "test")]
 
 
 class Progress:
-    """One line that says how far, how long still, and the newest accuracy.
+    """One line that says how far, how long still, and the newest accuracy, or bits for a byte.
 
     Runs count by the FLOPs they take, so that the time left is right when methods differ.
     """
@@ -42,7 +45,7 @@ class Progress:
 
 def _measured(line: dict) -> str:
     """The first of these that there is."""
-    for key in ("accuracy/validation", "accuracy/test", "loss/test", "loss/train"):
+    for key in (*MEASURED, "loss/test", "loss/train"):
         if key in line:
             return f"{' '.join(reversed(key.split('/')))} {line[key]:.4f}"
     return ""

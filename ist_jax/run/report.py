@@ -1,7 +1,7 @@
 """Run folders read, and tables of them.
 
 A folder's table shows, for each method, mean and standard deviation over seeds of the last
-accuracy, and what one worker sent, computed and took.
+accuracy (of texts, bits for a byte), and what one worker sent, computed and took.
 """
 
 import pathlib
@@ -11,8 +11,9 @@ import numpy as np
 
 from ist_jax.core.errors import InputError
 from ist_jax.cost import timing
+from ist_jax.run import measure
 from ist_jax.run.markdown import aligned, quantity
-from ist_jax.run.metrics import ACCURACY, parse
+from ist_jax.run.metrics import parse
 
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 FIGURES = ("accuracy.png", "comparison.png")  # of one folder, of several
@@ -45,7 +46,7 @@ def read(metrics: pathlib.Path) -> dict[tuple[str, int], list[dict]]:
 
 
 def results(metrics: pathlib.Path) -> dict[str, dict]:
-    """For each method: the last line of every seed, and mean and spread of its accuracy.
+    """For each method: the last line of every seed, and mean and spread of its measures.
 
     Seeds that stopped before the last round of the file are left out, and listed as unfinished.
     """
@@ -55,10 +56,8 @@ def results(metrics: pathlib.Path) -> dict[str, dict]:
     for name in dict.fromkeys(method for method, _ in runs):
         ends = [lines[-1] for (method, _), lines in runs.items() if method == name]
         last = [line for line in ends if line["round"] == last_round]
-        accuracy = [line[ACCURACY] for line in last if ACCURACY in line]
         out[name] = {
-            "accuracy_mean": float(np.mean(accuracy)) if accuracy else None,
-            "accuracy_std": float(np.std(accuracy, ddof=1)) if len(accuracy) > 1 else None,
+            **_means(last),
             "seeds": [line["seed"] for line in last],
             "last": last,
             "unfinished": {
@@ -68,26 +67,38 @@ def results(metrics: pathlib.Path) -> dict[str, dict]:
     return out
 
 
+def _means(last: list[dict]) -> dict[str, float | None]:
+    """Mean and deviation of accuracy, which are None where there is none; and of bits, if any."""
+    out: dict[str, float | None] = {}
+    for one in (measure.ACCURACY, measure.BITS):
+        found = [line[one.key()] for line in last if one.key() in line]
+        if found or one == measure.ACCURACY:
+            out[f"{one.name}_mean"] = float(np.mean(found)) if found else None
+            out[f"{one.name}_std"] = float(np.std(found, ddof=1)) if len(found) > 1 else None
+    return out
+
+
 def table(folders: list[pathlib.Path]) -> str:
     """A Markdown table, a row for each folder and method."""
+    found = {folder: results(folder / METRICS) for folder in folders}
+    all_of_them = [line for of in found.values() for one in of.values() for line in one["last"]]
+    shown = measure.of(all_of_them)
     rows = [
-        ["method", "accuracy (%)", "seeds", "sent / worker", "FLOPs / worker", "training time"],
+        ["method", shown.title(), "seeds", "sent / worker", "FLOPs / worker", "training time"],
         ["---", "---:", "---:", "---:", "---:", "---:"],
     ]
     notes = []
     for folder in folders:
         prefix = f"{folder.name}: " if len(folders) > 1 else ""
-        for name, result in results(folder / METRICS).items():
+        for name, result in found[folder].items():
             for seed, stopped in result["unfinished"].items():
                 notes.append(f"{prefix}{name}, seed {seed} stopped after round {stopped}: left out")
             if last := result["last"]:
-                mean, spread = result["accuracy_mean"], result["accuracy_std"]
                 seconds = float(np.median([line["time/train_s"] for line in last]))
                 rows.append(
                     [
                         prefix + name,
-                        ("-" if mean is None else f"{100 * mean:.2f}")
-                        + ("" if spread is None else f" ± {100 * spread:.2f}"),
+                        shown.spread([x[shown.key()] for x in last if shown.key() in x]),
                         str(len(last)),
                         quantity(last[0]["comm/bytes_sent"], "B"),
                         quantity(last[0]["compute/flops"], ""),

@@ -1,7 +1,8 @@
-"""Which settings are picked: for each method its own best, by validation accuracy alone.
+"""Which settings are picked: for each method its own best, by validation data alone.
 
-Test accuracy chooses nothing: ``picked`` is not given any, and tables show it of what was picked
-only. A candidate has all of its seeds, trained to the last round. Of equals, the first is picked.
+What was measured on test data (accuracy; of texts, bits for a byte) chooses nothing: ``picked`` is
+not given any, and tables show it of what was picked only. A candidate has all of its seeds, trained
+to the last round. Of equals, the first is picked.
 """
 
 import json
@@ -12,18 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ist_jax.core.errors import InputError
-from ist_jax.run import compare, report, sweep
+from ist_jax.run import compare, measure, report, sweep
 from ist_jax.run.differences import Differences
 from ist_jax.run.folder import CONFIG, METRICS, SUMMARY
-from ist_jax.run.markdown import aligned, quantity, spread
+from ist_jax.run.markdown import aligned, quantity
+from ist_jax.run.measure import Measure
 from ist_jax.run.sweep import Combination
 
 BEST = "best-"  # and the method: the folder of what is trained again
-PARTS = ("validation", "valid")  # the second one of graphs
-RULE = (
-    "picked by the mean validation accuracy over seeds after the last round; test accuracy chose "
-    "nothing"
-)
+RULE = "picked by the mean validation {0} over seeds after the last round; test {0} chose nothing"
 
 
 class Outcome(NamedTuple):
@@ -41,16 +39,20 @@ class Outcome(NamedTuple):
     sent: int
     seconds: float
     share: float  # of the training data, that was trained on
+    measure: Measure = measure.ACCURACY
 
 
-def picked(validation: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, str]:
+def picked(
+    validation: Mapping[str, Mapping[str, Sequence[float]]], sign: int = 1
+) -> dict[str, str]:
     """The label with the largest mean for each method; the first of several.
 
     Args:
       validation: accuracies, by method and label.
+      sign: -1 if the smallest is the best.
     """
     return {
-        method: max(of_labels, key=lambda label: float(np.mean(of_labels[label])))
+        method: max(of_labels, key=lambda label: sign * float(np.mean(of_labels[label])))
         for method, of_labels in validation.items()
         if of_labels
     }
@@ -62,7 +64,7 @@ def pick(found: Sequence[Outcome]) -> dict[str, Outcome]:
     validation: dict[str, dict[str, Sequence[float]]] = {}
     for one in able:
         validation.setdefault(one.method, {})[one.label] = one.validation
-    best = picked(validation)
+    best = picked(validation, able[0].measure.sign if able else 1)
     chosen = {one.method: one for one in able if best[one.method] == one.label}
     return {method: chosen[method] for method in validation}
 
@@ -87,18 +89,21 @@ def outcomes(folder: pathlib.Path, label: str, settings: Mapping[str, Any]) -> l
     found = []
     for method in methods:
         last = [runs[method, seed][-1] for seed in seeds if (method, seed) in runs]
-        key = next((f"accuracy/{p}" for p in PARTS if all(f"accuracy/{p}" in x for x in last)), "")
+        shown = measure.of(last)
+        keys = map(shown.key, measure.VALIDATION)
+        key = next((key for key in keys if all(key in line for line in last)), "")
         found.append(
             Outcome(
                 label,
                 settings,
                 method,
                 tuple(line[key] for line in last if key),
-                tuple(line["accuracy/test"] for line in last),
+                tuple(line[shown.key()] for line in last),
                 len(last) == len(seeds) and all(line["round"] == rounds for line in last),
                 max((line["comm/bytes_sent"] for line in last), default=0),
                 float(np.median([line["time/train_s"] for line in last] or [0.0])),
                 share,
+                shown,
             )
         )
     return found
@@ -159,7 +164,7 @@ def all_of(found: Sequence[Outcome], keys: Sequence[str]) -> str:
     """A row for each combination and method; of the settings only what differs."""
     differ = [key for key in keys if len({str(one.settings[key]) for one in found}) > 1]
     rows = [
-        [*differ, "method", "validation (%)", "seeds", "sent / worker", "training time"],
+        [*differ, "method", _titles(found)[0], "seeds", "sent / worker", "training time"],
         ["---"] * len(differ) + ["---"] + ["---:"] * 4,
     ]
     for one in found:
@@ -167,7 +172,7 @@ def all_of(found: Sequence[Outcome], keys: Sequence[str]) -> str:
             [
                 *(sweep.shown(one.settings[key]) for key in differ),
                 one.method,
-                spread(list(one.validation)) if one.complete else "-",
+                one.measure.spread(one.validation) if one.complete else "-",
                 str(len(one.test)),
                 quantity(one.sent, "B"),
                 f"{one.seconds:.1f} s" if one.seconds >= 1 else f"{1e3 * one.seconds:.0f} ms",
@@ -179,20 +184,20 @@ def all_of(found: Sequence[Outcome], keys: Sequence[str]) -> str:
 def best(found: Sequence[Outcome], again: Mapping[str, Outcome]) -> str:
     """The table of what is picked, with its test accuracy; ``again`` is what was trained again."""
     rows = [
-        ["method", "picked", "validation (%)", "test (%)", "trained on"],
+        ["method", "picked", *_titles(found), "trained on"],
         ["---", "---", "---:", "---:", "---:"],
     ]
     chosen = pick(found)
     old: list[str] = []
     done: set[str] = set()
     for method, one in chosen.items():
-        some = [method, one.label, spread(list(one.validation)), spread(list(one.test))]
+        some = [method, one.label, *map(one.measure.spread, (one.validation, one.test))]
         rows.append([*some, _trained_on(one.share)])
         if new := again.get(method):
             if new.label != one.label or not new.complete:
                 old.append(f"{BEST}{method} is of {new.label}, or not finished: left out")
             else:
-                some = [f"{method}, trained again", one.label, "-", spread(list(new.test))]
+                some = [f"{method}, trained again", one.label, "-", new.measure.spread(new.test)]
                 rows.append([*some, _trained_on(new.share)])
                 done.add(method)
     lacking = [m for m in dict.fromkeys(one.method for one in found) if m not in chosen]
@@ -204,7 +209,7 @@ def best(found: Sequence[Outcome], again: Mapping[str, Outcome]) -> str:
             "all of it (--sweep_retrain)"
         )
     ends = [note for one in chosen.values() for note in _ends(one, found)]
-    return "\n\n".join([aligned(rows), RULE, *old, *notes, *ends])
+    return "\n\n".join([aligned(rows), RULE.format(_of(found).name), *old, *notes, *ends])
 
 
 def _ends(one: Outcome, found: Sequence[Outcome]) -> Iterator[str]:
@@ -215,6 +220,16 @@ def _ends(one: Outcome, found: Sequence[Outcome]) -> Iterator[str]:
             for name, end in (("smallest", min(tried)), ("largest", max(tried))):
                 if value == end:
                     yield f"{one.method}: {key}={value} is the {name} tried; try beyond it"
+
+
+def _of(found: Sequence[Outcome]) -> Measure:
+    return found[0].measure if found else measure.ACCURACY
+
+
+def _titles(found: Sequence[Outcome]) -> list[str]:
+    """Of the columns of validation and test."""
+    unit = _of(found).unit
+    return [f"validation ({unit})", f"test ({unit})"]
 
 
 def _trained_on(share: float) -> str:
