@@ -16,8 +16,13 @@ method                who holds what        exchanged               source
                       blocks
 ``ensemble``          the first draw        once, at the end        Yuan et al., section 3, table 3
 ``single``            one worker, all       never                   ordinary training
+``rotate``            one of S fixed        subnets, every J steps  what IST is without new partners
+                      subnets, in turn
 ``dense_subnet``      all of a net of a     gradients, every step   data parallel on a net with the
                       subnet's width                                widths of one subnet
+``dense_local_sgd``,  the same              parameters, every J     as ``local_sgd``, ``diloco``
+``dense_diloco``
+``dense_ensemble``    a net of its own      once, at the end        S nets of a subnet's width
 ``shallow_ensemble``  a net of its own, as  once, at the end        Dun et al., UAI 2022
                       deep as a subnet
 ``diloco``            everything            parameters, every J;    Douillard et al., DiLoCo, 2023
@@ -160,6 +165,27 @@ def dense_subnet() -> Method:
     The caller builds that net: ``model.clone(widths=partition.sub_widths(...))``.
     """
     return data_parallel()._replace(name="dense_subnet", meant=Meant(narrow="ist"))
+
+
+def rotate() -> Method:
+    """S subnets that are drawn once, and go from worker to worker."""
+    return Method("rotate", partition.rotating)
+
+
+def dense_local_sgd() -> Method:
+    """Local SGD on a dense net that is as wide as one worker's subnet."""
+    return local_sgd()._replace(name="dense_local_sgd", meant=Meant(narrow="ist"))
+
+
+def dense_diloco(lr: float = 0.7, momentum: float = 0.9) -> Method:
+    """DiLoCo on a dense net that is as wide as one worker's subnet."""
+    return diloco(lr, momentum)._replace(name="dense_diloco", meant=Meant(narrow="ist"))
+
+
+def dense_ensemble() -> Method:
+    """Every worker trains a net of its own, as wide as IST's subnets; they are asked together."""
+    made = shallow_ensemble()
+    return made._replace(name="dense_ensemble", meant=Meant(narrow="ist", members=True))
 
 
 def shallow_ensemble() -> Method:

@@ -13,6 +13,7 @@ from ist_jax.partition import Draw
 DRAWS: Mapping[str, Draw] = {
     "permutation": partition.permutation,
     "balanced": partition.balanced,
+    "rotating": partition.rotating,
     "joint": depth.joint,
 }
 
@@ -68,7 +69,11 @@ METHODS: Mapping[str, Callable[..., Method]] = {
     "data_parallel": method.data_parallel,
     "ensemble": _ensemble,
     "single": method.single,
+    "rotate": method.rotate,
     "dense_subnet": method.dense_subnet,
+    "dense_local_sgd": method.dense_local_sgd,
+    "dense_diloco": method.dense_diloco,
+    "dense_ensemble": method.dense_ensemble,
     "resist": _resist,
     "loft": _loft,
     "shallow_ensemble": method.shallow_ensemble,

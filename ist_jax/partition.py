@@ -38,6 +38,7 @@ __all__ = [
     "is_disjoint",
     "permutation",
     "replicated",
+    "rotating",
     "slot_counts",
     "sub_widths",
     "takes_parts",
@@ -119,6 +120,16 @@ def permutation(
 def fixed(key: Key[Array, ""], context: Context, *, draw: Draw = permutation) -> Assignment:
     """The draw of round 0 in every round: subnets that never mix, which is an ensemble."""
     return draw(key, context._replace(number=0, previous=None))
+
+
+@takes_parts
+def rotating(key: Key[Array, ""], context: Context, *, draw: Draw = permutation) -> Assignment:
+    """The subnets of round 0 in every round, each with another worker, drawn anew each time.
+
+    Neurons that begin together stay together: what ``permutation`` adds to it is new partners.
+    """
+    order = jax.random.permutation(fold(key, context.number, "rotating"), context.workers)
+    return {group: ids[order] for group, ids in fixed(key, context, draw=draw).items()}
 
 
 @takes_parts

@@ -62,6 +62,17 @@ def test_data_parallel_is_the_mean_gradient_at_every_step():
     )
 
 
+def test_subnets_that_rotate_are_those_of_an_ensemble_that_sees_other_data():
+    """With the same batches for all workers it does not matter who trains which."""
+    params, names = mlp_tree(DIMS)
+    batches = regression_batches(4, 4, 2, 8, 6, 3)
+    batches = [jax.tree.map(lambda leaf: jnp.tile(leaf[:1], (4, 1, 1, 1)), b) for b in batches]
+    states = [run(params, names, how, batches)[0] for how in (method.rotate(), method.ensemble())]
+    one, other = (state.params for state in states)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), one, other)
+    assert not same_bits(run(params, names, method.ist(), batches)[0].params, one)
+
+
 def test_an_ensemble_is_subnets_trained_apart_with_their_own_optimizers():
     params, names = mlp_tree(DIMS)
     batches = regression_batches(3, 4, 2, 8, 6, 3)

@@ -17,6 +17,7 @@ DRAWS = {
     "balanced": partition.balanced,
     "balanced, 3 homes": functools.partial(partition.balanced, shards=3),
     "fixed": partition.fixed,
+    "rotating": partition.rotating,
     "unequal": lambda key, widths, workers, number=0: partition.permutation(
         key, widths, workers, number, shares=range(1, workers + 1)
     ),
@@ -129,6 +130,24 @@ def test_rounds_and_groups_draw_apart_and_fixed_does_not(key):
     assert (partition.fixed(key, widths, 4, 5)["a"] == first["a"]).all()
     again = functools.partial(partition.fixed, draw=partition.balanced)
     assert (again(key, widths, 4, 5)["a"] == partition.balanced(key, widths, 4)["a"]).all()
+
+
+def test_rotating_gives_the_same_subnets_to_other_workers(key):
+    """Each of them to each worker equally often, with all of its groups; drawn anew each round."""
+    widths, rounds = {"a": 10, "b": 6}, 2000
+    first = partition.fixed(key, widths, 4)
+    draw = lambda number: partition.rotating(key, widths, 4, number)
+    found = jax.device_get(jax.jit(jax.vmap(draw))(np.arange(rounds)))
+    holds = np.zeros((4, 4), int)
+    for number in range(rounds):
+        at = [
+            [(row == mine).all(1).argmax() for mine in found["a"][number]] for row in [first["a"]]
+        ]
+        assert sorted(at[0]) == [0, 1, 2, 3]
+        np.testing.assert_array_equal(found["b"][number], np.asarray(first["b"])[at[0]])
+        holds[np.arange(4), at[0]] += 1
+    assert abs(holds / rounds - 0.25).max() < 0.05
+    assert (found["a"][0] != first["a"]).any() or (found["a"][1] != first["a"]).any()
 
 
 def test_a_new_group_leaves_the_draws_of_the_others_alone(key):
