@@ -179,13 +179,12 @@ def dense_local_sgd() -> Method:
 
 def dense_diloco(lr: float = 0.7, momentum: float = 0.9) -> Method:
     """DiLoCo on a dense net that is as wide as one worker's subnet."""
-    return diloco(lr, momentum)._replace(name="dense_diloco", meant=Meant(narrow="ist"))
+    return diloco(lr, momentum)._replace(name="dense_diloco", meant=Meant("ist"))
 
 
 def dense_ensemble() -> Method:
     """Every worker trains a net of its own, as wide as IST's subnets; they are asked together."""
-    made = shallow_ensemble()
-    return made._replace(name="dense_ensemble", meant=Meant(narrow="ist", members=True))
+    return shallow_ensemble()._replace(name="dense_ensemble", meant=Meant("ist", members=True))
 
 
 def shallow_ensemble() -> Method:

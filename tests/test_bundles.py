@@ -7,6 +7,7 @@ import pytest
 
 from ist_jax import axes, method
 from ist_jax.cost import lower_bound, timing, traffic, wire
+from ist_jax.optimizer_state.carried import TRAINED, Carried
 from ist_jax.sharded import layout, messages
 from ist_jax.sharded.leaf_layout import TO_NEXT
 
@@ -44,9 +45,14 @@ def spread(net, workers, slots=None, message=None):
     )
 
 
+def alone(net):
+    """Nothing is carried beside the net."""
+    return Carried(net, (TRAINED,) * len(net.leaves))
+
+
 def test_24_layers_wait_at_most_30_times_a_round():
     net = transformer(24, wide=64)
-    found = timing.exchanged(net, net, method.ist(), 4, 8)
+    found = timing.exchanged(net, alone(net), method.ist(), 4, 8)
     assert 12 <= found.waits <= 30
     made = spread(net, 4)
     least = lower_bound.least_received(made, traffic.neurons_held(net, method.ist(), 4))
@@ -95,8 +101,8 @@ def test_what_fills_messages_alone_goes_alone():
 
 def test_a_longer_message_means_fewer_waits_for_the_same_bytes():
     net = transformer(4, wide=256)
-    few = timing.exchanged(net, net, method.ist(), 4, 1, message_bytes=1 << 24)
-    many = timing.exchanged(net, net, method.ist(), 4, 1, message_bytes=1 << 17)
+    few = timing.exchanged(net, alone(net), method.ist(), 4, 1, message_bytes=1 << 24)
+    many = timing.exchanged(net, alone(net), method.ist(), 4, 1, message_bytes=1 << 17)
     assert few.waits < 0.7 * many.waits
     assert few.bytes_received == pytest.approx(many.bytes_received, rel=0.15)
 

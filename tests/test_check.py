@@ -61,7 +61,7 @@ def test_epochs_set_the_rounds_and_an_epoch_shorter_than_a_round_still_trains():
         ({"seeds": (1, 1)}, "seeds must be a tuple of different values"),
         ({"method_options.ist.assignment": "random"}, "assignment 'random'; known: balanced"),
         ({"method_options.ist.shares": (1, 2)}, "shares must be 4 positive numbers"),
-        ({"normalise": "batch"}, "normalise must be one of standardise, scale, none"),
+        ({"normalise": "batch"}, "normalise must be one of standardise, scale, share, none"),
         (
             {"normalise": "scale", "method_options.ist.shares": (2, 1, 1, 1)},
             r"leave config\.method_options\.ist\.shares empty",

@@ -183,3 +183,12 @@ def test_unknown_codes_are_refused(name):
     with pytest.raises(InputError, match=r"compress must be|8 or 4 bits|must be in .0, 1."):
         compress.named(name)
     assert compress.named("") is None
+
+
+def test_codes_of_other_floats_are_refused_and_whole_numbers_go_as_they_are():
+    params, names = mlp_tree(DIMS)
+    half = {**params, "w1": params["w1"].astype(jnp.bfloat16)}
+    make = lambda net, code: trainer_of(net, names, method.ist(), 2, code=code)
+    make(half, None)
+    with pytest.raises(InputError, match=r"w1.* is bfloat16: keep parameters in float32"):
+        make(half, compress.rounded(8))

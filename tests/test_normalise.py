@@ -122,7 +122,7 @@ def test_policies_give_a_model_its_parameters():
     [
         (
             lambda: model_and_params(normalise="batch"),
-            "one of standardise, scale, none; found 'batch'",
+            "one of standardise, scale, share, none; found 'batch'",
         ),
         (lambda: normalise.subnet(model_and_params()[0], {"hiden0": 3}), "unknown group 'hiden0'"),
         (

@@ -82,7 +82,7 @@ def test_subnets_are_gathered_trained_and_put_back():
     known = made(method.ist())
     [batches] = regression_batches(1, S, J, 8, 6, 3)
     assignment, following = (known.draw(KEY, number) for number in (0, 1))
-    carried = PARAMS, known.optimizer.init(PARAMS)
+    carried = PARAMS, known.optimizer.init(PARAMS), ()
     present = jnp.arange(S) != 2
     found, losses, chunks, _ = one_round.train_locally(
         known.carried_layout,

@@ -195,8 +195,8 @@ def test_options_of_texts_are_checked(tmp_path):
     refused("text", tmp_path / "lines.tsv", "no column 'txt' .*did you mean 'text'", input="txt")
     refused("text", tmp_path / "lines.tsv", "tokens must be a whole number", tokens=-1)
     refused("text", tmp_path / "lines.tsv", "features must be a whole number", features=1.5)
-    refused("text", tmp_path / "lines.tsv", r"bytes are fewer than the 1001", tokens=1000)
-    refused("text", tmp_path / "lines.tsv", "is one example of 40 bytes", tokens=40)
+    refused("text", tmp_path / "lines.tsv", r"tokens are fewer than the 1001", tokens=1000)
+    refused("text", tmp_path / "lines.tsv", "is one example of 40 tokens", tokens=40)
     refused("text", tmp_path / "folders", r"holds no \.txt file", tokens=4)
 
 

@@ -6,12 +6,15 @@ import numpy as np
 import optax
 import pytest
 from conftest import on_host, same_bits
+from optax import contrib
 
 import ist_jax
 from ist_jax import axes, decompose, method, partition
 from ist_jax.core.errors import InputError
+from ist_jax.data import outline
 from ist_jax.models import Transformer, normalise
 from ist_jax.models.decoder import EPSILON
+from ist_jax.run import assemble, config_files
 from ist_jax.sharded import placement
 from ist_jax.tasks import supervised
 
@@ -211,3 +214,65 @@ def test_what_it_computes_in_16_bits_it_keeps_in_32():
     exact = model.clone(compute="float32").apply(params, TOKENS)
     apart = np.abs(exact - model.apply(params, TOKENS)).max()
     assert 0 < apart < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("query", np.s_[1, :, 2, 1, :]),
+        ("key", np.s_[0, :, 3, :]),
+        ("out", np.s_[1, 2, 0]),
+        ("up", np.s_[1]),
+        ("down", np.s_[0]),
+    ],
+)
+def test_muon_takes_every_head_of_every_layer_for_a_matrix(name, part):
+    model, params, _ = made(CUT, queries=2)
+    draw = lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape)
+    slopes = jax.tree.map(draw, params)
+    how = {"beta": 0.0, "nesterov": False}
+    optimizer = contrib.muon(0.1, **how, muon_weight_dimension_numbers=model.matrices)
+    found, _ = optimizer.update(slopes, optimizer.init(params), params)
+    one = {"w": slopes["params"]["layers"][name][part]}
+    alone = contrib.muon(0.1, **how)
+    expected, _ = alone.update(one, alone.init(one), one)
+    np.testing.assert_allclose(found["params"]["layers"][name][part], expected["w"], atol=1e-6)
+
+
+def test_a_config_says_to_muon_what_is_a_matrix_and_refuses_what_it_would_leave_to_adam():
+    config = config_files.load("gcide", "tiny")
+    config.methods, config.optimizer.name, config.optimizer.lr = ("ist",), "muon", 0.01
+    config.optimizer.options = {}
+    data = outline("gcide", tokens=64)
+    job = assemble.jobs(config, data)["ist"]
+    state = job.trainer.shapes.opt_state
+    adam = [leaf.shape for node in jax.tree.leaves(state, is_leaf=is_adam) if is_adam(node)
+            for leaf in jax.tree.leaves(node.mu)]  # fmt: skip
+    assert sorted(map(len, adam)) == [1, 2, 2, 2, 2, 2, 2]  # norms (stacked), embedding and logits
+    config = config_files.load("cifar10_resist", "tiny")
+    config.optimizer.name, config.optimizer.momentum = "muon", 0.0
+    with pytest.raises(InputError, match=r"'muon' is for matrices, and .* Adam would train it"):
+        assemble.jobs(config, outline("cifar10"))
+
+
+def is_adam(node):
+    return isinstance(node, optax.ScaleByAdamState)
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["a group a kind", "a group a layer"])
+def test_a_net_of_the_size_of_gpt_2_waits_at_most_30_times_a_round(apart):
+    """Four workers; in messages of up to 64 MB, for machines that are far from each other."""
+    config = config_files.load("gcide")
+    groups = {"heads": 12, "ffn": 3072}
+    if apart:
+        groups = {f"{name}{n}": count for n in range(12) for name, count in groups.items()}
+    config.methods, config.optimizer_state, config.model.widths = ("ist",), "reset", groups
+    config.model.options = {**GPT_2, "depth": 12, "tied": True}
+    config.data.options.tokens, config.mesh.message_kb = 8, 65536
+    data = outline("gcide", tokens=8)._replace(classes=50304, tokenizer=None)
+    job = assemble.jobs(config, data)["ist"]
+    assert (job.costs.net_parameters, job.costs.parameters) == (123_588_864, 59_887_872)
+    assert job.exchanged().waits <= 30
+
+
+GPT_2 = {"width": 768, "heads": 12, "head": 64, "ffn": 3072}

@@ -29,9 +29,12 @@ def test_a_config_means_what_it_meant_before_there_were_versions(name):
     assert keys(before) == keys(config_files.load(file, variant))
 
 
+LATER = {"gcide", "gcide_study"}  # of version 2 from the start
+
+
 def test_every_config_of_the_library_is_among_those_compared():
     ours = {name for name in config_files.names() if not name.startswith("sketch_")}
-    assert {name.partition(":")[0] for name in SAVED["differ"]} == ours
+    assert {name.partition(":")[0] for name in SAVED["differ"]} == ours - LATER
     assert keys(upgrade.config_of(SAVED["default"])) == keys(schema.default())
 
 
@@ -68,7 +71,9 @@ def test_keys_of_drawing_became_options_of_those_that_look_at_them(methods, foun
 
 
 def test_who_looks_at_whose_options_is_what_the_methods_are_meant_for():
-    meant = {name: named.find(name).meant.narrow for name in named.METHODS}
+    """Of the methods of version 1; those that came later have nothing to be moved."""
+    later = {"dense_local_sgd", "dense_diloco", "dense_ensemble"}
+    meant = {name: named.find(name).meant.narrow for name in named.METHODS.keys() - later}
     assert {name: narrow for name, narrow in meant.items() if narrow} == upgrade.LOOKS_AT
 
 

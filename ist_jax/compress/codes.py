@@ -137,13 +137,23 @@ def of_leaves(
 ) -> list[Code | None]:
     """The code of each leaf of a net (``axes.Net.leaves``), or None.
 
-    There is none for numbers other than float32, nor for a cut leaf whose neurons may have several
-    holders: between devices its slices move fewer bytes than whole rows in a code would.
+    There is none for whole numbers and truth values, nor for a cut leaf whose neurons may have
+    several holders: between devices its slices move fewer bytes than whole rows in a code would.
 
     Args:
       groups: that are cut.
       disjoint: every neuron always has exactly one holder.
+
+    Raises:
+      InputError: floats that are not float32.
     """
+    leaves = list(leaves)
+    other = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact) and x.dtype != jnp.float32]
+    if code is not None and other:
+        raise InputError(
+            f"codes are of float32, and {other[0].path} is {other[0].dtype}: keep parameters in "
+            "float32 and let the model compute in fewer bits, or send without a code"
+        )
     coded = lambda leaf: leaf.dtype == jnp.float32 and (disjoint or not leaf.cut_axes(groups))
     return [code if coded(leaf) else None for leaf in leaves]
 

@@ -12,6 +12,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+PyTree = Any
+MATRICES = {  # of each kernel: from which axis to which
+    "query": (-4, -1),
+    "key": (-3, -1),
+    "value": (-3, -1),
+    "out": (-2, -1),
+    "up": (-2, -1),
+    "gate": (-2, -1),
+    "down": (-2, -1),
+}
 ACTIVATIONS = ("relu2", "swiglu")
 EPSILON = 1e-6
 
@@ -114,6 +124,21 @@ class Layer(nn.Module):
     ) -> Array:
         value: Any = self.param(name, nn.with_partitioning(init, names), shape)
         return jnp.asarray(value, self.dtype)
+
+
+def matrices(params: PyTree) -> PyTree:
+    """Optax's ``MuonDimensionNumbers`` of every kernel of layers; None of all else.
+
+    Heads, query groups and layers count matrices. Embedding and logits are left to Adam, as by
+    Muon's authors (Jordan et al., 2024).
+    """
+    from optax import contrib  # it takes a while
+
+    def one(path: Any, _: Array) -> Any:
+        axes = MATRICES.get(getattr(path[-1], "key", ""))
+        return None if axes is None else contrib.MuonDimensionNumbers(*axes)
+
+    return jax.tree_util.tree_map_with_path(one, params)
 
 
 def rms_norm(x: Array, scale: Array) -> Array:

@@ -4,7 +4,8 @@ The nets are stacked on a leading axis, and that axis is a group: an assignment 
 worker one of them (``method.shallow_ensemble``) trains them on the same round as everything else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -29,6 +30,11 @@ class Ensemble(nn.Module):
     widths: Mapping[str, int]
     normalise: str = "standardise"
     gains: Mapping[str, float] = FrozenDict()
+
+    @property
+    def matrices(self) -> Callable[..., Any]:
+        """The member's, if it has them: each net has matrices of its own."""
+        return self.member.matrices
 
     @nn.compact
     def __call__(self, x: Array | np.ndarray, *, train: bool) -> Float[Array, "B classes"]:

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 
 from ist_jax.core.errors import InputError
 from ist_jax.models import normalise
-from ist_jax.models.decoder import ACTIVATIONS, Layer, rms_norm
+from ist_jax.models.decoder import ACTIVATIONS, Layer, matrices, rms_norm
 
 
 class Transformer(nn.Module):
@@ -69,6 +69,14 @@ class Transformer(nn.Module):
     def sequences(self) -> tuple[str, ...]:
         """Groups whose members have an order."""
         return tuple(group for group in self.widths if group == "layers")
+
+    @staticmethod
+    def matrices(params: Any) -> Any:
+        """Which axes of each kernel are a matrix, for Muon; None of what is no matrix.
+
+        Every head of every layer is a matrix of its own.
+        """
+        return matrices(params)
 
     @nn.compact
     def __call__(

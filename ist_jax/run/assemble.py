@@ -56,9 +56,10 @@ def build(config: ConfigDict, data: Any, name: str, placed: dict[Mesh, Any]) -> 
 def _build(config: ConfigDict, data: Any, how: Method, *, placed: dict[Mesh, Any]) -> Job:
     number = rounds(config, data)
     task = tasks.make(config, data, how, number)
-    optimizer = optimizers.make(config, number * config.local_steps)
+    optimizer = optimizers.make(config, number * config.local_steps, task.model)
     mesh = mesh_of(config, how.workers or config.workers)
     made = job.make(config, task, how, optimizer, mesh, placed)
+    optimizers.check_kernels(config, task.model, made.trainer.shapes.params)
     if by_name.is_theirs(config.model.name):
         from ist_jax.run.tasks import labelled, theirs  # imports NNX, half a second
 

@@ -19,12 +19,18 @@ from ist_jax.core.errors import InputError, first_line
 from ist_jax.run import learning_rate, options, values
 from ist_jax.run.bounds import ANY
 
+PyTree = Any
+MATRICES = "muon_weight_dimension_numbers"  # an option of ``optax.contrib.muon``
 KEY = "config.optimizer.options"
 Make = Callable[..., optax.GradientTransformation]
 
 
-def make(config: ConfigDict, steps: int) -> optax.GradientTransformation:
+def make(config: ConfigDict, steps: int, model: Any = None) -> optax.GradientTransformation:
     """The optimizer of so many steps.
+
+    Args:
+      model: what it trains. Its ``matrices``, if it has such a function of the parameters, say to
+        Muon which axes of a kernel are a matrix, and which only count matrices.
 
     Raises:
       InputError: an unknown schedule, optimizer or option; an option that is missing, or refused.
@@ -37,6 +43,8 @@ def make(config: ConfigDict, steps: int) -> optax.GradientTransformation:
     if wanted.weight_decay:
         before.append(optax.add_decayed_weights(float(wanted.weight_decay)))
     update, more = named(wanted.name), _options(wanted)
+    if _takes_matrices(wanted) and hasattr(model, "matrices"):
+        more[MATRICES] = model.matrices
     try:
         made = optax.chain(*before, update(rate, **more))
         _tried(made)
@@ -47,6 +55,30 @@ def make(config: ConfigDict, steps: int) -> optax.GradientTransformation:
             f"({type(error).__name__}: {first_line(error)})"
         ) from None
     return made
+
+
+def check_kernels(config: ConfigDict, model: Any, params: PyTree) -> None:
+    """Complains about kernels that are no matrices, where the optimizer is for those.
+
+    Raises:
+      InputError: one with more than two axes, of a model without ``matrices``: Muon would leave it
+        to Adam.
+    """
+    if not _takes_matrices(config.optimizer) or hasattr(model, "matrices"):
+        return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if len(leaf.shape) > 2:
+            raise InputError(
+                f"config.optimizer.name={config.optimizer.name!r} is for matrices, and "
+                f"{jax.tree_util.keystr(path)} is {list(leaf.shape)}: Adam would train it. Give "
+                f"{type(model).__name__} a function 'matrices' of its parameters, as "
+                "ist_jax.models.Transformer has one, or take another optimizer"
+            )
+
+
+def _takes_matrices(wanted: ConfigDict) -> bool:
+    """Whether it is to be said to the optimizer which axes are matrices, and nobody has."""
+    return MATRICES in by_name.options_of(named(wanted.name)) and MATRICES not in wanted.options
 
 
 def check(config: ConfigDict) -> None:

@@ -26,7 +26,7 @@ def default() -> ConfigDict:
         ConfigDict()
     )  # of a method's own, by its name (ist_jax/method.py: named):
     # {"ist": {"assignment": "balanced"}, "resist": {"min_depth": 2}}
-    config.normalise = "standardise"  # or "scale", "none"
+    config.normalise = "standardise"  # or "scale", "share", "none" (ist_jax/models/normalise.py)
     config.compress = (
         ""  # updates: "8bit", "4bit", "top0.01" (the largest hundredth), "4bit+feedback"
     )
