@@ -7,7 +7,7 @@ from conftest import ROOT
 from test_report import cells
 from test_vldb import run, section, told
 
-from experiments.pages import gist, loft, making, resist
+from experiments.pages import gist, language, loft, making, resist
 from experiments.pages.published import LOFT_TRAFFIC, RESIST_TRAFFIC
 from experiments.pages.runs import gathered, time_table
 from ist_jax.core.errors import InputError
@@ -187,3 +187,29 @@ def test_times_are_ratios_to_local_sgd_of_the_same_net_and_link():
     assert table[0][8:] == ["1.00 to 4.00 (3)", "0.50", "1.56"]
     assert table[2][-1] == "10.56"
     assert time_table([]) == ""
+
+
+def test_rows_of_language_are_in_order_and_compared_seed_by_seed(tmp_path):
+    def of_text(name, widths, bits, lr):
+        folder = run(tmp_path, name, {m: [[0.5] for _ in b] for m, b in bits.items()})
+        path = folder / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            line["bits/test"] = bits[line["method"]][line["seed"]]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        told(folder, config_model={"name": "transformer", "widths": widths, "options": {}})
+        return told(folder, config_optimizer={"name": "adamw", "lr": lr, "schedule": "constant"})
+
+    folders = [
+        of_text("both", {"ffn": 256, "heads": 8}, {"ist": [3.0, 3.25, 3.5]}, 0.01),
+        of_text("whole", {}, {"local_sgd": [2.0, 2.25, 2.5], "diloco": [1.5, 2.25, 3.0]}, 0.002),
+    ]
+    table = cells(language.page(*gathered(folders)))
+    rows = [row[:6] for row in table if len(row) == 9][2:]
+    assert rows == [
+        ["nothing", "local_sgd", "0.002", "2.2500 ± 0.2500", "3", ""],
+        ["nothing", "diloco", "0.002", "2.2500 ± 0.7500", "3", "+0.000 ± 0.289 (no difference)"],
+        ["ffn and heads", "ist", "0.01", "3.2500 ± 0.2500", "3", "+1.000 ± 0.000"],
+    ]
+    assert language.behind({0: 1.5}, {0: 1.0}) == "+0.500 (one seed)"
+    assert language.behind({0: 1.5}, {1: 1.0}) == ""

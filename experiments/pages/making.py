@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.pages import runs
 
-NAMES = ("vldb", "resist", "loft", "gist")  # modules beside this one
+NAMES = ("vldb", "resist", "loft", "gist", "language")  # modules beside this one
 
 
 def made(page: str, paths: list[Path], out: Path, draw: bool = False) -> str:

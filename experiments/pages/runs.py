@@ -74,7 +74,7 @@ def read(folder: Path) -> Run:
     try:
         told = json.loads((folder / report.SUMMARY).read_text())
         config, data, plans, command = (told[key] for key in ("config", "data", "plans", "command"))
-        if not (data["name"] and data["origin"] and config["model"]["widths"]):
+        if not (data["name"] and data["origin"] and isinstance(config["model"]["widths"], dict)):
             raise ValueError("no data set or no groups")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no finished run ({error!r})") from None
