@@ -5,6 +5,8 @@
 
 A variant for each net that a worker holds (ROWS): all of it (whole); its subnets of neurons (ffn),
 heads (heads), or both (both); a dense net of the size of those subnets (dense_ffn, dense_both).
+Methods that do not exchange once a round have variants of their own (whole_step, dense_ffn_step,
+dense_both_step): no optimizer's state stays with a worker there.
 The net of configs/gcide.py, S = 4, 500 steps. Learning rates are picked on validation text:
 --sweep=config.optimizer.lr=(...). Moments travel with their neurons where nets are cut, and stay
 with the worker where they are not.
@@ -16,15 +18,19 @@ from ml_collections import ConfigDict
 from ist_jax.run import config_files
 
 FFN, HEADS = {"ffn": 256}, {"heads": 8}
+BOTH = {**FFN, **HEADS}
 CUT = ("ist", "rotate")
-DENSE = ("dense_subnet", "dense_local_sgd", "dense_diloco", "dense_ensemble")
+DENSE, DENSE_STEP = ("dense_local_sgd", "dense_diloco"), ("dense_subnet", "dense_ensemble")
 ROWS = {  # groups that are cut, methods, and what becomes of moments
-    "whole": ({}, ("data_parallel", "local_sgd", "diloco", "snoo"), "own"),
+    "whole": ({}, ("local_sgd", "diloco", "snoo"), "own"),
+    "whole_step": ({}, ("data_parallel",), "keep"),
     "ffn": (FFN, CUT, "keep"),
     "heads": (HEADS, CUT, "keep"),
-    "both": ({**FFN, **HEADS}, CUT, "keep"),
+    "both": (BOTH, CUT, "keep"),
     "dense_ffn": (FFN, DENSE, "own"),
-    "dense_both": ({**FFN, **HEADS}, DENSE, "own"),
+    "dense_ffn_step": (FFN, DENSE_STEP, "keep"),
+    "dense_both": (BOTH, DENSE, "own"),
+    "dense_both_step": (BOTH, DENSE_STEP, "keep"),
 }
 
 
