@@ -159,7 +159,10 @@ def _beside(runs: Sequence[Run]) -> str:
         return ""
     return (
         "## Beside it\n\nThe last step of the ladder, local SGD and two nets as deep as a subnet "
-        "that are asked together; and the same with updates in fewer bits, or only the largest "
-        "of them (what a worker sends; what it receives are parameters, in 32 bits)."
+        "that are asked together; and the same with updates in fewer bits. Leaves that all workers "
+        "share go to the device in charge of them in the code, and their mean comes back in 8 "
+        "bits; blocks, which are few and may have several holders, go as they are. Runs in codes "
+        "were trained two at a time, on a slower machine: their training times are not to be "
+        "compared with the others."
         "\n\n" + aligned(rows)
     )
