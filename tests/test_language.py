@@ -197,6 +197,23 @@ def test_a_run_says_bits_for_each_byte_and_goes_on_with_a_prompt(tmp_path, vocab
             say()
 
 
+def test_nothing_is_drawn_where_it_is_not_known_what_tokens_stand_for(tmp_path):
+    folder = run_of_text(tmp_path)
+    path = folder / "summary.json"
+    summary = json.loads(path.read_text())
+    assert summary["data"].pop("tokenizer") == "", "of bytes"
+    path.write_text(json.dumps(summary))
+    with pytest.raises(InputError, match="not known what the tokens stand for"):
+        next(of_folder.texts(folder, "the", None, None, 1))
+
+
+@pytest.mark.parametrize("numbers", [{"a": 2**40}, {"a": 4}, {"a": -1}, {"a": "x"}, {}, {"\n": 0}])
+def test_tokenizers_that_are_none_or_know_too_much(numbers):
+    with pytest.raises(InputError, match=r"tokenizer\.json"):
+        subwords.pieces(json.dumps({"model": {"vocab": numbers}}), 4)
+    assert subwords.pieces(json.dumps({"model": {"vocab": {"a": 1}}}), 3) == [b"", b"a", b""]
+
+
 def made(**options):
     model = Transformer({"heads": 4, "ffn": 10}, **{**SMALL, "classes": 11, **options})
     return model, model.init(jax.random.key(0), np.zeros((1, 3), np.int32))

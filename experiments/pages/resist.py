@@ -161,8 +161,7 @@ def _beside(runs: Sequence[Run]) -> str:
         "## Beside it\n\nThe last step of the ladder, local SGD and two nets as deep as a subnet "
         "that are asked together; and the same with updates in fewer bits. Leaves that all workers "
         "share go to the device in charge of them in the code, and their mean comes back in 8 "
-        "bits; blocks, which are few and may have several holders, go as they are. Runs in codes "
-        "were trained two at a time, on a slower machine: their training times are not to be "
-        "compared with the others."
+        "bits; blocks, which are few and may have several holders, go as they are. Training "
+        "times can be compared only between runs of one day (their dates stand at the end)."
         "\n\n" + aligned(rows)
     )

@@ -77,7 +77,7 @@ def encoded(tokenizer: str, text: str) -> Integer[np.ndarray, " n"]:
 
 
 def pieces(tokenizer: str, classes: int) -> list[bytes]:
-    """What each token stands for.
+    """What each token stands for; where tokens are bytes, of at most 256.
 
     Raises:
       InputError: the text is no byte-level tokenizer, or it has more tokens than ``classes``.
@@ -87,16 +87,17 @@ def pieces(tokenizer: str, classes: int) -> list[bytes]:
     alphabet = _alphabet()
     try:
         numbers = json.loads(tokenizer)["model"]["vocab"]
-        found = [b""] * (max(numbers.values()) + 1)
+        if not 0 <= min(numbers.values()) <= max(numbers.values()) < classes:
+            most = max(numbers.values())
+            raise InputError(f"{NAME} has token {most}, and there are {classes} tokens")
+        found = [b""] * classes  # what no token stands for is none
         for token, number in numbers.items():
             found[number] = bytes(alphabet[letter] for letter in token)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         raise InputError(
             f"{NAME} is not the file of a byte-level BPE tokenizer, as tokenizers writes it"
         ) from None
-    if len(found) > classes:
-        raise InputError(f"{NAME} has {len(found)} tokens, and the data set {classes}")
-    return found + [b""] * (classes - len(found) if classes < MOST else 0)
+    return found
 
 
 def _alphabet() -> dict[str, int]:

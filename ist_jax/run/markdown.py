@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import numpy as np
+from ist_jax.run.measure import ACCURACY
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -21,10 +21,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def spread(shares: list[float], digits: int = 2) -> str:
     """In percent the mean of shares, and their deviation if there are several."""
-    if not shares:
-        return "-"
-    mean = f"{100 * np.mean(shares):.{digits}f}"
-    return mean if len(shares) == 1 else f"{mean} ± {100 * np.std(shares, ddof=1):.{digits}f}"
+    return ACCURACY._replace(digits=digits).spread(shares)
 
 
 def quantity(number: int | float, unit: str, digits: int = 3) -> str:

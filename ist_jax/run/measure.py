@@ -38,9 +38,10 @@ class Measure(NamedTuple):
         """The mean, and the deviation over seeds if there are several."""
         if not len(found):
             return "-"
-        mean, scaled = np.mean(found), self.factor * np.asarray(found)
-        text = f"{self.factor * mean:.{self.digits}f}"
-        return text if len(found) == 1 else f"{text} ± {scaled.std(ddof=1):.{self.digits}f}"
+        mean = f"{self.factor * np.mean(found):.{self.digits}f}"
+        if len(found) == 1:
+            return mean
+        return f"{mean} ± {self.factor * np.std(found, ddof=1):.{self.digits}f}"
 
 
 BITS = Measure("bits", "per byte", 1.0, 4, -1)

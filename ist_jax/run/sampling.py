@@ -40,7 +40,12 @@ def texts(
     about = saved_run.summary(workdir)["data"]
     if run.model is None or len(about.get("shape", ())) != 1 or about["dtype"].startswith("float"):
         raise InputError(f"{workdir} holds no net of text: its inputs are no tokens [n, T]")
-    tokenizer = _tokenizer(workdir, about.get("tokenizer", ""))
+    if "tokenizer" not in about:
+        raise InputError(
+            f"{workdir}: it is not known what the tokens stand for; train with the "
+            f"{subwords.NAME} beside the files of numbers"
+        )
+    tokenizer = _tokenizer(workdir, about["tokenizer"])
     pieces = subwords.pieces(tokenizer, about["classes"])
     tokens = subwords.encoded(tokenizer, prompt).tolist()
     letters = codecs.getincrementaldecoder("utf-8")("replace")
@@ -56,8 +61,6 @@ def texts(
     )
     yield prompt
     for token in drawn:
-        if token >= len(pieces):
-            raise InputError(f"{workdir}: nothing is known of what token {token} stands for")
         yield letters.decode(pieces[token])
     yield letters.decode(b"", final=True)
 

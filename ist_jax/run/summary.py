@@ -61,10 +61,13 @@ def show(workdir: pathlib.Path) -> None:
 
 
 def _tokenizer(data: Any, workdir: pathlib.Path) -> dict[str, str]:
-    """The digest of the tokenizer of a text, which is written beside; nothing where it has none."""
+    """The digest of the tokenizer of a text, which is written beside; empty where tokens are bytes.
+
+    Nothing is said where it is not known what they stand for, or there are none.
+    """
     text = getattr(data, "tokenizer", None)
     if not text:
-        return {}
+        return {} if text is None else {"tokenizer": ""}
     (workdir / subwords.NAME).write_text(text)
     return {"tokenizer": hashlib.sha256(text.encode()).hexdigest()}
 

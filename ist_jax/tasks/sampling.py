@@ -54,7 +54,9 @@ def sample(
     empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
     @jax.jit
-    def step(memory: PyTree, token: Any, at: Any, number: Any) -> tuple[PyTree, Any]:
+    def step(
+        params: PyTree, memory: PyTree, token: Any, at: Any, number: Any
+    ) -> tuple[PyTree, Any]:
         logits, memory = model.apply(
             {**params, **memory}, token.reshape(1, 1), at=at, mutable=["memory"]
         )
@@ -65,7 +67,7 @@ def sample(
         if len(text) > length:
             text, memory, at = text[-max(1, length // 2) :], empty, 0
         for place in range(at, len(text)):
-            memory, token = step(memory, np.int32(text[place]), place, number)
+            memory, token = step(params, memory, np.int32(text[place]), place, number)
         at = len(text)
         text.append(int(token))
         yield text[-1]

@@ -41,7 +41,7 @@ def language(
 
     Args:
       parts: texts for training and for test, each with its place; or one, whose end is for test.
-      share: of the windows then, for test.
+      share: for test then, of the windows, or of the letters.
       vocabulary: so many pieces of words, which are found in the training part; 0: bytes.
 
     Raises:
@@ -49,9 +49,11 @@ def language(
     """
     tokenizer = ""
     if vocabulary:
-        text = parts[0][1]
-        seen = text if len(parts) == 2 else text[: int(len(text) * (1 - share))]
-        tokenizer = subwords.trained(seen, vocabulary)
+        if len(parts) == 1:  # before there are tokens, which are found in the first part
+            where, text = parts[0]
+            end = int(len(text) * (1 - share))
+            parts = [(where, text[:end]), (where, text[end:])]
+        tokenizer = subwords.trained(parts[0][1], vocabulary)
     of_all: dict[str, Any] = {"classes": vocabulary or subwords.BYTES, "tokenizer": tokenizer}
     pairs = [_windows(subwords.encoded(tokenizer, text), length, where) for where, text in parts]
     if len(pairs) == 2:

@@ -52,9 +52,7 @@ def _measure(
     """Of a net: the share of tokens that are the likeliest, nats for a token and perplexity; and
     bits for a byte, where it is known what the tokens stand for."""
     evaluate = supervised.measures(model, statistics, kind, batch, compiled)
-    known = data.tokenizer is not None
-    pieces = subwords.pieces(data.tokenizer or "", data.classes) if known else []
-    sizes = np.array([max(len(piece), 1) for piece in pieces])
+    sizes = _bytes_each(data)
 
     def measure(net):
         found = statistics(net)
@@ -64,9 +62,17 @@ def _measure(
                 measures[f"{name}/{part}"] = value
             loss = measures[f"loss/{part}"]
             measures[f"perplexity/{part}"] = math.exp(min(loss, MOST_NATS))
-            if known:
-                each = sum(int(sizes[y[i : i + batch]].sum()) for i in range(0, len(y), batch))
-                measures[f"bits/{part}"] = loss / math.log(2) * len(y) * y.shape[1] / each
+            if part in sizes:
+                measures[f"bits/{part}"] = loss / math.log(2) / sizes[part]
         return measures
 
     return measure
+
+
+def _bytes_each(data: Dataset) -> dict[str, float]:
+    """Bytes of a token, the mean of each part; nothing where it is not known what tokens are."""
+    if data.tokenizer is None:
+        return {}
+    sizes = np.array([len(piece) for piece in subwords.pieces(data.tokenizer, data.classes)])
+    parts = held_out.measured(data).items()
+    return {part: float(sizes[np.asarray(y)].mean()) for part, (_, y) in parts}
